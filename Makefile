@@ -1,0 +1,48 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help setup lock demo up test check bench format clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("driftline needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
+	@echo "installing driftline's pinned dependencies into .venv (about a minute, once) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --require-hashes -r requirements.lock | grep -v -E '^(Requirement already|  )' || true
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/driftline --help > /dev/null
+	@touch $(STAMP)
+
+setup: $(STAMP) ## create .venv from the lock file
+
+lock: ## rewrite requirements.lock from pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra bench --generate-hashes --no-annotate --no-header pyproject.toml -o requirements.lock
+
+demo: $(STAMP) ## start everything, run the whole loop on simulated traffic, say what was found
+	@$(BIN)/driftline demo
+
+up: $(STAMP) ## start the embedded runtime and keep it running
+	@$(BIN)/driftline up
+
+test: $(STAMP) ## every test of the ordinary suite
+	@$(BIN)/python -m pytest
+
+check: $(STAMP) ## formatting, lint, types, import contracts, generated files
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(STAMP) ## throughput beside a bare ClickHouse insert and a per-event Faust agent
+	@$(BIN)/driftline bench throughput
+
+format: $(STAMP) ## rewrite the code in the project's style
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## remove what was built here (not the data under .driftline)
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

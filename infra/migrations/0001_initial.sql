@@ -1,0 +1,260 @@
+-- The tables of driftline. One statement after another, separated by a line of dashes.
+-- Missing strings are '' and missing numbers are NULL, never 0. All times are UTC.
+-- Inserts come with async_insert=0, insert_deduplicate=0, max_partitions_per_insert_block=0.
+
+-- The truth: a set of events. A repeat (same key) collapses; the same id with another payload or
+-- time stays visible as a collision. Readers that need exactness use FINAL.
+CREATE TABLE events
+(
+    schema_version UInt8,
+    environment LowCardinality(String),
+    agent LowCardinality(String),
+    agent_version LowCardinality(String),
+    time DateTime64(9, 'UTC') CODEC(Delta, LZ4),
+    event_id String,
+    payload_hash UInt64 CODEC(NONE),
+    session_id String,
+    interaction_id String,
+    parent_id String,
+    user_id String,
+    kind LowCardinality(String),
+    name LowCardinality(String),
+    model LowCardinality(String),
+    status LowCardinality(String),
+    error_type LowCardinality(String),
+    error_message String,
+    duration_ms Nullable(Float64),
+    -- bin of duration_ms in the log-histogram of detectors/sketch.py
+    duration_bin Nullable(Int16),
+    time_to_first_token_ms Nullable(Float64),
+    input_tokens Nullable(UInt64),
+    output_tokens Nullable(UInt64),
+    cached_tokens Nullable(UInt64),
+    cost_usd Nullable(Float64),
+    content String CODEC(ZSTD(1)),
+    tool_arguments String CODEC(ZSTD(1)),
+    tool_result String CODEC(ZSTD(1)),
+    -- JSON object of strings
+    attributes String CODEC(ZSTD(1)),
+    value Nullable(Float64),
+    reason LowCardinality(String),
+    rule_version LowCardinality(String),
+    target String,
+    -- where one copy of it stands on the topic
+    log_id LowCardinality(String),
+    partition UInt32 CODEC(Delta, LZ4),
+    offset UInt64 CODEC(Delta, LZ4),
+    line UInt32 CODEC(Delta, LZ4)
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMMDD(time)
+ORDER BY (agent, time, event_id, payload_hash)
+--------
+-- Feedback, scores and outcomes again, by what they judge. Rows are a function of the event alone.
+CREATE TABLE evaluations
+(
+    target String,
+    kind LowCardinality(String),
+    name LowCardinality(String),
+    user_id String,
+    time DateTime64(9, 'UTC'),
+    event_id String,
+    payload_hash UInt64,
+    environment LowCardinality(String),
+    agent LowCardinality(String),
+    value Nullable(Float64),
+    reason LowCardinality(String),
+    rule_version LowCardinality(String)
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (target, kind, name, user_id, time, event_id, payload_hash)
+--------
+-- The books: one row per Kafka record.
+CREATE TABLE ledger
+(
+    log_id LowCardinality(String),
+    topic LowCardinality(String),
+    partition UInt32,
+    offset UInt64,
+    lines UInt32,
+    rows UInt32,
+    dead_lettered Map(LowCardinality(String), UInt32),
+    late UInt32,
+    ingested DateTime64(3, 'UTC') DEFAULT now64(3)
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (log_id, topic, partition, offset)
+--------
+-- Lines that did not become events. The bytes themselves are not kept.
+CREATE TABLE dead_letters
+(
+    log_id LowCardinality(String),
+    topic LowCardinality(String),
+    partition UInt32,
+    offset UInt64,
+    line UInt32,
+    code LowCardinality(String),
+    detail String,
+    bytes UInt32,
+    sha256 String,
+    ingested DateTime64(3, 'UTC') DEFAULT now64(3)
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (log_id, topic, partition, offset, line, code)
+--------
+-- Event-level sums per cell of event time. scope is 'all', 'KIND:NAME' or 'model:MODEL'.
+CREATE TABLE windows
+(
+    environment LowCardinality(String),
+    agent LowCardinality(String),
+    width_s UInt32,
+    start DateTime('UTC'),
+    agent_version LowCardinality(String),
+    scope LowCardinality(String),
+    version UInt64,
+    events UInt64,
+    ok UInt64,
+    error UInt64,
+    tool_calls UInt64,
+    tool_errors UInt64,
+    input_tokens UInt64,
+    output_tokens UInt64,
+    cached_tokens UInt64,
+    cost_usd Float64,
+    -- events with a cost, and model calls without one
+    priced UInt64,
+    unpriced UInt64,
+    duration_n UInt64,
+    duration_ms Float64,
+    -- log-histogram of duration_ms: bin index and count
+    duration_bins Array(Int16),
+    duration_counts Array(UInt64)
+)
+ENGINE = ReplacingMergeTree(version)
+PARTITION BY toYYYYMM(start)
+ORDER BY (environment, agent, width_s, start, agent_version, scope)
+--------
+-- One user request to its final answer, computed from its events.
+CREATE TABLE interactions
+(
+    interaction_id String,
+    version UInt64,
+    environment LowCardinality(String),
+    agent LowCardinality(String),
+    agent_version LowCardinality(String),
+    session_id String,
+    user_id String,
+    start DateTime64(9, 'UTC'),
+    end DateTime64(9, 'UTC'),
+    events UInt64,
+    llm_calls UInt64,
+    tool_calls UInt64,
+    tool_errors UInt64,
+    input_tokens UInt64,
+    output_tokens UInt64,
+    -- NULL when no call is priced or any call with tokens has no price
+    cost_usd Nullable(Float64),
+    -- of its closing event: 'ok', 'error', or '' while none has come
+    status LowCardinality(String),
+    failure_reason LowCardinality(String),
+    failure_tool LowCardinality(String),
+    failure_template String,
+    -- groups failures of one kind; '' unless status is 'error'
+    fingerprint String
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY interaction_id
+--------
+-- How far event time has come in each partition.
+CREATE TABLE watermarks
+(
+    log_id LowCardinality(String),
+    topic LowCardinality(String),
+    partition UInt32,
+    watermark DateTime64(9, 'UTC'),
+    -- next offset to read, and records still waiting
+    offset UInt64,
+    lag UInt64,
+    updated DateTime64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree(updated)
+ORDER BY (log_id, topic, partition)
+--------
+-- What a detector needs to go on after a restart.
+CREATE TABLE detector_state
+(
+    stream String,
+    position DateTime('UTC'),
+    version UInt64,
+    state String
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY stream
+--------
+-- What detectors found. finding_id is a function of stream and episode start, so a repeat collapses.
+CREATE TABLE findings
+(
+    finding_id String,
+    version UInt64,
+    detector LowCardinality(String),
+    kind LowCardinality(String),
+    environment LowCardinality(String),
+    agent LowCardinality(String),
+    agent_version LowCardinality(String),
+    status LowCardinality(String),
+    severity LowCardinality(String),
+    -- when it began (estimate), when it was found, when it ended: event time
+    began DateTime64(3, 'UTC'),
+    found DateTime64(3, 'UTC'),
+    ended Nullable(DateTime64(3, 'UTC')),
+    e_value Float64,
+    baseline Float64,
+    observed Float64,
+    n UInt64,
+    title String,
+    -- JSON: the failure groups behind it with share before and after
+    evidence String
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY finding_id
+--------
+-- Alert state as Grafana reads it: firing on entry, a heartbeat while active, resolved on exit.
+CREATE TABLE alert_events
+(
+    ts DateTime64(3, 'UTC'),
+    alert_key String,
+    kind LowCardinality(String),
+    agent LowCardinality(String),
+    severity Enum8('info' = 1, 'warning' = 2, 'critical' = 3),
+    status Enum8('resolved' = 0, 'firing' = 1),
+    score Float64,
+    title String,
+    description String,
+    episode_start DateTime64(3, 'UTC'),
+    -- event time of the window that decided; ts is when it was written
+    event_time DateTime64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (alert_key, ts)
+--------
+-- Signs of life of the components, for the deadman rule.
+CREATE TABLE heartbeats
+(
+    ts DateTime64(3, 'UTC'),
+    component LowCardinality(String),
+    instance String,
+    detail String
+)
+ENGINE = MergeTree
+ORDER BY (component, ts)
+TTL toDateTime(ts) + INTERVAL 7 DAY
+--------
+-- Names admitted as labels; the rest is counted under '__other__'.
+CREATE TABLE dimension_values
+(
+    dimension LowCardinality(String),
+    value String,
+    admitted DateTime64(3, 'UTC') DEFAULT now64(3)
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (dimension, value)
