@@ -53,10 +53,10 @@ class RejectionCode(StrEnum):
     INVALID_UTF8 = "invalid_utf8"
     INVALID_JSON = "invalid_json"
     TOO_DEEP = "too_deep"
+    NOT_AN_OBJECT = "not_an_object"
     INVALID_FIELD = "invalid_field"
     MISSING_FIELD = "missing_field"
     UNSUPPORTED_VERSION = "unsupported_version"
-    MISSING_TARGET = "missing_target"
     FUTURE_TIME = "future_time"
     ID_COLLISION = "id_collision"
 
@@ -97,9 +97,9 @@ class Event(
     ]
     agent: Annotated[Key, Meta(description="Name of the agent (gen_ai.agent.name).")]
     kind: Annotated[Kind, Meta(description="What happened.")]
-    schema_version: Annotated[
-        int, Meta(ge=1, le=1, description="Version of this contract.")
-    ] = SCHEMA_VERSION
+    schema_version: Annotated[int, Meta(ge=1, le=1, description="Version of this contract.")] = (
+        SCHEMA_VERSION
+    )
     environment: Annotated[
         Key, Meta(description="Deployment environment (deployment.environment.name).")
     ] = "production"
@@ -153,12 +153,10 @@ class Event(
     tool_arguments: Annotated[
         Text | None, Meta(description="Arguments of the tool call, JSON text, redacted.")
     ] = None
-    tool_result: Annotated[
-        Text | None, Meta(description="Result of the tool call, redacted.")
-    ] = None
-    attributes: Annotated[
-        Attributes | None, Meta(description="Anything else, as strings.")
-    ] = None
+    tool_result: Annotated[Text | None, Meta(description="Result of the tool call, redacted.")] = (
+        None
+    )
+    attributes: Annotated[Attributes | None, Meta(description="Anything else, as strings.")] = None
     value: Annotated[
         Unit | None,
         Meta(description="Feedback, score or outcome, 0 worst to 1 best."),
@@ -171,7 +169,10 @@ class Event(
     ] = None
     target: Annotated[
         Key | None,
-        Meta(description="Interaction, session or event that a feedback, score, outcome judges."),
+        Meta(
+            description="Interaction, session or event that a feedback, score or outcome judges; "
+            "when absent its own interaction_id, else its session_id."
+        ),
     ] = None
 
 

@@ -1,0 +1,239 @@
+"""Canonical events to NDJSON and back, columnar, one bad line at a time.
+
+msgspec is the only JSON parser: strict, validating against the contract, and applied with ``map``,
+so that no Python code runs per event. A record with a bad line is decoded line by line instead;
+the good lines come out the same either way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from msgspec.structs import astuple
+from xxhash import xxh3_64_intdigest
+
+from ingest.events import (
+    FIELDS,
+    MAX_FUTURE_NS,
+    MAX_LINE_BYTES,
+    Event,
+    RejectionCode,
+)
+
+_decode_line = msgspec.json.Decoder(Event).decode
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+_NUMBERS: Final[dict[str, pl.DataType]] = {
+    "schema_version": pl.UInt8(),
+    "time_unix_nano": pl.Int64(),
+    "duration_ms": pl.Float64(),
+    "time_to_first_token_ms": pl.Float64(),
+    "input_tokens": pl.UInt64(),
+    "output_tokens": pl.UInt64(),
+    "cached_tokens": pl.UInt64(),
+    "cost_usd": pl.Float64(),
+    "value": pl.Float64(),
+}
+
+SCHEMA: Final[dict[str, pl.DataType]] = {
+    **{name: _NUMBERS.get(name, pl.String()) for name in FIELDS},
+    "payload_hash": pl.UInt64(),
+    "record": pl.UInt32(),
+    "line": pl.UInt32(),
+}
+"""Columns of a decoded frame: the contract's fields, then hash and coordinates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A line that is not an event, with where it stood but not what it said.
+
+    ``record`` indexes the decoded sequence, ``line`` counts from 0 within the record, ``detail``
+    names the offending field and never quotes content.
+    """
+
+    record: int
+    line: int
+    code: RejectionCode
+    detail: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a sequence of records came to.
+
+    Attributes
+    ----------
+    frame
+        Accepted events, columns as in `SCHEMA`, in the order of the lines.
+    lines
+        Lines per record, shape (n_records,): accepted plus rejected.
+    rejections
+        The other lines.
+    """
+
+    frame: pl.DataFrame
+    lines: npt.NDArray[np.int64]
+    rejections: list[Rejection]
+
+
+def encode(events: Iterable[Event]) -> bytes:
+    r"""Encode events as NDJSON, canonical form: fields in contract order, nulls left out.
+
+    Examples
+    --------
+    >>> encode([Event(event_id="a", time_unix_nano=1, agent="shop", kind="tool_call")])
+    b'{"event_id":"a","time_unix_nano":1,"agent":"shop","kind":"tool_call"}'
+    """
+    return b"\n".join(map(_encode, events))
+
+
+def payload_hash(event: Event) -> int:
+    """Identify a payload: xxh3-64 of the event's canonical form."""
+    return xxh3_64_intdigest(_encode(event))
+
+
+def split_lines(value: bytes | None) -> list[bytes]:
+    """Lines of a record; a final newline ends the last line and opens none."""
+    lines = (value or b"").split(b"\n")
+    if len(lines) > 1 and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def decode(values: Sequence[bytes | None], timestamps_ns: Sequence[int]) -> Decoded:
+    """Decode Kafka record values to a frame and rejections.
+
+    Parameters
+    ----------
+    values
+        Record values, each one or many NDJSON lines.
+    timestamps_ns
+        Timestamp of each record, ns since 1970. An event dated `MAX_FUTURE_NS` after its record is
+        rejected; measuring against the record, not the clock, gives a replay the same verdict.
+
+    Returns
+    -------
+    Decoded
+        Every line is either a row of the frame or a rejection.
+    """
+    events: list[Event] = []
+    rejections: list[Rejection] = []
+    counts = np.zeros(len(values), dtype=np.int64)
+    accepted: list[npt.NDArray[np.uint32]] = []
+    for record, value in enumerate(values):
+        lines = split_lines(value)
+        counts[record] = len(lines)
+        try:
+            if value is None or not value.isascii():
+                (value or b"").decode()
+            if max(map(len, lines)) > MAX_LINE_BYTES:
+                raise ValueError
+            good = list(map(_decode_line, lines))
+        except (ValueError, RecursionError):
+            good, positions = _decode_singly(record, lines, rejections)
+            accepted.append(positions)
+        else:
+            accepted.append(np.arange(len(lines), dtype=np.uint32))
+        events += good
+    frame = _frame(events, [len(p) for p in accepted], accepted)
+    return _without_future(Decoded(frame, counts, rejections), values, timestamps_ns)
+
+
+def _decode_singly(
+    record: int, lines: list[bytes], rejections: list[Rejection]
+) -> tuple[list[Event], npt.NDArray[np.uint32]]:
+    good: list[Event] = []
+    positions: list[int] = []
+    for position, line in enumerate(lines):
+        try:
+            if len(line) > MAX_LINE_BYTES:
+                raise _LineTooLong
+            line.decode()
+            good.append(_decode_line(line))
+            positions.append(position)
+        except (ValueError, RecursionError) as error:
+            code, detail = _explain(line, error)
+            rejections.append(_reject(record, position, code, detail, line))
+    return good, np.array(positions, dtype=np.uint32)
+
+
+class _LineTooLong(ValueError):
+    pass
+
+
+def _explain(line: bytes, error: Exception) -> tuple[RejectionCode, str]:
+    """Code and detail of a refused line; msgspec's messages name types and paths, not values."""
+    match error:
+        case _LineTooLong():
+            return RejectionCode.LINE_TOO_LONG, f"{len(line)} bytes, at most {MAX_LINE_BYTES}"
+        case RecursionError():
+            return RejectionCode.TOO_DEEP, "nested too deeply"
+        case UnicodeDecodeError():
+            return RejectionCode.INVALID_UTF8, f"byte {error.start}"
+    if not line.strip():
+        return RejectionCode.EMPTY_LINE, ""
+    text = str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        return RejectionCode.INVALID_JSON, text
+    if "$.schema_version" in text:
+        return RejectionCode.UNSUPPORTED_VERSION, text
+    if text.startswith("Object missing required field"):
+        return RejectionCode.MISSING_FIELD, text
+    if text.startswith("Expected `object`, got") and " - at " not in text:
+        return RejectionCode.NOT_AN_OBJECT, text
+    # An enum's message quotes the value it refused; the path is enough.
+    path = text.rpartition(" - at ")[2]
+    return RejectionCode.INVALID_FIELD, path if "Invalid enum value" in text else text
+
+
+def _reject(record: int, line: int, code: RejectionCode, detail: str, raw: bytes) -> Rejection:
+    return Rejection(record, line, code, detail[:256], len(raw), hashlib.sha256(raw).hexdigest())
+
+
+def _frame(
+    events: list[Event], per_record: list[int], lines: list[npt.NDArray[np.uint32]]
+) -> pl.DataFrame:
+    if not events:
+        return pl.DataFrame(schema=SCHEMA)
+    columns = dict(zip(FIELDS, zip(*map(astuple, events), strict=True), strict=True))
+    series = [_series(name, values) for name, values in columns.items()]
+    series.append(
+        pl.Series("payload_hash", list(map(xxh3_64_intdigest, map(_encode, events))), pl.UInt64)
+    )
+    records = np.repeat(np.arange(len(per_record), dtype=np.uint32), per_record)
+    series.append(pl.Series("record", records))
+    series.append(pl.Series("line", np.concatenate(lines)))
+    return pl.DataFrame(series)
+
+
+def _series(name: str, values: tuple[Any, ...]) -> pl.Series:
+    if name == "attributes":
+        encoded = pl.Series(name, list(map(_encode, values)), pl.Binary).cast(pl.String)
+        return encoded.replace("null", None)
+    return pl.Series(name, values, SCHEMA[name])
+
+
+def _without_future(
+    decoded: Decoded, values: Sequence[bytes | None], timestamps_ns: Sequence[int]
+) -> Decoded:
+    limits = np.asarray(timestamps_ns, dtype=np.int64) + MAX_FUTURE_NS
+    frame = decoded.frame
+    future = frame["time_unix_nano"].to_numpy() > limits[frame["record"].to_numpy()]
+    if not future.any():
+        return decoded
+    for record, line in frame.filter(future).select("record", "line").iter_rows():
+        raw = split_lines(values[record])[line]
+        decoded.rejections.append(
+            _reject(record, line, RejectionCode.FUTURE_TIME, "$.time_unix_nano", raw)
+        )
+    return Decoded(frame.filter(~future), decoded.lines, decoded.rejections)
