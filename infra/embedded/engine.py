@@ -1,0 +1,354 @@
+"""The chDB engine behind the embedded ClickHouse server: sessions, limits, errors.
+
+Every statement runs in a session of its own (opening one costs 0.2 ms), so settings, the current
+database and read-only mode can never leak from one request into another. chDB releases the GIL
+while it works, so requests run in parallel on threads.
+
+chDB has no users. What keeps a reader from writing is ``readonly=1``, which also refuses table
+functions such as ``url()``; what that mode lets through (``SELECT file(...)``, ``INTO OUTFILE``,
+``KILL QUERY``) is refused by `_check_reader` from the statement as the engine parsed it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ingest.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIB = 1 << 20
+
+_ERROR_CODE = re.compile(r"Code: (\d+)\. ")
+_READONLY, _UNKNOWN_SETTING, _LOCKED = 164, 115, 76
+_SETTING_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_TRAILING_FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*\Z", re.IGNORECASE)
+
+# Functions that reach outside the tables although readonly=1 lets them through.
+_FORBIDDEN_TO_READERS = {"file", "hascolumnintable", "eval"}
+_AST_FUNCTION = re.compile(r"^ *Function (\S+)", re.MULTILINE)
+
+
+class EngineError(Exception):
+    """A statement failed; the text is ClickHouse's own, starting with ``Code: N.``."""
+
+    @property
+    def code(self) -> int:
+        """ClickHouse's error code, 0 when the text names none."""
+        found = _ERROR_CODE.search(str(self))
+        return int(found[1]) if found else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one statement may use; a statement's own settings can only lower them.
+
+    Parameters
+    ----------
+    seconds
+        Longest run. Ten minutes are far above any statement of driftline's own.
+    memory_bytes
+        Memory of one statement.
+    result_bytes
+        Size of a result, which is kept in memory until it is sent.
+    """
+
+    seconds: int = 600
+    memory_bytes: int = 4096 * MIB
+    result_bytes: int = 512 * MIB
+
+    def settings(self, wanted: Mapping[str, str]) -> dict[str, str]:
+        """Settings of a session: ``wanted``, with the limits as defaults and as upper bounds."""
+        bounds = {
+            "max_execution_time": self.seconds,
+            "max_memory_usage": self.memory_bytes,
+            "max_result_bytes": self.result_bytes,
+        }
+        settings = {**wanted, "result_overflow_mode": "throw", "timeout_overflow_mode": "throw"}
+        for name, bound in bounds.items():
+            settings[name] = str(_bounded(wanted.get(name), bound))
+        return settings
+
+
+def _bounded(value: str | None, bound: int) -> float | int:
+    """Return ``value`` if it is a number in (0, bound], else ``bound`` (0 means unlimited)."""
+    try:
+        number = float(value) if value is not None else 0.0
+    except ValueError:
+        return bound
+    if not 0 < number <= bound:
+        return bound
+    return int(number) if number == int(number) else number
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One request to the engine.
+
+    Parameters
+    ----------
+    sql
+        The statement; for an insert with data, up to but without its ``FORMAT`` clause.
+    database
+        Current database.
+    output_format
+        Format of the result when the statement names none.
+    data_format, data
+        Format and bytes of the rows to insert; ``data_format`` is None for everything else.
+    settings, parameters
+        Settings of the session, values of ``{name:Type}`` placeholders.
+    reader
+        Whether it may only read tables.
+    """
+
+    sql: str
+    database: str = "default"
+    output_format: str = "TabSeparated"
+    data_format: str | None = None
+    data: bytes = b""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    reader: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a statement returned. ``output_format`` is None when it has no result set."""
+
+    body: bytes
+    output_format: str | None
+    rows_read: int = 0
+    rows_written: int = 0
+    bytes_written: int = 0
+    seconds: float = 0.0
+
+
+class Engine:
+    """One open chDB database; safe to use from many threads.
+
+    Parameters
+    ----------
+    path
+        Data folder, created if missing; one process at a time can open it.
+    memory_bytes
+        Bound on the memory of the whole engine.
+    limits, reader_limits
+        Bounds on one statement of the owner and of a reader.
+
+    Raises
+    ------
+    UsageError
+        Another process has opened ``path``, or it cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        memory_bytes: int,
+        limits: Limits | None = None,
+        reader_limits: Limits | None = None,
+    ) -> None:
+        from chdb import _chdb  # half a gigabyte of engine: loaded only where it runs
+
+        self._connect = _chdb.connect
+        self._read_only_class = _chdb.query_class.READ_ONLY
+        self._path = str(path)
+        bound = max(memory_bytes // 2, 256 * MIB)
+        self._limits = limits or Limits(memory_bytes=bound)
+        self._reader_limits = reader_limits or Limits(
+            seconds=60, memory_bytes=bound, result_bytes=256 * MIB
+        )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            # This connection runs nothing: the engine lives as long as one is open.
+            self._anchor = self._connect(f"{self._path}?max_server_memory_usage={memory_bytes}")
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to {path}: {error.strerror}; choose another folder"
+            ) from error
+        except RuntimeError as error:
+            raise _cannot_open(path, error) from error
+
+    def close(self) -> None:
+        """Stop the engine; running statements must have ended."""
+        self._anchor.close()
+
+    def version(self) -> str:
+        """Version of the engine, such as ``26.9.2.1``."""
+        return self.run(Statement("SELECT version()")).body.decode().strip()
+
+    def run(self, statement: Statement) -> Result:
+        """Run one statement to its end.
+
+        Raises
+        ------
+        EngineError
+            ClickHouse refused it or it failed.
+        """
+        with self._session(statement) as session, _engine_errors():
+            if statement.data_format is not None:
+                return _insert(session, statement)
+            returns_rows = self._returns_rows(session, statement)
+            if statement.reader:
+                _check_reader(session, statement, returns_rows)
+            return _query(session, statement, returns_rows)
+
+    @contextmanager
+    def _session(self, statement: Statement) -> Iterator[Any]:
+        limits = self._reader_limits if statement.reader else self._limits
+        session = self._connect(self._path)
+        try:
+            with _engine_errors():
+                _apply(session, limits.settings(statement.settings))
+                if statement.database != "default":
+                    session.query(f"USE {quoted(statement.database)}", "Null", params={})
+                if statement.reader:
+                    _apply(session, {"readonly": "1"})
+            yield session
+        finally:
+            session.close()
+
+    def _returns_rows(self, session: Any, statement: Statement) -> bool:
+        found = session.classify_query(statement.sql)
+        if statement.reader and found["statement_count"] != 1:
+            raise EngineError(
+                f"Code: {_READONLY}. DB::Exception: one statement at a time. (READONLY)"
+            )
+        return bool(found["query_class"] == self._read_only_class)
+
+
+def quoted(name: str) -> str:
+    """Name as a ClickHouse identifier in backquotes."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def _apply(session: Any, settings: Mapping[str, str]) -> None:
+    """Set all settings in one statement."""
+    parts = []
+    for name, value in settings.items():
+        if not _SETTING_NAME.fullmatch(name):
+            raise EngineError(
+                f"Code: {_UNKNOWN_SETTING}. DB::Exception: Unknown setting {name!r}. (UNKNOWN_SETTING)"
+            )
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        parts.append(f"{name} = '{escaped}'")
+    if parts:
+        session.query("SET " + ", ".join(parts), "Null", params={})
+
+
+def _query(session: Any, statement: Statement, returns_rows: bool) -> Result:
+    result = session.query(
+        statement.sql, statement.output_format, params=dict(statement.parameters)
+    )
+    view = result.get_memview()
+    body = bytes(view.view()) if view.size() else b""
+    named = _TRAILING_FORMAT.search(statement.sql)
+    output_format = named[1] if named else statement.output_format
+    if not body and returns_rows and output_format == "Native":
+        body = _native_header(session, statement)
+    return Result(
+        body=body,
+        output_format=output_format if returns_rows else None,
+        rows_read=result.storage_rows_read(),
+        rows_written=result.rows_written(),
+        bytes_written=result.bytes_written(),
+        seconds=result.elapsed(),
+    )
+
+
+def _insert(session: Any, statement: Statement) -> Result:
+    stream = session.send_insert(statement.sql, statement.data_format)
+    try:
+        if statement.data:
+            session.insert_append(stream, statement.data)
+        result = session.insert_done(stream)
+    except RuntimeError:
+        session.insert_cancel(stream)
+        raise
+    return Result(
+        body=b"",
+        output_format=None,
+        rows_written=result.rows_written(),
+        bytes_written=result.bytes_written(),
+        seconds=result.elapsed(),
+    )
+
+
+def _native_header(session: Any, statement: Statement) -> bytes:
+    """Return the block of zero rows that tells a client the columns of an empty result.
+
+    ClickHouse itself sends such a block; chDB sends nothing.
+    """
+    inner = _TRAILING_FORMAT.sub("", statement.sql).rstrip().rstrip(";")
+    try:
+        described = session.query(
+            f"DESCRIBE ({inner}\n)", "TSVRaw", params=dict(statement.parameters)
+        )
+    except RuntimeError:
+        return b""  # SHOW, EXISTS and the like cannot be described
+    columns = [line.split("\t")[:2] for line in described.bytes().decode().splitlines()]
+    names = b"".join(native_string(name) + native_string(kind) for name, kind in columns)
+    return varint(len(columns)) + varint(0) + names
+
+
+def native_string(text: str) -> bytes:
+    """String as Native writes it: length, bytes."""
+    raw = text.encode()
+    return varint(len(raw)) + raw
+
+
+def varint(number: int) -> bytes:
+    """Unsigned LEB128.
+
+    >>> varint(300).hex()
+    'ac02'
+    """
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _check_reader(session: Any, statement: Statement, returns_rows: bool) -> None:
+    """Refuse what a reader must not do and ``readonly=1`` would let through."""
+    if not returns_rows:
+        raise EngineError(
+            f"Code: {_READONLY}. DB::Exception: a reader can only query tables. (READONLY)"
+        )
+    explained = session.query(
+        "EXPLAIN AST " + statement.sql, "TSVRaw", params=dict(statement.parameters)
+    )
+    tree = explained.bytes().decode()
+    forbidden = {
+        name
+        for name in _AST_FUNCTION.findall(tree)
+        if name.lower() in _FORBIDDEN_TO_READERS or name.startswith("ai")
+    }
+    if forbidden:
+        raise EngineError(
+            f"Code: {_READONLY}. DB::Exception: a reader cannot call"
+            f" {', '.join(sorted(forbidden))}(). (READONLY)"
+        )
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise EngineError(str(error)) from None
+
+
+def _cannot_open(path: Path, error: RuntimeError) -> UsageError:
+    text = str(error)
+    if f"Code: {_LOCKED}." in text or "Another server instance" in text:
+        return UsageError(f"{path} is in use by another process; stop it or choose another folder")
+    return UsageError(f"cannot open the database in {path}: {text.splitlines()[0]}")

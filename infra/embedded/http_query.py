@@ -1,0 +1,149 @@
+"""From an HTTP request to a statement: the request side of the ClickHouse HTTP interface.
+
+Pure functions over bytes. A request carries its SQL in the URL parameter ``query``, in the body,
+or first in the URL and then in the body; the rows of an ``INSERT ... FORMAT X`` follow the SQL as
+raw bytes and are never decoded here.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import zlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from infra.embedded.engine import EngineError, Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Parameters that speak of the connection, not of the statement.
+_TRANSPORT = frozenset(
+    "query database user password quota_key default_format query_id session_id session_timeout"
+    " session_check close_session role wait_end_of_query buffer_size compress decompress"
+    " stacktrace client_protocol_version enable_http_compression"
+    " send_progress_in_http_headers cancel_http_readonly_queries_on_client_close".split()
+)
+_HEAD_BYTES = 1 << 16  # the SQL before the rows of an insert is shorter than this
+
+_QUOTED = rb"'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|\"(?:[^\"\\]|\\.)*\"|\([^()]*\)"
+_INSERT = re.compile(
+    rb"\A(?P<head>\s*INSERT\s+INTO\s(?:" + _QUOTED + rb"|[^'`\"()])*?)"
+    rb"\bFORMAT\s+(?P<format>\w+)[ \t]*;?[ \t]*\r?\n?",
+    re.IGNORECASE | re.DOTALL,
+)
+_NOT_DATA = re.compile(rb"\b(?:SELECT|VALUES|WITH|FROM)\b", re.IGNORECASE)
+_IS_QUOTED = re.compile(_QUOTED, re.DOTALL)
+
+
+def statement(parameters: Mapping[str, str], body: bytes, *, reader: bool) -> Statement:
+    """Build the statement of a request.
+
+    Parameters
+    ----------
+    parameters
+        URL parameters and form fields.
+    body
+        Decompressed body.
+    reader
+        Whether the sender may only read.
+
+    Raises
+    ------
+    EngineError
+        The SQL is not UTF-8 or there is none.
+    """
+    in_url = parameters.get("query", "").encode()
+    text = in_url + (b"\n" if in_url and body else b"") + body
+    insert = _INSERT.match(text[:_HEAD_BYTES])
+    data_format, data = None, b""
+    if insert is not None and not _NOT_DATA.search(_IS_QUOTED.sub(b"", insert["head"])):
+        data_format = insert["format"].decode()
+        # A FORMAT that ends the URL parameter leaves the whole body as rows.
+        data = body if insert.end() >= len(in_url) > 0 else text[insert.end() :]
+        text = insert["head"]
+    try:
+        sql = text.decode()
+    except UnicodeDecodeError:
+        raise EngineError(
+            "Code: 62. DB::Exception: the query is not UTF-8. (SYNTAX_ERROR)"
+        ) from None
+    if not sql.strip():
+        raise EngineError("Code: 62. DB::Exception: Empty query. (SYNTAX_ERROR)")
+    return Statement(
+        sql=sql,
+        database=parameters.get("database") or "default",
+        output_format=parameters.get("default_format") or "TabSeparated",
+        data_format=data_format,
+        data=data,
+        settings={
+            name: value
+            for name, value in parameters.items()
+            if name not in _TRANSPORT and not name.startswith(("param_", "http_"))
+        },
+        parameters={
+            name.removeprefix("param_"): value
+            for name, value in parameters.items()
+            if name.startswith("param_")
+        },
+        reader=reader,
+    )
+
+
+def decompress(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undo a ``Content-Encoding``, never producing more than ``limit`` bytes.
+
+    Several frames or members may follow each other, as clickhouse-connect sends them.
+
+    Raises
+    ------
+    EngineError
+        Unknown encoding, broken data, or more than ``limit`` bytes.
+    """
+    if encoding in ("", "identity"):
+        return body
+    start = _decompressors().get(encoding)
+    if start is None:
+        raise EngineError(
+            f"Code: 48. DB::Exception: Content-Encoding {encoding} is not known;"
+            " use lz4, zstd, gzip or deflate. (NOT_IMPLEMENTED)"
+        )
+    parts: list[bytes] = []
+    left, rest = limit, body
+    try:
+        while rest:
+            stream = start()
+            part = stream.decompress(rest, left + 1)
+            left -= len(part)
+            if left < 0:
+                raise EngineError(
+                    f"Code: 241. DB::Exception: the body has more than {limit} bytes when"
+                    " decompressed; send smaller blocks. (MEMORY_LIMIT_EXCEEDED)"
+                )
+            if not stream.eof:
+                raise EOFError
+            parts.append(part)
+            rest = stream.unused_data
+    except EngineError:
+        raise
+    except Exception as error:  # each codec has an exception of its own
+        raise EngineError(
+            f"Code: 271. DB::Exception: the body is not valid {encoding}. (CANNOT_DECOMPRESS)"
+        ) from error
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _decompressors() -> dict[str, Callable[[], Any]]:
+    import lz4.frame
+
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return {
+        "gzip": lambda: zlib.decompressobj(31),
+        "deflate": lambda: zlib.decompressobj(15),
+        "lz4": lz4.frame.LZ4FrameDecompressor,
+        "zstd": zstd.ZstdDecompressor,
+    }
