@@ -134,11 +134,7 @@ def decode(values: Sequence[bytes | None], timestamps_ns: Sequence[int]) -> Deco
         lines = split_lines(value)
         counts[record] = len(lines)
         try:
-            if value is None or not value.isascii():
-                (value or b"").decode()
-            if max(map(len, lines)) > MAX_LINE_BYTES:
-                raise ValueError
-            good = list(map(_decode_line, lines))
+            good = _decode_together(value, lines)
         except (ValueError, RecursionError):
             good, positions = _decode_singly(record, lines, rejections)
             accepted.append(positions)
@@ -149,6 +145,15 @@ def decode(values: Sequence[bytes | None], timestamps_ns: Sequence[int]) -> Deco
     return _without_future(Decoded(frame, counts, rejections), values, timestamps_ns)
 
 
+def _decode_together(value: bytes | None, lines: list[bytes]) -> list[Event]:
+    """Every line of a record; raises at the first that is no event, without saying which."""
+    if value is not None and not value.isascii():
+        value.decode()  # msgspec does not look into the strings of unknown fields
+    if max(map(len, lines)) > MAX_LINE_BYTES:
+        raise _LineTooLong
+    return list(map(_decode_line, lines))
+
+
 def _decode_singly(
     record: int, lines: list[bytes], rejections: list[Rejection]
 ) -> tuple[list[Event], npt.NDArray[np.uint32]]:
@@ -156,10 +161,7 @@ def _decode_singly(
     positions: list[int] = []
     for position, line in enumerate(lines):
         try:
-            if len(line) > MAX_LINE_BYTES:
-                raise _LineTooLong
-            line.decode()
-            good.append(_decode_line(line))
+            good += _decode_together(line, [line])
             positions.append(position)
         except (ValueError, RecursionError) as error:
             code, detail = _explain(line, error)

@@ -44,7 +44,9 @@ CREATE TABLE events
     log_id LowCardinality(String),
     partition UInt32 CODEC(Delta, LZ4),
     offset UInt64 CODEC(Delta, LZ4),
-    line UInt32 CODEC(Delta, LZ4)
+    line UInt32 CODEC(Delta, LZ4),
+    -- lets a lookup by time skip granules when there are more agents than granules
+    INDEX time_bounds time TYPE minmax GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMMDD(time)
@@ -69,6 +71,19 @@ CREATE TABLE evaluations
 ENGINE = ReplacingMergeTree
 ORDER BY (target, kind, name, user_id, time, event_id, payload_hash)
 --------
+-- Events that another payload of the same event_id displaced: of each id the smallest
+-- (time, payload_hash) counts, so a row here stays true whatever comes later.
+CREATE TABLE collisions
+(
+    event_id String,
+    agent LowCardinality(String),
+    time DateTime64(9, 'UTC'),
+    payload_hash UInt64,
+    found DateTime64(3, 'UTC') DEFAULT now64(3)
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (event_id, agent, time, payload_hash)
+--------
 -- The books: one row per Kafka record.
 CREATE TABLE ledger
 (
@@ -78,7 +93,7 @@ CREATE TABLE ledger
     offset UInt64,
     lines UInt32,
     rows UInt32,
-    dead_lettered Map(LowCardinality(String), UInt32),
+    dead_lettered UInt32,
     late UInt32,
     ingested DateTime64(3, 'UTC') DEFAULT now64(3)
 )
@@ -146,6 +161,7 @@ CREATE TABLE interactions
     user_id String,
     start DateTime64(9, 'UTC'),
     end DateTime64(9, 'UTC'),
+    duration_ms Float64,
     events UInt64,
     llm_calls UInt64,
     tool_calls UInt64,
@@ -165,7 +181,8 @@ CREATE TABLE interactions
 ENGINE = ReplacingMergeTree(version)
 ORDER BY interaction_id
 --------
--- How far event time has come in each partition.
+-- How far event time has come in each partition of the events topic, and for the dirty topic how
+-- far its marks have been worked off (there offset alone counts).
 CREATE TABLE watermarks
 (
     log_id LowCardinality(String),
@@ -175,6 +192,8 @@ CREATE TABLE watermarks
     -- next offset to read, and records still waiting
     offset UInt64,
     lag UInt64,
+    -- per partition of the dirty topic: the offset after the last mark these events made
+    marked Array(UInt64),
     updated DateTime64(3, 'UTC')
 )
 ENGINE = ReplacingMergeTree(updated)

@@ -1,0 +1,185 @@
+"""The composition root of a worker: one Faust app with everything attached, in order.
+
+::
+
+    driftline.events ──> Sink ──> events, evaluations, ledger, dead_letters
+                          └─> driftline.dirty ──> recompute ──> windows, interactions
+                                                       windows, interactions ──> Detection
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import faust
+import polars as pl
+from faust.types import TP, EventT
+
+from ingest.errors import Rejected
+from ingest.events import DIRTY_TOPIC
+from ingest.kafka import KafkaConfig
+from processors import interactions, marks, watermarks, windows
+from processors.detection import Detection, DetectionConfig
+from processors.retry import until_done
+from processors.sink import Sink, SinkConfig
+from processors.store import ClickHouseConfig, Store
+
+log = logging.getLogger(__name__)
+
+APP_ID: Final = "driftline"
+BUG_EXIT: Final = 70
+"""Exit code after an unexpected error: the process dies, so that nothing is acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """What a worker needs to know; `infra.settings` fills it.
+
+    ``recompute_interval`` is how many seconds of marks are gathered before windows and
+    interactions are computed again; ``recompute_share`` is the share of time that may take, so
+    that under load hot cells are computed less often rather than slowing the sink.
+    """
+
+    kafka: KafkaConfig = field(default_factory=KafkaConfig)
+    clickhouse: ClickHouseConfig = field(default_factory=ClickHouseConfig)
+    sink: SinkConfig = field(default_factory=SinkConfig)
+    detection: DetectionConfig = field(default_factory=DetectionConfig)
+    recompute_interval: float = 0.5
+    recompute_share: float = 0.35
+
+
+def build_app(config: WorkerConfig) -> faust.App:
+    """A fresh Faust app with sink, recompute agent and detection attached."""
+    store = Store(config.clickhouse)
+    app = faust.App(
+        APP_ID,
+        broker=[f"kafka://{server}" for server in config.kafka.bootstrap_servers.split(",")],
+        broker_credentials=_credentials(config.kafka),
+        # Faust's defaults make the first join of some brokers take a minute.
+        broker_rebalance_timeout=6.0,
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=3.0,
+        broker_commit_interval=1.0,
+        broker_max_poll_interval=600.0,
+        consumer_auto_offset_reset="earliest",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        store="memory://",
+        web_enabled=False,
+        # With buffered events, shutdown would otherwise wait for ever.
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        processing_guarantee="at_least_once",
+    )
+    dirty = app.topic(
+        DIRTY_TOPIC, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes
+    )
+    app.service(Sink(config.kafka, store, config.sink, _stop_for))
+    app.service(
+        Detection(store, config.kafka.log_id, config.detection, leads=lambda: _leads(app))
+    )
+
+    @app.agent(dirty, name="driftline.recompute", concurrency=1)
+    async def recompute(stream: Any) -> None:
+        async for events in stream.noack_take(1_000, within=config.recompute_interval):
+            started = time.monotonic()
+            try:
+                await _work_off(store, config.kafka.log_id, dirty, events)
+                for event in events:
+                    await stream.ack(event)
+            except Exception:
+                # Faust would acknowledge the marks and go on; dying acknowledges nothing.
+                log.exception("recompute failed")
+                _exit(BUG_EXIT)
+            spent = time.monotonic() - started
+            await asyncio.sleep(spent / config.recompute_share - spent)
+
+    return app
+
+
+async def _work_off(
+    store: Store, log_id: str, dirty: faust.TopicT, events: Sequence[EventT[Any]]
+) -> None:
+    """Compute what the marks name, coarser windows after finer ones, then say how far we are."""
+    named: dict[bytes, list[bytes]] = {}
+    for event in events:
+        named.setdefault(event.key, []).append(event.value)
+    if marks.INTERACTIONS in named:
+        dirty_ids = marks.unpack(named.pop(marks.INTERACTIONS))
+        await until_done(lambda: asyncio.to_thread(interactions.recompute, store, dirty_ids))
+    for finer, coarser in zip(windows.WIDTHS, (*windows.WIDTHS[1:], None), strict=True):
+        values = named.pop(str(finer).encode(), None)
+        if values is None:
+            continue
+        cells = marks.unpack(values)
+        await until_done(partial(asyncio.to_thread, windows.recompute, store, finer, cells))
+        if coarser is not None:
+            await _mark_coarser(dirty, marks.coarser(cells, coarser), coarser)
+    done = {event.message.partition: event.message.offset + 1 for event in events}
+    rows = watermarks.progress_rows(log_id, done)
+    await until_done(lambda: asyncio.to_thread(store.insert, "watermarks", rows))
+
+
+async def _mark_coarser(dirty: faust.TopicT, cells: pl.DataFrame, width: int) -> None:
+    """Pass the mark on, once the finer rows are stored, to whoever computes the coarser window."""
+    partitions = len(dirty.app.producer._producer._metadata.partitions_for_topic(DIRTY_TOPIC))
+    for partition, value in marks.pack(cells, partitions):
+        await until_done(
+            lambda p=partition, v=value: _sent(dirty, str(width).encode(), v, p)  # type: ignore[misc]
+        )
+
+
+async def _sent(dirty: faust.TopicT, key: bytes, value: bytes, partition: int) -> None:
+    await (await dirty.send(key=key, value=value, partition=partition))
+
+
+def _leads(app: faust.App) -> bool:
+    """Whoever computes the first partition of the dirty topic also runs the detectors."""
+    return TP(DIRTY_TOPIC, 0) in app.consumer.assignment()
+
+
+def _credentials(kafka: KafkaConfig) -> Any:
+    context = kafka.ssl_context()
+    if kafka.sasl_mechanism is not None:
+        return faust.SASLCredentials(
+            mechanism=kafka.sasl_mechanism,
+            username=kafka.sasl_username,
+            password=kafka.sasl_password,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context is not None else None
+
+
+def _stop_for(error: Rejected) -> None:
+    """Stop at once: restarting would meet the same data, so the code says not to."""
+    print(f"driftline worker stopped: {error}", file=sys.stderr, flush=True)  # noqa: T201
+    _exit(error.exit_code)
+
+
+def _exit(code: int) -> None:
+    logging.shutdown()
+    os._exit(code)
+
+
+def run_worker(config: WorkerConfig) -> None:
+    """Run a worker until it is told to stop. Does not return.
+
+    Raises
+    ------
+    Unavailable
+        When ClickHouse does not answer at start.
+    """
+    # Decoding makes millions of tuples that live for one batch; the collector would scan them all.
+    gc.set_threshold(500_000, 50, 50)
+    Store(config.clickhouse).query("SELECT 1 AS ok")
+    app = build_app(config)
+    faust.Worker(app, loglevel="INFO", redirect_stdouts=False).execute_from_commandline()

@@ -1,0 +1,350 @@
+"""Detection on sealed windows: has the failure rate of an agent risen, and what fails?
+
+One stream per environment and agent: of the interactions that ended in a cell, how many failed.
+Cells are fed in event time and only once sealed, so that a restart or a replay decides the same.
+The state is stored behind every step; findings and alert rows have keys that are functions of the
+stream and its event time, so a repeated step collapses with the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+
+import msgspec
+import numpy as np
+import polars as pl
+from mode import Service
+
+from detectors.rates import RateDetector
+from ingest.errors import Unavailable
+from processors import watermarks
+from processors.store import Store, literal
+
+log = logging.getLogger(__name__)
+
+DETECTOR: Final = "failure_rate"
+_NS: Final = 10**9
+_HEARTBEAT_NS: Final = 300 * _NS
+_TICKS_KEPT: Final = 10_000
+
+_CELLS: Final = """
+SELECT toUnixTimestamp(toStartOfInterval(end, INTERVAL 10 SECOND)) AS start,
+    environment, agent, count() AS n, countIf(status = 'error') AS failed
+FROM interactions FINAL
+WHERE status != '' AND end >= fromUnixTimestamp64Nano({lo}) AND end < fromUnixTimestamp64Nano({hi})
+GROUP BY start, environment, agent ORDER BY start
+"""
+
+_GROUPS: Final = """
+SELECT fingerprint, any(failure_reason) AS reason, any(failure_tool) AS tool,
+    any(failure_template) AS template,
+    countIf(end >= fromUnixTimestamp64Nano({began})) AS since,
+    countIf(end < fromUnixTimestamp64Nano({began})) AS before
+FROM interactions FINAL
+WHERE status = 'error' AND environment = {environment} AND agent = {agent}
+    AND end >= fromUnixTimestamp64Nano({lo}) AND end < fromUnixTimestamp64Nano({hi})
+GROUP BY fingerprint ORDER BY since DESC, fingerprint LIMIT 10
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionConfig:
+    """How eager the detector is.
+
+    ``arl`` is in ticks of 10 s with traffic: 60,480 is one false alert per agent and week at most,
+    in expectation. ``warm_up`` interactions make the baseline.
+    """
+
+    arl: float = 60_480.0
+    warm_up: float = 500.0
+    min_effect: float = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A stream that began or ceased to be in a detected change. Times in ns of event time."""
+
+    environment: str
+    agent: str
+    firing: bool
+    began: int
+    found: int
+    at: int
+    e_value: float
+    baseline: float
+    observed: float
+    n: int
+
+
+class Monitor:
+    """The detector with names and event times for its streams and ticks. No I/O."""
+
+    def __init__(self, config: DetectionConfig) -> None:
+        self._detector = RateDetector(
+            0, arl=config.arl, warm_up=config.warm_up, min_effect=config.min_effect
+        )
+        self._streams: list[tuple[str, str]] = []
+        self._ticks: list[int] = []
+        self.firing: dict[tuple[str, str], Change] = {}
+        self.position = 0
+
+    def update(self, cells: pl.DataFrame, sealed: int) -> list[Change]:
+        """Take the cells between the last position and ``sealed`` (ns); returns what changed.
+
+        Parameters
+        ----------
+        cells
+            ``start`` (s), ``environment``, ``agent``, ``n`` and ``failed``, in order of ``start``.
+        sealed
+            Event time up to which the cells are complete.
+        """
+        changes: list[Change] = []
+        for start, part in cells.group_by("start", maintain_order=True):
+            changes += self._tick(int(start[0]), part)
+        self.position = sealed
+        return changes
+
+    def _tick(self, start: int, cell: pl.DataFrame) -> list[Change]:
+        for stream in cell.select("environment", "agent").iter_rows():
+            if stream not in self._streams:
+                self._streams.append(stream)
+                self._detector.extend(1)
+        n, failed = np.zeros(len(self._streams)), np.zeros(len(self._streams))
+        for environment, agent, count, bad in cell.select(
+            "environment", "agent", "n", "failed"
+        ).iter_rows():
+            at = self._streams.index((environment, agent))
+            n[at], failed[at] = count, bad
+        before = self._detector.detected
+        self._detector.update(failed, n)
+        self._remember(start)
+        after = self._detector.detected
+        return [self._change(int(i), start, bool(after[i])) for i in np.flatnonzero(before != after)]
+
+    def _remember(self, start: int) -> None:
+        self._ticks.append(start)
+        if len(self._ticks) > 2 * _TICKS_KEPT:
+            del self._ticks[:_TICKS_KEPT]
+
+    def _change(self, i: int, start: int, firing: bool) -> Change:
+        stream, d = self._streams[i], self._detector
+        at = (start + 10) * _NS
+        if not firing:
+            return Change(**{**_fields(self.firing.pop(stream)), "firing": False, "at": at})
+        # Streams join late and old ticks are forgotten, so count from the end.
+        tick = len(self._ticks) - int(d.tick[i]) + int(d.change_start[i])
+        self.firing[stream] = Change(
+            *stream, True, self._ticks[max(0, tick)] * _NS, at, at,
+            float(d.e_value[i]), float(d.baseline[i]), float(d.observed[i]), int(d.observed_n[i]),
+        )  # fmt: skip
+        return self.firing[stream]
+
+    def snapshot(self) -> str:
+        """All state as JSON text."""
+        return msgspec.json.encode(
+            {
+                "detector": self._detector.snapshot(),
+                "streams": self._streams,
+                "ticks": self._ticks,
+                "firing": [_fields(c) for c in self.firing.values()],
+                "position": self.position,
+            }
+        ).decode()
+
+    @classmethod
+    def restore(cls, state: str) -> Self:
+        """Monitor of a snapshot."""
+        found = msgspec.json.decode(state)
+        monitor = cls(DetectionConfig())
+        monitor._detector = RateDetector.restore(found["detector"])
+        monitor._streams = [(e, a) for e, a in found["streams"]]
+        monitor._ticks = found["ticks"]
+        monitor.firing = {(c["environment"], c["agent"]): Change(**c) for c in found["firing"]}
+        monitor.position = found["position"]
+        return monitor
+
+
+def _fields(change: Change) -> dict[str, Any]:
+    return {name: getattr(change, name) for name in Change.__slots__}
+
+
+class Detection(Service):  # type: ignore[misc]
+    """Runs the monitor on what is sealed. One worker leads; a second would repeat, not disturb."""
+
+    def __init__(
+        self,
+        store: Store,
+        log_id: str,
+        config: DetectionConfig,
+        leads: Callable[[], bool],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._store = store
+        self._log_id = log_id
+        self._config = config
+        self._leads = leads
+        self._sealing = watermarks.Sealing()
+        self._monitor: Monitor | None = None
+        self._last_heartbeat = 0
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _run(self) -> None:
+        while not self.should_stop:
+            await self.sleep(1.0)
+            if not self._leads():
+                self._monitor = None  # whoever leads now moves the stored state
+                continue
+            with contextlib.suppress(Unavailable):
+                await asyncio.to_thread(self.step)
+
+    def step(self) -> None:
+        """Read what has been sealed since the last step, decide, store.
+
+        Raises
+        ------
+        Unavailable
+            When ClickHouse is away; the step is then repeated from the stored state.
+        """
+        self._sealing.update(watermarks.read(self._store, self._log_id), watermarks.clock_ns())
+        if self._monitor is None:
+            self._monitor = self._load()
+        monitor, sealed = self._monitor, self._sealing.sealed
+        if sealed <= monitor.position:
+            return
+        lo = monitor.position
+        self._monitor = None  # until the step is stored, only the stored state is true
+        cells = self._store.query(_CELLS.format(lo=lo, hi=sealed))
+        changes = monitor.update(cells, sealed) if not cells.is_empty() else []
+        monitor.position = sealed
+        for change in changes:
+            self._announce(change)
+        self._heartbeats(monitor, sealed)
+        self._save(monitor)
+        self._monitor = monitor
+
+    def _load(self) -> Monitor:
+        rows = self._store.query(
+            f"SELECT state FROM detector_state FINAL WHERE stream = {literal(DETECTOR)}"
+        )
+        return Monitor(self._config) if rows.is_empty() else Monitor.restore(rows["state"][0])
+
+    def _save(self, monitor: Monitor) -> None:
+        self._store.insert(
+            "detector_state",
+            pl.DataFrame(
+                {
+                    "stream": [DETECTOR],
+                    "position": [monitor.position // _NS],
+                    "version": [monitor.position],
+                    "state": [monitor.snapshot()],
+                },
+                schema_overrides={"position": pl.UInt32, "version": pl.UInt64},
+            ),
+        )
+
+    def _announce(self, change: Change) -> None:
+        evidence = self._store.query(
+            _GROUPS.format(
+                began=change.began,
+                lo=change.began - 6 * 3600 * _NS,
+                hi=change.at,
+                environment=literal(change.environment),
+                agent=literal(change.agent),
+            )
+        )
+        self._store.insert("findings", finding_rows(change, evidence.to_dicts()))
+        self._store.insert("alert_events", alert_rows(change, change.at, evidence.to_dicts()))
+        log.warning("%s", _title(change))
+
+    def _heartbeats(self, monitor: Monitor, sealed: int) -> None:
+        beat = sealed // _HEARTBEAT_NS * _HEARTBEAT_NS
+        if beat <= self._last_heartbeat:
+            return
+        self._last_heartbeat = beat
+        for change in monitor.firing.values():
+            if beat > change.at:
+                self._store.insert("alert_events", alert_rows(change, beat, []))
+
+
+def _title(change: Change) -> str:
+    if not change.firing:
+        return f"{change.agent}: failure rate is back near {change.baseline:.1%}"
+    return f"{change.agent}: failure rate rose from {change.baseline:.1%} to {change.observed:.1%}"
+
+
+def _severity(change: Change) -> str:
+    return "critical" if change.observed - change.baseline >= 0.1 else "warning"
+
+
+def _when(ns: int) -> datetime:
+    return datetime.fromtimestamp(ns / _NS, UTC)
+
+
+def finding_rows(change: Change, evidence: list[dict[str, Any]]) -> pl.DataFrame:
+    """Row of ``findings``; one id for an episode, a resolved row replacing the open one."""
+    key = f"{DETECTOR}:{change.environment}:{change.agent}:{change.began}"
+    return pl.DataFrame(
+        {
+            "finding_id": [hashlib.blake2b(key.encode(), digest_size=8).hexdigest()],
+            "version": [change.at // _NS],
+            "detector": [DETECTOR],
+            "kind": ["failure_rate_up"],
+            "environment": [change.environment],
+            "agent": [change.agent],
+            "status": ["open" if change.firing else "resolved"],
+            "severity": [_severity(change)],
+            "began": [_when(change.began)],
+            "found": [_when(change.found)],
+            "ended": [None if change.firing else _when(change.at)],
+            "e_value": [change.e_value],
+            "baseline": [change.baseline],
+            "observed": [change.observed],
+            "n": [change.n],
+            "title": [_title(change)],
+            "evidence": [msgspec.json.encode(evidence).decode()],
+        },
+        schema_overrides={
+            "version": pl.UInt64,
+            "n": pl.UInt64,
+            "began": pl.Datetime("ms", "UTC"),
+            "found": pl.Datetime("ms", "UTC"),
+            "ended": pl.Datetime("ms", "UTC"),
+        },
+    )
+
+
+def alert_rows(change: Change, ts: int, evidence: list[dict[str, Any]]) -> pl.DataFrame:
+    """Row of ``alert_events``: entry, heartbeat (``ts`` after the change) or exit."""
+    worst = evidence[0] if evidence else None
+    described = (
+        f"{change.n} interactions since {_when(change.began):%H:%M:%S}, e-value {change.e_value:.3g}."
+        + (f" Most frequent: {worst['reason']} in {worst['tool'] or 'the agent'}" if worst else "")
+    )
+    return pl.DataFrame(
+        {
+            "ts": [_when(ts)],
+            "alert_key": [f"{DETECTOR}:{change.environment}:{change.agent}"],
+            "kind": [DETECTOR],
+            "agent": [change.agent],
+            "severity": [_severity(change)],
+            "status": ["firing" if change.firing else "resolved"],
+            "score": [change.e_value if change.firing else 0.0],
+            "title": [_title(change)],
+            "description": [described],
+            "episode_start": [_when(change.began)],
+            "event_time": [_when(ts)],
+        },
+        schema_overrides={
+            "ts": pl.Datetime("ms", "UTC"),
+            "episode_start": pl.Datetime("ms", "UTC"),
+            "event_time": pl.Datetime("ms", "UTC"),
+        },
+    )

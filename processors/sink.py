@@ -1,0 +1,290 @@
+"""The raw sink: records of the events topic become rows, exactly the lines that arrived.
+
+A Faust service that owns its consumer, because only then are the acknowledgements ours. For each
+batch, in this order and never another:
+
+1. the rows of ``events`` and ``evaluations`` are stored,
+2. dead letters and the ledger rows are stored,
+3. Kafka acknowledges the dead letters and the dirty marks,
+4. the offsets are committed.
+
+A crash at any point repeats the batch, and every one of these writes collapses with its repeat.
+While one batch is being stored the next is decoded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import polars as pl
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from mode import Service
+
+from ingest.codec import Decoded, decode
+from ingest.errors import Rejected, Unavailable
+from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
+from ingest.kafka import KafkaConfig
+from processors import marks, rows, watermarks
+from processors.quality import MAX_BAD_LINES, WINDOW_LINES, BadLines
+from processors.retry import until_done
+from processors.store import Store
+
+log = logging.getLogger(__name__)
+
+GROUP: Final = "driftline-sink"
+_REPORT_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SinkConfig:
+    """How the sink batches.
+
+    Larger blocks cost ClickHouse less per row; ``linger`` bounds how long a quiet topic waits.
+    ``session_timeout`` is how long a dead worker's partitions stay unread.
+    """
+
+    batch_bytes: int = 48 << 20
+    linger: float = 0.2
+    session_timeout: float = 10.0
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records of one or more partitions on their way to the store."""
+
+    decoded: Decoded
+    partitions: np.ndarray[Any, np.dtype[np.uint32]]
+    offsets: np.ndarray[Any, np.dtype[np.uint64]]
+    commits: dict[TopicPartition, int]
+
+
+class Sink(Service):  # type: ignore[misc]
+    """Consume events, store them, mark what they change, commit."""
+
+    def __init__(
+        self,
+        kafka: KafkaConfig,
+        store: Store,
+        config: SinkConfig,
+        fatal: Callable[[Rejected], None],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._kafka = kafka
+        self._store = store
+        self._config = config
+        self._fatal = fatal
+        self._queue: asyncio.Queue[Batch] = asyncio.Queue(maxsize=1)
+        self._bad: dict[TopicPartition, BadLines] = {}
+        self._watermarks: dict[TopicPartition, int] = {}
+        self._stored: dict[TopicPartition, int] = {}
+        self._consumer: AIOKafkaConsumer
+        self._producer: AIOKafkaProducer
+        self._marked: list[int] = [0]
+
+    async def on_start(self) -> None:
+        """Connect; the first assignment arrives while the tasks run."""
+        timeout = int(self._config.session_timeout * 1000)
+        self._consumer = AIOKafkaConsumer(
+            EVENTS_TOPIC,
+            group_id=GROUP,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=timeout,
+            rebalance_timeout_ms=timeout,
+            heartbeat_interval_ms=timeout // 4,
+            fetch_max_bytes=self._config.batch_bytes,
+            max_partition_fetch_bytes=8 << 20,
+            max_poll_interval_ms=600_000,
+            **self._kafka.client_options(),
+        )
+        self._producer = AIOKafkaProducer(
+            acks="all", max_request_size=8 << 20, **self._kafka.client_options()
+        )
+        await self._consumer.start()
+        await self._producer.start()
+        self._marked = [0] * len(await self._producer.partitions_for(DIRTY_TOPIC))
+
+    async def on_stop(self) -> None:
+        """Leave the group, so that another worker takes over at once."""
+        for client in (self._consumer, self._producer):
+            with contextlib.suppress(KafkaError, asyncio.TimeoutError):
+                await asyncio.wait_for(client.stop(), 10)
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _read(self) -> None:
+        while not self.should_stop:
+            records = await self._gather()
+            if not records:
+                continue
+            try:
+                batch = await asyncio.to_thread(self._decode, records)
+            except Rejected as error:
+                self._fatal(error)
+                return
+            await self._queue.put(batch)
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _write(self) -> None:
+        while not self.should_stop:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await self._deliver(await asyncio.wait_for(self._queue.get(), 1.0))
+
+    async def _gather(self) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """Fetch until the batch is full or has lingered."""
+        gathered: dict[TopicPartition, list[ConsumerRecord]] = {}
+        size, deadline = 0, time.monotonic() + self._config.linger
+        while size < self._config.batch_bytes:
+            wait = max(0.0, deadline - time.monotonic())
+            fetched = await self._consumer.getmany(timeout_ms=int(wait * 1000))
+            for partition, records in fetched.items():
+                gathered.setdefault(partition, []).extend(records)
+                size += sum(len(r.value or b"") for r in records)
+            if not fetched or wait == 0.0:
+                break
+        return gathered
+
+    def _decode(self, fetched: dict[TopicPartition, list[ConsumerRecord]]) -> Batch:
+        records = [r for part in fetched.values() for r in part]
+        decoded = decode([r.value for r in records], [r.timestamp * 1_000_000 for r in records])
+        self._check_quality(fetched, decoded)
+        return Batch(
+            decoded,
+            np.array([r.partition for r in records], dtype=np.uint32),
+            np.array([r.offset for r in records], dtype=np.uint64),
+            {partition: part[-1].offset + 1 for partition, part in fetched.items()},
+        )
+
+    def _check_quality(
+        self, fetched: dict[TopicPartition, list[ConsumerRecord]], decoded: Decoded
+    ) -> None:
+        starts = np.concatenate([[0], np.cumsum(decoded.lines)])
+        flags = np.zeros(starts[-1], dtype=np.bool_)
+        flags[[starts[r.record] + r.line for r in decoded.rejections]] = True
+        record = 0
+        for partition, part in fetched.items():
+            lines = flags[starts[record] : starts[record + len(part)]]
+            record += len(part)
+            quality = self._bad.setdefault(partition, BadLines()).update(lines)
+            if quality.exceeded:
+                codes = sorted({str(r.code) for r in decoded.rejections})
+                raise Rejected(
+                    "too_many_bad_lines",
+                    f"{quality.worst} of {WINDOW_LINES} lines in a row on {partition.topic} "
+                    f"partition {partition.partition} up to offset {part[-1].offset} are no events "
+                    f"({', '.join(codes)}; at most {MAX_BAD_LINES}). Nothing of this batch was "
+                    "taken. Stop the producer that sends them, then start the worker again",
+                )
+
+    async def _deliver(self, batch: Batch) -> None:
+        decoded = batch.decoded
+        where = (self._kafka.log_id, EVENTS_TOPIC, batch.partitions, batch.offsets)
+        events = rows.event_rows(decoded, where[0], batch.partitions, batch.offsets)
+        late = rows.is_late(events, self._watermarks_of(events))
+        ledger = rows.ledger_rows(decoded, *where, late)
+        await self._insert("events", events)
+        await self._insert("evaluations", rows.evaluation_rows(events))
+        if decoded.rejections:
+            letters = rows.dead_letter_rows(decoded, *where)
+            await self._insert("dead_letters", letters)
+            await self._produce_dead_letters(letters)
+        await self._insert("ledger", ledger)
+        await self._produce_marks(events)
+        await self._commit(batch.commits)
+        self._advance(events)
+        self._stored |= batch.commits
+
+    async def _insert(self, table: str, frame: pl.DataFrame) -> None:
+        await until_done(lambda: asyncio.to_thread(self._store.insert, table, frame))
+
+    async def _produce_dead_letters(self, letters: pl.DataFrame) -> None:
+        values = [msgspec.json.encode(row) for row in letters.iter_rows(named=True)]
+        await until_done(lambda: self._send(DEAD_LETTERS_TOPIC, [(None, None, v) for v in values]))
+
+    async def _produce_marks(self, events: pl.DataFrame) -> None:
+        packed = [
+            (key, partition, value)
+            for key, frame in (
+                (marks.CELLS, marks.dirty_cells(events)),
+                (marks.INTERACTIONS, marks.dirty_interactions(events)),
+            )
+            for partition, value in marks.pack(frame, len(self._marked))
+        ]
+        await until_done(lambda: self._send(DIRTY_TOPIC, packed))
+
+    async def _send(
+        self, topic: str, messages: list[tuple[bytes | None, int | None, bytes]]
+    ) -> None:
+        pending = [
+            await self._producer.send(topic, value, key=key, partition=partition)
+            for key, partition, value in messages
+        ]
+        for metadata in await asyncio.gather(*pending):
+            if topic == DIRTY_TOPIC:
+                at = metadata.partition
+                self._marked[at] = max(self._marked[at], metadata.offset + 1)
+
+    async def _commit(self, commits: dict[TopicPartition, int]) -> None:
+        held = {p: o for p, o in commits.items() if p in self._consumer.assignment()}
+        if not held:
+            return
+        try:
+            await self._consumer.commit(held)
+        except (CommitFailedError, IllegalStateError) as error:
+            # Another worker owns them now and will read the batch again; its rows collapse.
+            log.info("offsets not committed, partitions moved: %s", error)
+        except KafkaError as error:
+            log.warning("offsets not committed, the next commit will: %s", error)
+
+    def _watermarks_of(self, events: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
+        known = {p.partition: w for p, w in self._watermarks.items()}
+        highest = max(known, default=0)
+        table = np.full(max(highest, events["partition"].max() or 0) + 1, -(2**62), np.int64)  # type: ignore[type-var,operator]
+        for partition, watermark in known.items():
+            table[partition] = watermark
+        found: np.ndarray[Any, np.dtype[np.int64]] = table[events["partition"].to_numpy()]
+        return found
+
+    def _advance(self, events: pl.DataFrame) -> None:
+        latest = events.group_by("partition").agg(pl.col("time").max().to_physical())
+        for partition, watermark in latest.iter_rows():
+            key = TopicPartition(EVENTS_TOPIC, partition)
+            self._watermarks[key] = max(self._watermarks.get(key, watermark), watermark)
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _report(self) -> None:
+        """Say every second how far event time has come and what still waits."""
+        while not self.should_stop:
+            await self.sleep(_REPORT_SECONDS)
+            rows = await self._progress()
+            with contextlib.suppress(Unavailable):
+                await asyncio.to_thread(self._store.insert, "watermarks", rows)
+
+    async def _progress(self) -> pl.DataFrame:
+        now, marked = datetime.now(UTC), list(self._marked)
+        found = []
+        for partition in self._consumer.assignment():
+            end = self._consumer.highwater(partition)
+            # Of what was assigned but not stored since, all that waits is not yet read.
+            offset = self._stored.get(partition)
+            if offset is None:
+                with contextlib.suppress(asyncio.TimeoutError, KafkaError):
+                    offset = await asyncio.wait_for(self._consumer.position(partition), 1)
+            if end is None or offset is None:
+                continue  # nothing fetched yet: to claim no lag would be a guess
+            watermark = self._watermarks.get(partition, 0)
+            lag = max(0, end - offset)
+            found.append(
+                (self._kafka.log_id, *partition, watermark, offset, lag, marked, now)
+            )
+        return pl.DataFrame(found, orient="row", schema=watermarks.SCHEMA)

@@ -1,0 +1,115 @@
+"""ClickHouse as the processors see it: frames in, frames out, and one way to be away."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import clickhouse_connect
+import polars as pl
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from ingest.errors import Unavailable
+
+_INSERT_SETTINGS: Final = {
+    # On by default in current servers; it would acknowledge rows that are not yet stored.
+    "async_insert": 0,
+    # A repeat is a row like any other, collapsed by the table; a token could drop new rows.
+    "insert_deduplicate": 0,
+    # Thousands of names or ranges may stand in one statement.
+    "max_query_size": 16 << 20,
+    # One block may hold events of many days.
+    "max_partitions_per_insert_block": 0,
+    "input_format_null_as_default": 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ClickHouseConfig:
+    """Address and credentials of a ClickHouse HTTP interface."""
+
+    url: str = "http://127.0.0.1:8123"
+    user: str = "default"
+    password: str = field(default="", repr=False)
+    database: str = "driftline"
+    ca_file: str | None = None
+    compress: bool = False
+
+
+class Store:
+    """One database. Safe to use from several threads.
+
+    Raises
+    ------
+    Unavailable
+        From every method, when ClickHouse does not answer or refuses the statement.
+    """
+
+    def __init__(self, config: ClickHouseConfig) -> None:
+        self._config = config
+        self._client: Any = None
+
+    def insert(self, table: str, frame: pl.DataFrame) -> None:
+        """Insert a frame whose columns are named like the table's; returns when it is stored."""
+        if frame.is_empty():
+            return
+        buffer = io.BytesIO()
+        frame.write_ipc_stream(buffer, compat_level=pl.CompatLevel.oldest())
+        self._call(
+            "raw_insert",
+            table,
+            column_names=frame.columns,
+            insert_block=buffer.getvalue(),
+            settings=_INSERT_SETTINGS,
+            fmt="ArrowStream",
+        )
+
+    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pl.DataFrame:
+        """Run a SELECT; parameters are ``{name:Type}`` in the SQL."""
+        body = self._call("raw_query", sql, parameters=parameters, settings={"max_query_size": 16 << 20}, fmt="ArrowStream")
+        return pl.read_ipc_stream(body) if body else pl.DataFrame()
+
+    def command(self, sql: str, parameters: dict[str, Any] | None = None) -> None:
+        """Run a statement that returns nothing, such as INSERT ... SELECT."""
+        self._call("raw_query", sql, parameters=parameters, settings=_INSERT_SETTINGS)
+
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            if self._client is None:
+                self._client = self._connect()
+            return getattr(self._client, method)(*args, **kwargs)
+        except (ClickHouseError, OSError) as error:
+            raise Unavailable(
+                f"ClickHouse at {self._config.url}: {str(error).strip()[:500]}"
+            ) from error
+
+    def _connect(self) -> Any:
+        return clickhouse_connect.get_client(
+            dsn=self._config.url,
+            username=self._config.user,
+            password=self._config.password,
+            database=self._config.database,
+            ca_cert=self._config.ca_file,
+            compress=self._config.compress,
+            # Sessions would forbid concurrent statements, and nothing here needs one.
+            autogenerate_session_id=False,
+            query_limit=0,
+            send_receive_timeout=120,
+        )
+
+
+def literal(values: str | Iterable[str]) -> str:
+    """SQL literal of a string, or of strings as a list in parentheses.
+
+    Examples
+    --------
+    >>> literal("it's")
+    "'it\\\\'s'"
+    >>> literal(["a", "b"])
+    "('a', 'b')"
+    """
+    if isinstance(values, str):
+        return "'" + values.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "(" + ", ".join(map(literal, values)) + ")"

@@ -1,0 +1,123 @@
+"""How far event time has come: what may be read as complete.
+
+The sink reports a watermark per partition together with the marks its events made; the recompute
+agents report which marks they have worked off. Event time is *sealed* up to a report's watermark
+once all marks of that report are worked off, so a sealed window never misses derived rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import polars as pl
+
+from ingest.events import DIRTY_TOPIC, EVENTS_TOPIC
+from processors.store import Store
+
+NS: Final = 1_000_000_000
+SEAL_DELAY_NS: Final = 15 * NS
+"""A cell is sealed once the watermark is this far past its end; what comes then is late."""
+
+_IDLE_NS: Final = 30 * NS
+"""How far behind the clock event time is taken to be when nothing is left to read."""
+
+_FRESH_NS: Final = 10 * NS
+"""A report older than this says nothing about lag: its worker may be dead."""
+
+SCHEMA: Final[dict[str, pl.DataType]] = {
+    "log_id": pl.String(),
+    "topic": pl.String(),
+    "partition": pl.UInt32(),
+    "watermark": pl.Datetime("ns", "UTC"),
+    "offset": pl.UInt64(),
+    "lag": pl.UInt64(),
+    "marked": pl.List(pl.UInt64()),
+    "updated": pl.Datetime("ms", "UTC"),
+}
+
+_READ: Final = """
+SELECT topic, partition, toUnixTimestamp64Nano(watermark) AS watermark, offset, lag, marked,
+    toUnixTimestamp64Milli(updated) AS updated
+FROM watermarks FINAL WHERE log_id = {log_id:String}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Event time in ns that the events read so far reach, and the marks that must be done first."""
+
+    watermark: int
+    marked: tuple[int, ...]
+
+
+def report(rows: pl.DataFrame, now: int) -> Report | None:
+    """What the sink's rows add up to; None while there are none. Pure.
+
+    A partition with lag holds event time back; one without lag is idle and does not. When all are
+    idle, event time follows the clock at a distance, provided their workers are alive.
+    """
+    if rows.is_empty():
+        return None
+    marked = [max(column) for column in zip(*rows["marked"], strict=False)]
+    waiting = rows.filter(pl.col("lag") > 0)
+    latest = int(rows["watermark"].max() or 0)  # type: ignore[arg-type]
+    if not waiting.is_empty():
+        return Report(int(waiting["watermark"].min() or 0), tuple(marked))  # type: ignore[arg-type]
+    alive = int(rows["updated"].min() or 0) * 1_000_000 > now - _FRESH_NS  # type: ignore[arg-type]
+    return Report(max(latest, now - _IDLE_NS) if alive else latest, tuple(marked))
+
+
+class Sealing:
+    """Follows the reports; `sealed` is the event time (ns) up to which windows are complete."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Report] = deque(maxlen=10_000)
+        self._watermark = 0
+
+    def update(self, rows: pl.DataFrame, now: int) -> Sealing:
+        """Take the rows of ``watermarks``, columns as in `_READ`."""
+        found = report(rows.filter(pl.col("topic") == EVENTS_TOPIC), now)
+        if found is not None:
+            self._waiting.append(found)
+        done = dict(
+            rows.filter(pl.col("topic") == DIRTY_TOPIC).select("partition", "offset").iter_rows()
+        )
+        while self._waiting and _worked_off(self._waiting[0].marked, done):
+            self._watermark = max(self._watermark, self._waiting.popleft().watermark)
+        return self
+
+    @property
+    def sealed(self) -> int:
+        """End of the last sealed cell, ns since 1970; 0 before anything is sealed."""
+        return max(0, (self._watermark - SEAL_DELAY_NS) // (10 * NS) * (10 * NS))
+
+
+def _worked_off(marked: tuple[int, ...], done: dict[int, int]) -> bool:
+    return all(done.get(partition, 0) >= needed for partition, needed in enumerate(marked))
+
+
+def read(store: Store, log_id: str) -> pl.DataFrame:
+    """Rows of ``watermarks`` of one log."""
+    rows = store.query(_READ, {"log_id": log_id})
+    return rows if not rows.is_empty() else pl.DataFrame(schema={"topic": pl.String})
+
+
+def progress_rows(log_id: str, done: dict[int, int]) -> pl.DataFrame:
+    """Rows that say up to which offset each partition of the dirty topic is worked off."""
+    return pl.DataFrame(
+        [
+            (log_id, DIRTY_TOPIC, partition, 0, offset, 0, [], datetime.now(UTC))
+            for partition, offset in done.items()
+        ],
+        schema=SCHEMA,
+        orient="row",
+    )
+
+
+def clock_ns() -> int:
+    """Wall clock in ns since 1970."""
+    return time.time_ns()

@@ -1,0 +1,143 @@
+"""Windows: event-level sums per cell of event time, always computed from stored rows.
+
+Cells of 10 s come from ``events``; minutes come from cells and hours from minutes. A window is a
+pure function of the rows it reads, so computing one too often, twice at a time or late is harmless:
+``version`` counts the distinct events read and only ever grows.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from processors.store import Store, literal
+
+WIDTHS: Final = (10, 60, 3600)
+"""Widths in seconds; each is computed from the one before it, the first from events."""
+
+EPOCH: Final = 1
+"""Rises when rules, prices or parsing change, so that new results replace old ones."""
+
+_GAP_SECONDS: Final = 300
+_MAX_CELLS_PER_STATEMENT: Final = 2_000
+
+# Scope 'all', then what was done, then the model that did it.
+_SCOPES: Final = """arrayFilter(s -> s != '', [
+        'all',
+        if(name = '', toString(kind), concat(kind, ':', name)),
+        if(model = '', '', concat('model:', model))])"""
+
+_FROM_EVENTS: Final = """
+INSERT INTO windows
+SELECT environment, agent, {width} AS width_s, start, agent_version, scope,
+    bitShiftLeft(toUInt64({epoch}), 40) + sum(seen) AS version,
+    sum(n) AS events, sum(ok), sum(error),
+    sumIf(n, kind = 'tool_call'), sumIf(error, kind = 'tool_call'),
+    sum(input), sum(output), sum(cached),
+    sum(cost), sum(priced), sum(unpriced),
+    sum(timed), sum(duration),
+    sumMapIf([assumeNotNull(duration_bin)], [timed], duration_bin IS NOT NULL) AS histogram,
+    histogram.2
+FROM
+(
+    SELECT environment, agent, toStartOfInterval(time, INTERVAL 10 SECOND) AS start,
+        agent_version, kind, name, model, duration_bin,
+        count() AS seen, countIf(counted) AS n,
+        countIf(counted AND status = 'ok') AS ok, countIf(counted AND status = 'error') AS error,
+        sumIf(ifNull(input_tokens, 0), counted) AS input,
+        sumIf(ifNull(output_tokens, 0), counted) AS output,
+        sumIf(ifNull(cached_tokens, 0), counted) AS cached,
+        sumIf(ifNull(cost_usd, 0), counted) AS cost,
+        countIf(counted AND cost_usd IS NOT NULL) AS priced,
+        countIf(counted AND cost_usd IS NULL
+            AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL)) AS unpriced,
+        countIf(counted AND duration_ms IS NOT NULL) AS timed,
+        sumIf(ifNull(duration_ms, 0), counted) AS duration
+    FROM
+    (
+        SELECT *, (event_id, time, payload_hash) NOT IN
+            (SELECT event_id, time, payload_hash FROM collisions) AS counted
+        FROM events FINAL
+        WHERE {where}
+    )
+    GROUP BY environment, agent, start, agent_version, kind, name, model, duration_bin
+)
+ARRAY JOIN {scopes} AS scope
+GROUP BY environment, agent, start, agent_version, scope
+"""
+
+_FROM_FINER: Final = """
+INSERT INTO windows
+SELECT environment, agent, {width} AS width_s,
+    toStartOfInterval(start, INTERVAL {width} SECOND) AS begin, agent_version, scope,
+    bitShiftLeft(toUInt64({epoch}), 40) + sum(bitAnd(version, 0xFFFFFFFFFF)),
+    sum(events), sum(ok), sum(error), sum(tool_calls), sum(tool_errors),
+    sum(input_tokens), sum(output_tokens), sum(cached_tokens),
+    sum(cost_usd), sum(priced), sum(unpriced), sum(duration_n), sum(duration_ms),
+    sumMap(duration_bins, duration_counts) AS histogram, histogram.2
+FROM windows FINAL
+WHERE width_s = {finer} AND ({where})
+GROUP BY environment, agent, begin, agent_version, scope
+"""
+
+
+def statements(width: int, marks: pl.DataFrame) -> list[str]:
+    """SQL that computes the marked windows again, and perhaps their neighbours.
+
+    Parameters
+    ----------
+    width
+        One of `WIDTHS`.
+    marks
+        ``environment``, ``agent`` and ``start`` (seconds since 1970, a multiple of ``width``).
+
+    Returns
+    -------
+    list of str
+        INSERT ... SELECT statements, each over at most 2,000 cells.
+    """
+    starts = marks["start"].unique().sort().to_list()
+    agents = marks["agent"].unique().to_list()
+    found = []
+    for at in range(0, len(starts), _MAX_CELLS_PER_STATEMENT):
+        ranges = _ranges(starts[at : at + _MAX_CELLS_PER_STATEMENT], width)
+        # A superset of the marked windows is as right, so agents are named only when they are few.
+        names = f" AND agent IN {literal(agents)}" if len(agents) <= 100 else ""
+        column = "time" if width == WIDTHS[0] else "start"
+        where = " OR ".join(
+            f"({column} >= toDateTime({lo}, 'UTC') AND {column} < toDateTime({hi}, 'UTC'){names})"
+            for lo, hi in ranges
+        )
+        template = _FROM_EVENTS if width == WIDTHS[0] else _FROM_FINER
+        finer = WIDTHS[max(0, WIDTHS.index(width) - 1)]
+        found.append(
+            template.format(
+                width=width, finer=finer, epoch=EPOCH, where=where, scopes=_SCOPES
+            )
+        )
+    return found
+
+
+def recompute(store: Store, width: int, marks: pl.DataFrame) -> None:
+    """Compute the marked windows from what is stored now, and store them.
+
+    Raises
+    ------
+    Unavailable
+        When ClickHouse is away; nothing partial needs undoing.
+    """
+    for sql in statements(width, marks):
+        store.command(sql)
+
+
+def _ranges(starts: list[int], width: int) -> list[tuple[int, int]]:
+    """Join sorted window starts to [lo, hi) ranges, over gaps too short to be worth a range."""
+    ranges: list[tuple[int, int]] = []
+    for start in starts:
+        if ranges and start - ranges[-1][1] <= _GAP_SECONDS:
+            ranges[-1] = (ranges[-1][0], start + width)
+        else:
+            ranges.append((start, start + width))
+    return ranges
+
