@@ -1,0 +1,91 @@
+"""Foreign values made fit for the contract: times, identifiers and capped content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from xxhash import xxh3_64_hexdigest
+
+MAX_TEXT: Final = 16_384
+"""Characters kept of one content field. Four of them, escaped, stay below a line's limit."""
+
+MAX_ATTRIBUTE: Final = 1_024
+"""Characters kept of one attribute."""
+
+MAX_ATTRIBUTES: Final = 64
+"""Attributes kept of one event."""
+
+MAX_LABEL: Final = 256
+"""Characters kept of a name or an identifier."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def ns_from_iso(text: str) -> int:
+    """Nanoseconds since 1970 of an ISO 8601 time, exact to the microsecond; naive means UTC.
+
+    Raises
+    ------
+    ValueError
+        When the text is not a time.
+
+    Examples
+    --------
+    >>> ns_from_iso("2025-08-01T16:16:37.053887")
+    1754064997053887000
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("a time is not ISO 8601") from None
+    since = (time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH
+    return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
+
+
+def capped(text: str, limit: int = MAX_TEXT) -> str:
+    """Shorten a text to ``limit`` characters, the last of which say what is missing.
+
+    The marker carries a hash of the whole, so that two texts which differ beyond the limit still
+    differ. Lone surrogates, which JSON can spell but UTF-8 cannot, become question marks.
+
+    Examples
+    --------
+    >>> capped("x" * 100, 40)
+    'xxx...[100 characters, c90984ffdf50ce42]'
+    """
+    encoded = text.encode("utf-8", "replace")
+    text = encoded.decode()
+    if len(text) <= limit:
+        return text
+    marker = f"...[{len(text)} characters, {xxh3_64_hexdigest(encoded)}]"
+    return text[: limit - len(marker)] + marker
+
+
+def label(text: str | None) -> str | None:
+    """Cap a name; an empty one is not known."""
+    return capped(text, MAX_LABEL) if text else None
+
+
+def content(text: str | None) -> str | None:
+    """Cap a content; an empty one is not known."""
+    return capped(text) if text else None
+
+
+def attributes(values: Mapping[str, str | None]) -> dict[str, str] | None:
+    """Cap attributes in number and length; empty values are left out.
+
+    Of too many the first in alphabetical order stay, and ``driftline.attributes_dropped`` counts
+    the others.
+    """
+    kept = {
+        capped(name, MAX_LABEL): capped(value, MAX_ATTRIBUTE)
+        for name, value in sorted(values.items())
+        if value
+    }
+    if len(kept) > MAX_ATTRIBUTES:
+        dropped = str(len(kept) - (MAX_ATTRIBUTES - 1))
+        kept = dict(list(kept.items())[: MAX_ATTRIBUTES - 1])
+        kept["driftline.attributes_dropped"] = dropped
+    return kept or None
