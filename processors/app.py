@@ -84,9 +84,7 @@ def build_app(config: WorkerConfig) -> faust.App:
         DIRTY_TOPIC, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes
     )
     app.service(Sink(config.kafka, store, config.sink, _stop_for))
-    app.service(
-        Detection(store, config.kafka.log_id, config.detection, leads=lambda: _leads(app))
-    )
+    app.service(Detection(store, config.kafka.log_id, config.detection, leads=lambda: _leads(app)))
 
     @app.agent(dirty, name="driftline.recompute", concurrency=1)
     async def recompute(stream: Any) -> None:

@@ -126,7 +126,9 @@ class Monitor:
         self._detector.update(failed, n)
         self._remember(start)
         after = self._detector.detected
-        return [self._change(int(i), start, bool(after[i])) for i in np.flatnonzero(before != after)]
+        return [
+            self._change(int(i), start, bool(after[i])) for i in np.flatnonzero(before != after)
+        ]
 
     def _remember(self, start: int) -> None:
         self._ticks.append(start)

@@ -10,7 +10,7 @@ from typing import Final
 
 import polars as pl
 
-from detectors.failures import fingerprints, template
+from detectors.failures import fingerprints
 from processors.marks import join_bounds
 from processors.store import Store, literal
 from processors.windows import EPOCH
@@ -27,9 +27,8 @@ FROM interactions WHERE interaction_id IN {ids} GROUP BY interaction_id
 _FROM_EVENTS: Final = """
 SELECT interaction_id,
     bitShiftLeft(toUInt64({epoch}), 40) + count() AS version,
-    minIf((is_root ? 0 : 1, time, event_id, environment, agent, agent_version), counted) AS first,
-    toString(first.4) AS environment, toString(first.5) AS agent,
-    toString(first.6) AS agent_version,
+    minIf((if(is_root, 0, 1), time, event_id, toString(environment), toString(agent),
+        toString(agent_version)), counted) AS speaker,
     minIf(session_id, counted AND session_id != '') AS session_id,
     minIf(user_id, counted AND user_id != '') AS user_id,
     minIf(time - toIntervalNanosecond(toInt64(ifNull(duration_ms, 0) * 1e6)), counted) AS start,
@@ -60,6 +59,7 @@ FROM
 )
 GROUP BY interaction_id
 HAVING events > 0
+SETTINGS prefer_column_name_to_alias = 1
 """
 
 
@@ -85,8 +85,8 @@ def recompute(store: Store, marks: pl.DataFrame) -> None:
 
 def _known_bounds(store: Store, marks: pl.DataFrame) -> pl.DataFrame:
     found = [
-        store.query(_KNOWN_BOUNDS.format(ids=literal(ids)))
-        for ids in marks["interaction_id"].iter_slices(_IN_LIST)
+        store.query(_KNOWN_BOUNDS.format(ids=literal(part["interaction_id"])))
+        for part in marks.iter_slices(_IN_LIST)
     ]
     return pl.concat([f.cast(marks.schema) for f in found if not f.is_empty()] or [marks.clear()])
 
@@ -119,13 +119,17 @@ def finish(rows: pl.DataFrame) -> pl.DataFrame:
     """Rows of ``interactions`` from the grouped events: price, outcome, why it failed. Pure."""
     if rows.is_empty():
         return rows
-    closing, last = pl.col("closing").struct, pl.col("last_error").struct
+    speaker, closing = pl.col("speaker").struct, pl.col("closing").struct
+    last = pl.col("last_error").struct
     failed = closing.field("3") == "error"
     message = pl.coalesce(_text(closing.field("5")), _text(last.field("5")))
     rows = rows.with_columns(
+        environment=speaker.field("4"),
+        agent=speaker.field("5"),
+        agent_version=speaker.field("6"),
         session_id=pl.coalesce(_text(pl.col("session_id")), "interaction_id"),
         duration_ms=(pl.col("end") - pl.col("start")).dt.total_nanoseconds() / 1e6,
-        cost_usd=pl.when((pl.col("priced") > 0) & (pl.col("unpriced") == 0)).then("cost"),
+        cost_usd=pl.when((pl.col("priced") > 0) & (pl.col("unpriced") == 0)).then(pl.col("cost")),
         status=closing.field("3"),
         failure_reason=pl.when(failed).then(
             pl.coalesce(_text(closing.field("4")), _text(last.field("3")), pl.lit("error"))
@@ -135,14 +139,15 @@ def finish(rows: pl.DataFrame) -> pl.DataFrame:
     ).with_columns(pl.col("failure_reason", "failure_tool", "message").fill_null(""))
     failures = rows["status"] == "error"
     few = rows.filter(failures)
-    templates = [template(m) for m in few["message"]]
-    prints = fingerprints(few["failure_reason"].to_list(), few["failure_tool"].to_list(), templates)
+    prints, templates = fingerprints(
+        few["failure_reason"].to_list(), few["failure_tool"].to_list(), few["message"].to_list()
+    )
     grouped = few.select("interaction_id").with_columns(
         failure_template=pl.Series(templates, dtype=pl.String),
         fingerprint=pl.Series(prints, dtype=pl.String),
     )
     return rows.join(grouped, on="interaction_id", how="left").drop(
-        "first", "closing", "last_error", "priced", "unpriced", "cost", "message"
+        "speaker", "closing", "last_error", "priced", "unpriced", "cost", "message"
     )
 
 

@@ -63,7 +63,9 @@ def pack(marks: pl.DataFrame, partitions: int) -> Iterator[tuple[int, bytes]]:
     if marks.is_empty():
         return
     named = marks["interaction_id"] if "interaction_id" in marks.columns else marks["agent"]
-    chosen = np.fromiter(map(xxh3_64_intdigest, named.to_list()), np.uint64, len(named))
+    chosen = np.fromiter(
+        map(xxh3_64_intdigest, named.cast(pl.Binary).to_list()), np.uint64, len(named)
+    )
     split = marks.with_columns(partition=pl.Series(chosen % partitions)).partition_by(
         "partition", as_dict=True, include_key=False
     )

@@ -105,9 +105,7 @@ def dead_letter_rows(
     ).with_columns(log_id=pl.lit(log_id), topic=pl.lit(topic))
 
 
-def is_late(
-    events: pl.DataFrame, watermarks: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
+def is_late(events: pl.DataFrame, watermarks: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Which events come after their cell was sealed.
 
     Parameters

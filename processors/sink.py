@@ -284,7 +284,5 @@ class Sink(Service):  # type: ignore[misc]
                 continue  # nothing fetched yet: to claim no lag would be a guess
             watermark = self._watermarks.get(partition, 0)
             lag = max(0, end - offset)
-            found.append(
-                (self._kafka.log_id, *partition, watermark, offset, lag, marked, now)
-            )
+            found.append((self._kafka.log_id, *partition, watermark, offset, lag, marked, now))
         return pl.DataFrame(found, orient="row", schema=watermarks.SCHEMA)

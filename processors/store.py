@@ -26,6 +26,13 @@ _INSERT_SETTINGS: Final = {
 }
 
 
+_PASSING: Final = frozenset(
+    # Timeouts, too many queries or parts, network, memory, disk full, read-only, keeper, aborted.
+    (159, 202, 203, 209, 210, 236, 241, 242, 243, 252, 279, 319, 394, 425, 516, 999)
+)
+"""Server errors that pass; any other means that a statement of ours is wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClickHouseConfig:
     """Address and credentials of a ClickHouse HTTP interface."""
@@ -44,7 +51,9 @@ class Store:
     Raises
     ------
     Unavailable
-        From every method, when ClickHouse does not answer or refuses the statement.
+        From every method, when ClickHouse does not answer or cannot take the statement now.
+    clickhouse_connect.driver.exceptions.ClickHouseError
+        When a statement is wrong, which is a bug.
     """
 
     def __init__(self, config: ClickHouseConfig) -> None:
@@ -68,7 +77,13 @@ class Store:
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pl.DataFrame:
         """Run a SELECT; parameters are ``{name:Type}`` in the SQL."""
-        body = self._call("raw_query", sql, parameters=parameters, settings={"max_query_size": 16 << 20}, fmt="ArrowStream")
+        body = self._call(
+            "raw_query",
+            sql,
+            parameters=parameters,
+            settings={"max_query_size": 16 << 20},
+            fmt="ArrowStream",
+        )
         return pl.read_ipc_stream(body) if body else pl.DataFrame()
 
     def command(self, sql: str, parameters: dict[str, Any] | None = None) -> None:
@@ -81,6 +96,9 @@ class Store:
                 self._client = self._connect()
             return getattr(self._client, method)(*args, **kwargs)
         except (ClickHouseError, OSError) as error:
+            code = getattr(error, "code", None)
+            if code is not None and code not in _PASSING:
+                raise
             raise Unavailable(
                 f"ClickHouse at {self._config.url}: {str(error).strip()[:500]}"
             ) from error

@@ -37,8 +37,7 @@ SELECT environment, agent, {width} AS width_s, start, agent_version, scope,
     sum(input), sum(output), sum(cached),
     sum(cost), sum(priced), sum(unpriced),
     sum(timed), sum(duration),
-    sumMapIf([assumeNotNull(duration_bin)], [timed], duration_bin IS NOT NULL) AS histogram,
-    histogram.2
+    (sumMapIf([assumeNotNull(duration_bin)], [timed], timed > 0) AS histogram).1, histogram.2
 FROM
 (
     SELECT environment, agent, toStartOfInterval(time, INTERVAL 10 SECOND) AS start,
@@ -75,7 +74,7 @@ SELECT environment, agent, {width} AS width_s,
     sum(events), sum(ok), sum(error), sum(tool_calls), sum(tool_errors),
     sum(input_tokens), sum(output_tokens), sum(cached_tokens),
     sum(cost_usd), sum(priced), sum(unpriced), sum(duration_n), sum(duration_ms),
-    sumMap(duration_bins, duration_counts) AS histogram, histogram.2
+    (sumMap(duration_bins, duration_counts) AS histogram).1, histogram.2
 FROM windows FINAL
 WHERE width_s = {finer} AND ({where})
 GROUP BY environment, agent, begin, agent_version, scope
@@ -112,9 +111,7 @@ def statements(width: int, marks: pl.DataFrame) -> list[str]:
         template = _FROM_EVENTS if width == WIDTHS[0] else _FROM_FINER
         finer = WIDTHS[max(0, WIDTHS.index(width) - 1)]
         found.append(
-            template.format(
-                width=width, finer=finer, epoch=EPOCH, where=where, scopes=_SCOPES
-            )
+            template.format(width=width, finer=finer, epoch=EPOCH, where=where, scopes=_SCOPES)
         )
     return found
 
@@ -140,4 +137,3 @@ def _ranges(starts: list[int], width: int) -> list[tuple[int, int]]:
         else:
             ranges.append((start, start + width))
     return ranges
-

@@ -4,7 +4,7 @@
 
 -- The truth: a set of events. A repeat (same key) collapses; the same id with another payload or
 -- time stays visible as a collision. Readers that need exactness use FINAL.
-CREATE TABLE events
+CREATE TABLE IF NOT EXISTS events
 (
     schema_version UInt8,
     environment LowCardinality(String),
@@ -53,7 +53,7 @@ PARTITION BY toYYYYMMDD(time)
 ORDER BY (agent, time, event_id, payload_hash)
 --------
 -- Feedback, scores and outcomes again, by what they judge. Rows are a function of the event alone.
-CREATE TABLE evaluations
+CREATE TABLE IF NOT EXISTS evaluations
 (
     target String,
     kind LowCardinality(String),
@@ -73,7 +73,7 @@ ORDER BY (target, kind, name, user_id, time, event_id, payload_hash)
 --------
 -- Events that another payload of the same event_id displaced: of each id the smallest
 -- (time, payload_hash) counts, so a row here stays true whatever comes later.
-CREATE TABLE collisions
+CREATE TABLE IF NOT EXISTS collisions
 (
     event_id String,
     agent LowCardinality(String),
@@ -85,7 +85,7 @@ ENGINE = ReplacingMergeTree
 ORDER BY (event_id, agent, time, payload_hash)
 --------
 -- The books: one row per Kafka record.
-CREATE TABLE ledger
+CREATE TABLE IF NOT EXISTS ledger
 (
     log_id LowCardinality(String),
     topic LowCardinality(String),
@@ -101,7 +101,7 @@ ENGINE = ReplacingMergeTree
 ORDER BY (log_id, topic, partition, offset)
 --------
 -- Lines that did not become events. The bytes themselves are not kept.
-CREATE TABLE dead_letters
+CREATE TABLE IF NOT EXISTS dead_letters
 (
     log_id LowCardinality(String),
     topic LowCardinality(String),
@@ -118,7 +118,7 @@ ENGINE = ReplacingMergeTree
 ORDER BY (log_id, topic, partition, offset, line, code)
 --------
 -- Event-level sums per cell of event time. scope is 'all', 'KIND:NAME' or 'model:MODEL'.
-CREATE TABLE windows
+CREATE TABLE IF NOT EXISTS windows
 (
     environment LowCardinality(String),
     agent LowCardinality(String),
@@ -150,7 +150,7 @@ PARTITION BY toYYYYMM(start)
 ORDER BY (environment, agent, width_s, start, agent_version, scope)
 --------
 -- One user request to its final answer, computed from its events.
-CREATE TABLE interactions
+CREATE TABLE IF NOT EXISTS interactions
 (
     interaction_id String,
     version UInt64,
@@ -183,7 +183,7 @@ ORDER BY interaction_id
 --------
 -- How far event time has come in each partition of the events topic, and for the dirty topic how
 -- far its marks have been worked off (there offset alone counts).
-CREATE TABLE watermarks
+CREATE TABLE IF NOT EXISTS watermarks
 (
     log_id LowCardinality(String),
     topic LowCardinality(String),
@@ -200,7 +200,7 @@ ENGINE = ReplacingMergeTree(updated)
 ORDER BY (log_id, topic, partition)
 --------
 -- What a detector needs to go on after a restart.
-CREATE TABLE detector_state
+CREATE TABLE IF NOT EXISTS detector_state
 (
     stream String,
     position DateTime('UTC'),
@@ -211,7 +211,7 @@ ENGINE = ReplacingMergeTree(version)
 ORDER BY stream
 --------
 -- What detectors found. finding_id is a function of stream and episode start, so a repeat collapses.
-CREATE TABLE findings
+CREATE TABLE IF NOT EXISTS findings
 (
     finding_id String,
     version UInt64,
@@ -238,7 +238,7 @@ ENGINE = ReplacingMergeTree(version)
 ORDER BY finding_id
 --------
 -- Alert state as Grafana reads it: firing on entry, a heartbeat while active, resolved on exit.
-CREATE TABLE alert_events
+CREATE TABLE IF NOT EXISTS alert_events
 (
     ts DateTime64(3, 'UTC'),
     alert_key String,
@@ -257,7 +257,7 @@ ENGINE = ReplacingMergeTree
 ORDER BY (alert_key, ts)
 --------
 -- Signs of life of the components, for the deadman rule.
-CREATE TABLE heartbeats
+CREATE TABLE IF NOT EXISTS heartbeats
 (
     ts DateTime64(3, 'UTC'),
     component LowCardinality(String),
@@ -269,7 +269,7 @@ ORDER BY (component, ts)
 TTL toDateTime(ts) + INTERVAL 7 DAY
 --------
 -- Names admitted as labels; the rest is counted under '__other__'.
-CREATE TABLE dimension_values
+CREATE TABLE IF NOT EXISTS dimension_values
 (
     dimension LowCardinality(String),
     value String,
