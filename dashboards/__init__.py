@@ -1,1 +1,14 @@
-"""."""
+"""Rows become pictures and alarms.
+
+The way of one panel or rule::
+
+    query.py      SQL fragments, and the targets and variables of Grafana's ClickHouse plugin
+    panels.py     one builder per kind of panel, and the grid they stand in
+    overview.py   the dashboard for everybody: are the agents healthy, can the monitor be trusted
+    pipeline.py   the dashboard for the operator: the books and the health of the monitor itself
+    alerts.py     rule groups with their runbook
+    grafana.py    the one adapter around the Grafana client, and its in-memory twin
+    publisher.py  what belongs into a Grafana, and bringing it there
+
+Everything but `grafana` and `publisher` is pure: it returns plain JSON types.
+"""

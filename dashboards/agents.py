@@ -1,0 +1,447 @@
+"""Panels about the agents: success, traffic, latency, tools, tokens and cost, satisfaction.
+
+Shares come with how many they rest on and their 95 % Wilson interval. What is not known is NULL in
+the query and "unknown" on the panel, never 0.
+"""
+
+from __future__ import annotations
+
+from dashboards import panels
+from dashboards.query import (
+    CELL_TIME,
+    CELLS,
+    IN_CELLS,
+    INTERACTION_SCOPE,
+    SELECTED,
+    Json,
+    quantile_ms,
+    wilson,
+)
+
+_AGENT = "${__field.labels.agent}"
+
+_JUDGED = "countIf(status != '')"
+_SUCCEEDED = "countIf(status = 'ok')"
+_SUCCESS = f"{_SUCCEEDED} / nullIf({_JUDGED}, 0)"
+
+_ENDED_HERE = f"FROM interactions FINAL\nWHERE $__timeFilter(end) AND {SELECTED}"
+
+_RATINGS = f"""WITH
+    chosen AS
+    (
+        SELECT interaction_id, session_id, agent {_ENDED_HERE}
+    ),
+    ratings AS
+    (
+        SELECT target, avg(latest) AS rating
+        FROM
+        (
+            SELECT target, argMax(value, (time, event_id)) AS latest
+            FROM evaluations FINAL
+            WHERE kind = 'feedback' AND value IS NOT NULL AND target IN
+                (SELECT interaction_id FROM chosen UNION ALL SELECT session_id FROM chosen)
+            GROUP BY target, user_id, name
+        )
+        GROUP BY target
+    )"""
+"""Head of a query on feedback. Of what one user says of a thing under one name the latest counts."""
+
+
+def success_now() -> Json:
+    """One number: success of everything selected."""
+    return panels.stat(
+        1,
+        "Success rate",
+        "Share of the finished interactions in the time range that ended well. The table below has "
+        "the number it rests on and its interval.",
+        f"SELECT {_SUCCESS} AS success {_ENDED_HERE}",
+        "percentunit",
+        panels.SHARE_STEPS,
+        decimals=1,
+    )
+
+
+def interactions_now() -> Json:
+    """One number: interactions of everything selected."""
+    return panels.stat(
+        2,
+        "Interactions",
+        "User requests whose last event lies in the time range, finished or not.",
+        f"SELECT count() AS interactions {_ENDED_HERE}",
+        "short",
+        panels.PLAIN_STEPS,
+    )
+
+
+def latency_now() -> Json:
+    """One number: p95 of interactions."""
+    return panels.stat(
+        3,
+        "p95 latency",
+        "95 % of the interactions in the time range took at most this long, exact to 1 %.",
+        f"""
+        {CELLS}
+        SELECT {quantile_ms(0.95)} AS p95
+        FROM
+        (
+            SELECT sumMap(duration_bins, duration_counts) AS histogram
+            FROM windows FINAL
+            WHERE {IN_CELLS} AND {INTERACTION_SCOPE}
+        )
+        """,
+        "ms",
+        panels.PLAIN_STEPS,
+    )
+
+
+def satisfaction_now() -> Json:
+    """One number: mean rating of the rated interactions."""
+    return panels.stat(
+        4,
+        "Satisfaction",
+        "Mean explicit feedback, 0 to 1, over the interactions that got any. See below how few "
+        "of them that may be.",
+        f"""
+        {_RATINGS}
+        SELECT avgOrNull(rating) AS satisfaction
+        FROM chosen INNER JOIN ratings ON chosen.interaction_id = ratings.target
+        """,
+        "percentunit",
+        panels.SHARE_STEPS,
+        decimals=1,
+    )
+
+
+def cost_now() -> Json:
+    """One number: what is known of the cost."""
+    return panels.stat(
+        5,
+        "Known cost",
+        "Sum of the priced calls in the time range. Calls without a price are missing in it; the "
+        "table of cost counts them. Unknown when no call has a price.",
+        f"""
+        {CELLS}
+        SELECT if(sum(priced) = 0, NULL, sum(cost_usd)) AS cost
+        FROM windows FINAL WHERE {IN_CELLS} AND scope = 'all'
+        """,
+        "currencyUSD",
+        panels.PLAIN_STEPS,
+    )
+
+
+def success_by_agent() -> Json:
+    """Success of every agent version with n and interval."""
+    low, high = wilson("succeeded", "finished")
+    return panels.table(
+        10,
+        "Success by agent and version",
+        "Share of finished interactions that ended well, how many it rests on, and its 95 % Wilson "
+        "interval. Interactions that have no end yet are open and count neither way. Cost is the "
+        "mean over the interactions whose price is fully known.",
+        f"""
+        SELECT environment, agent, agent_version,
+            count() AS interactions,
+            {_JUDGED} AS finished,
+            countIf(status = '') AS open,
+            {_SUCCEEDED} AS succeeded,
+            {_SUCCESS} AS success,
+            {low} AS low,
+            {high} AS high,
+            avg(duration_ms) AS mean_duration,
+            avgOrNull(cost_usd) AS mean_cost,
+            count(cost_usd) AS priced
+        {_ENDED_HERE}
+        GROUP BY environment, agent, agent_version
+        ORDER BY low ASC NULLS LAST, agent, agent_version
+        """,
+        {
+            "success": "percentunit",
+            "low": "percentunit",
+            "high": "percentunit",
+            "mean_duration": "ms",
+            "mean_cost": "currencyUSD",
+        },
+        steps={"success": panels.SHARE_STEPS},
+    )
+
+
+def success_with_interval() -> Json:
+    """Success of everything selected over time, as a band."""
+    low, high = wilson("succeeded", "finished")
+    return panels.timeseries(
+        11,
+        "Success rate and what it may be by chance",
+        "Success of all selected agents together, with its 95 % Wilson interval: a wide band means "
+        "few interactions.",
+        f"""
+        SELECT time, succeeded / nullIf(finished, 0) AS success, {low} AS low, {high} AS high
+        FROM
+        (
+            SELECT $__timeInterval(end) AS time, {_SUCCEEDED} AS succeeded, {_JUDGED} AS finished
+            {_ENDED_HERE}
+            GROUP BY time
+        )
+        ORDER BY time
+        """,
+        "percentunit",
+        low=0,
+        high=1,
+        interval="1m",
+        overrides=[
+            panels.override(
+                "high", [("custom.fillBelowTo", "low"), ("custom.lineWidth", 0), *_BAND]
+            ),
+            panels.override("low", [("custom.lineWidth", 0), *_BAND]),
+        ],
+    )
+
+
+_BAND = (
+    ("custom.fillOpacity", 20),
+    ("color", {"mode": "fixed", "fixedColor": "blue"}),
+    ("custom.hideFrom", {"legend": True, "tooltip": False, "viz": False}),
+)
+
+
+def success_over_time() -> Json:
+    """Success of each agent over time."""
+    return panels.timeseries(
+        12,
+        "Success rate by agent",
+        "Share of the interactions finished in each interval that ended well. A gap: none did.",
+        f"""
+        SELECT $__timeInterval(end) AS time, agent, {_SUCCESS} AS success
+        {_ENDED_HERE}
+        GROUP BY time, agent ORDER BY time, agent
+        """,
+        "percentunit",
+        name=_AGENT,
+        low=0,
+        high=1,
+        interval="1m",
+    )
+
+
+def traffic() -> Json:
+    """Interactions per minute of each agent."""
+    return panels.timeseries(
+        13,
+        "Interactions per minute",
+        "User requests per minute by agent, at the time of their last event.",
+        f"""
+        SELECT $__timeInterval(end) AS time, agent,
+            count() * 60 / $__interval_s AS interactions
+        {_ENDED_HERE}
+        GROUP BY time, agent ORDER BY time, agent
+        """,
+        "reqpm",
+        name=_AGENT,
+        low=0,
+        stacked=True,
+    )
+
+
+def latency() -> Json:
+    """Three percentiles of interactions over time."""
+    return panels.timeseries(
+        20,
+        "Latency of interactions",
+        "Half, 95 % and 99 % of the interactions of all selected agents took at most this long; "
+        "exact to 1 %.",
+        f"""
+        {CELLS}
+        SELECT time, {quantile_ms(0.5)} AS p50, {quantile_ms(0.95)} AS p95,
+            {quantile_ms(0.99)} AS p99
+        FROM
+        (
+            SELECT {CELL_TIME}, sumMap(duration_bins, duration_counts) AS histogram
+            FROM windows FINAL
+            WHERE {IN_CELLS} AND {INTERACTION_SCOPE}
+            GROUP BY time
+        )
+        ORDER BY time
+        """,
+        "ms",
+    )
+
+
+def latency_by_agent() -> Json:
+    """95th percentile of each agent over time."""
+    return panels.timeseries(
+        21,
+        "p95 latency by agent",
+        "95 % of the agent's interactions took at most this long, exact to 1 %.",
+        f"""
+        {CELLS}
+        SELECT time, agent, {quantile_ms(0.95)} AS p95
+        FROM
+        (
+            SELECT {CELL_TIME}, agent, sumMap(duration_bins, duration_counts) AS histogram
+            FROM windows FINAL
+            WHERE {IN_CELLS} AND {INTERACTION_SCOPE}
+            GROUP BY time, agent
+        )
+        ORDER BY time, agent
+        """,
+        "ms",
+        name=_AGENT,
+    )
+
+
+def tool_errors() -> Json:
+    """Share of failed tool calls over time."""
+    return panels.timeseries(
+        30,
+        "Tool error rate by agent",
+        "Share of the tool calls of each interval that failed. A gap: no calls.",
+        f"""
+        {CELLS}
+        SELECT {CELL_TIME}, agent,
+            sum(tool_errors) / nullIf(sum(tool_calls), 0) AS error_rate
+        FROM windows FINAL WHERE {IN_CELLS} AND scope = 'all'
+        GROUP BY time, agent ORDER BY time, agent
+        """,
+        "percentunit",
+        name=_AGENT,
+        low=0,
+        high=1,
+        interval="1m",
+        width=10,
+    )
+
+
+def tools() -> Json:
+    """Every tool: calls, errors with interval, latency."""
+    low, high = wilson("errors", "calls")
+    return panels.table(
+        31,
+        "Tools",
+        "Calls and failures of each tool, the failed share with its 95 % Wilson interval, and "
+        "percentiles of how long a call took.",
+        f"""
+        {CELLS}
+        SELECT agent, tool, calls, errors, errors / nullIf(calls, 0) AS error_rate,
+            {low} AS low, {high} AS high, {quantile_ms(0.5)} AS p50, {quantile_ms(0.95)} AS p95
+        FROM
+        (
+            SELECT agent, replaceOne(scope, 'tool_call:', '') AS tool, sum(tool_calls) AS calls,
+                sum(tool_errors) AS errors, sumMap(duration_bins, duration_counts) AS histogram
+            FROM windows FINAL
+            WHERE {IN_CELLS} AND startsWith(scope, 'tool_call:')
+            GROUP BY agent, tool
+        )
+        ORDER BY errors DESC, calls DESC, agent, tool LIMIT 200
+        """,
+        {
+            "error_rate": "percentunit",
+            "low": "percentunit",
+            "high": "percentunit",
+            "p50": "ms",
+            "p95": "ms",
+        },
+        width=14,
+    )
+
+
+def tokens() -> Json:
+    """Tokens per minute, in and out."""
+    return panels.timeseries(
+        40,
+        "Tokens per minute",
+        "Tokens read, of them read from a cache, and written, as far as the agents report them.",
+        f"""
+        {CELLS}
+        SELECT {CELL_TIME}, sum(input_tokens) * 60 / any(bucket) AS input,
+            sum(cached_tokens) * 60 / any(bucket) AS cached,
+            sum(output_tokens) * 60 / any(bucket) AS output
+        FROM windows FINAL WHERE {IN_CELLS} AND scope = 'all'
+        GROUP BY time ORDER BY time
+        """,
+        "short",
+        low=0,
+        interval="1m",
+        width=10,
+    )
+
+
+def cost() -> Json:
+    """Tokens and cost of every agent version."""
+    return panels.table(
+        41,
+        "Tokens and cost by agent and version",
+        "Known cost is the sum of the priced calls: a lower bound when there are model calls "
+        "without a price, and unknown when no call has one. Tokens are unknown when none are "
+        "reported.",
+        f"""
+        {CELLS}
+        SELECT environment, agent, agent_version,
+            nullIf(sum(input_tokens), 0) AS input,
+            if(input IS NULL, NULL, sum(cached_tokens)) AS cached,
+            nullIf(sum(output_tokens), 0) AS output,
+            if(sum(priced) = 0, NULL, sum(cost_usd)) AS known_cost,
+            sum(unpriced) AS calls_without_price
+        FROM windows FINAL WHERE {IN_CELLS} AND scope = 'all'
+        GROUP BY environment, agent, agent_version
+        ORDER BY known_cost DESC NULLS LAST, agent, agent_version
+        """,
+        {"input": "short", "cached": "short", "output": "short", "known_cost": "currencyUSD"},
+        width=14,
+    )
+
+
+def satisfaction() -> Json:
+    """Explicit feedback with how much of the traffic it speaks for."""
+    low, high = wilson("sum_ratings", "rated")
+    return panels.table(
+        50,
+        "Explicit satisfaction",
+        "Mean of the feedback that users gave, 0 to 1, for interactions and for whole sessions; "
+        "coverage is the share that got any. The interval is Wilson's, which for ratings between 0 "
+        "and 1 errs on the wide side; it says nothing about those who gave no feedback.",
+        f"""
+        {_RATINGS}
+        SELECT agent, level, count() AS n, countIf(ratings.target != '') AS rated,
+            rated / n AS coverage, sumIf(rating, ratings.target != '') AS sum_ratings,
+            sum_ratings / nullIf(rated, 0) AS satisfaction, {low} AS low, {high} AS high
+        FROM
+        (
+            SELECT agent, 'interactions' AS level, interaction_id AS id FROM chosen
+            UNION ALL
+            SELECT any(agent) AS agent, 'sessions' AS level, session_id AS id
+            FROM chosen GROUP BY session_id
+        ) AS judged
+        LEFT JOIN ratings ON judged.id = ratings.target
+        GROUP BY agent, level
+        ORDER BY agent, level
+        """,
+        {
+            "coverage": "percentunit",
+            "satisfaction": "percentunit",
+            "low": "percentunit",
+            "high": "percentunit",
+        },
+        width=14,
+        steps={"satisfaction": panels.SHARE_STEPS},
+    )
+
+
+def satisfaction_over_time() -> Json:
+    """Mean rating of each agent's interactions over time."""
+    return panels.timeseries(
+        51,
+        "Satisfaction by agent",
+        "Mean explicit feedback of the interactions that ended in each interval and got any.",
+        f"""
+        {_RATINGS},
+        ended AS (SELECT interaction_id, end, agent {_ENDED_HERE})
+        SELECT $__timeInterval(end) AS time, agent, avg(rating) AS satisfaction
+        FROM ended INNER JOIN ratings ON ended.interaction_id = ratings.target
+        GROUP BY time, agent ORDER BY time, agent
+        """,
+        "percentunit",
+        name=_AGENT,
+        low=0,
+        high=1,
+        interval="5m",
+        width=10,
+    )

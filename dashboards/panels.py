@@ -1,0 +1,330 @@
+"""Panels of the classic dashboard JSON (schema version 42), one builder per kind, and their grid.
+
+A builder asks for what a reader needs (title, what it means, unit) and knows the defaults. Ids are
+given by hand, because links and alert rules point at them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from dashboards.query import (
+    TABLE,
+    TIME_SERIES,
+    Json,
+    datasource_ref,
+    datasource_variable,
+    target,
+)
+
+SCHEMA_VERSION: Final = 42
+GRID_WIDTH: Final = 24
+
+Steps = Sequence[tuple[float | None, str]]
+"""Thresholds: from which value on (None: from below) a colour counts."""
+
+SHARE_STEPS: Final[Steps] = ((None, "red"), (0.8, "orange"), (0.95, "green"))
+PLAIN_STEPS: Final[Steps] = ((None, "blue"),)
+
+_UNKNOWN: Final[Json] = {
+    "type": "special",
+    "options": {"match": "null+nan", "result": {"text": "unknown", "index": 0}},
+}
+
+
+def dashboard(
+    uid: str,
+    title: str,
+    description: str,
+    rows: Iterable[tuple[str, Sequence[Json]]],
+    variables: Sequence[Json],
+    annotations: Sequence[Json] = (),
+    time_from: str = "now-6h",
+) -> Json:
+    """Whole dashboard; ``rows`` are headings with their panels, in reading order."""
+    return {
+        "uid": uid,
+        "title": title,
+        "description": description,
+        "tags": ["driftline"],
+        "schemaVersion": SCHEMA_VERSION,
+        "version": 0,
+        "editable": False,
+        "graphTooltip": 1,
+        "timezone": "utc",
+        "refresh": "30s",
+        "time": {"from": time_from, "to": "now"},
+        "links": [
+            {
+                "type": "dashboards",
+                "title": "Driftline",
+                "tags": ["driftline"],
+                "icon": "external link",
+                "tooltip": "",
+                "asDropdown": False,
+                "targetBlank": False,
+                "includeVars": True,
+                "keepTime": True,
+            }
+        ],
+        "templating": {"list": [datasource_variable(), *variables]},
+        "annotations": {"list": list(annotations)},
+        "panels": arrange(rows),
+    }
+
+
+def arrange(rows: Iterable[tuple[str, Sequence[Json]]]) -> list[Json]:
+    """Put panels side by side until a line of the grid is full; every row starts a new line."""
+    placed: list[Json] = []
+    y = 0
+    for number, (title, panels) in enumerate(rows):
+        placed.append(_row(1000 + number, title, y))
+        x, y, height = 0, y + 1, 0
+        for panel in panels:
+            size = panel["gridPos"]
+            if x + size["w"] > GRID_WIDTH:
+                x, y, height = 0, y + height, 0
+            placed.append({**panel, "gridPos": {**size, "x": x, "y": y}})
+            x, height = x + size["w"], max(height, size["h"])
+        y += height
+    return placed
+
+
+def stat(
+    panel_id: int,
+    title: str,
+    description: str,
+    sql: str,
+    unit: str,
+    steps: Steps,
+    *,
+    width: int = 4,
+    height: int = 4,
+    decimals: int | None = None,
+) -> Json:
+    """One number; NULL reads "unknown"."""
+    defaults: Json = {
+        "unit": unit,
+        "color": {"mode": "thresholds"},
+        "thresholds": thresholds(steps),
+        "mappings": [_UNKNOWN],
+        "noValue": "unknown",
+    }
+    if decimals is not None:
+        defaults["decimals"] = decimals
+    return {
+        **_panel(panel_id, "stat", title, description, width, height),
+        "targets": [target(sql, TABLE)],
+        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "options": {
+            "reduceOptions": {"values": False, "calcs": ["lastNotNull"], "fields": ""},
+            "colorMode": "value",
+            "graphMode": "none",
+            "justifyMode": "auto",
+            "textMode": "auto",
+            "orientation": "auto",
+            "wideLayout": True,
+            "showPercentChange": False,
+        },
+    }
+
+
+def timeseries(
+    panel_id: int,
+    title: str,
+    description: str,
+    sql: str,
+    unit: str,
+    *,
+    name: str | None = None,
+    width: int = 12,
+    height: int = 8,
+    low: float | None = None,
+    high: float | None = None,
+    logarithmic: bool = False,
+    stacked: bool = False,
+    points: bool = False,
+    interval: str = "10s",
+    steps: Steps = (),
+    overrides: Sequence[Json] = (),
+) -> Json:
+    """Lines over time.
+
+    Parameters
+    ----------
+    panel_id, title, description, sql, unit
+        As everywhere; the first column of ``sql`` is ``time``, string columns become labels.
+    name
+        Name of a series, such as ``${__field.labels.agent}``; by default column and labels.
+    width, height
+        Size in units of the grid, which is 24 wide.
+    low, high
+        Ends of the axis where the data have natural ones.
+    logarithmic
+        Logarithmic axis.
+    stacked
+        Fill and stack the series.
+    points
+        Draw points only, for values that come now and then.
+    interval
+        Shortest distance between points.
+    steps
+        Thresholds, drawn as lines.
+    overrides
+        Settings of single series, see `override`.
+    """
+    custom: Json = {
+        "drawStyle": "points" if points else "line",
+        "lineWidth": 1,
+        "fillOpacity": 30 if stacked else 0,
+        "pointSize": 5,
+        "showPoints": "always" if points else "auto",
+        "spanNulls": False,
+        "axisSoftMin": 0,
+        "scaleDistribution": {"type": "log", "log": 10} if logarithmic else {"type": "linear"},
+        "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
+        "thresholdsStyle": {"mode": "dashed" if steps else "off"},
+    }
+    if logarithmic:
+        del custom["axisSoftMin"]
+    defaults: Json = {"unit": unit, "custom": custom, "color": {"mode": "palette-classic"}}
+    for key, value in (("displayName", name), ("min", low), ("max", high)):
+        if value is not None:
+            defaults[key] = value
+    if steps:
+        defaults["thresholds"] = thresholds(steps)
+    return {
+        **_panel(panel_id, "timeseries", title, description, width, height),
+        "interval": interval,
+        "targets": [target(sql, TIME_SERIES)],
+        "fieldConfig": {"defaults": defaults, "overrides": list(overrides)},
+        "options": {
+            "legend": {
+                "displayMode": "list",
+                "placement": "bottom",
+                "showLegend": True,
+                "calcs": [],
+            },
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        },
+    }
+
+
+def table(
+    panel_id: int,
+    title: str,
+    description: str,
+    sql: str,
+    units: Mapping[str, str],
+    *,
+    width: int = 24,
+    height: int = 8,
+    steps: Mapping[str, Steps] | None = None,
+    widths: Mapping[str, int] | None = None,
+) -> Json:
+    """Rows and columns; NULL reads "unknown".
+
+    Parameters
+    ----------
+    panel_id, title, description, sql
+        As everywhere.
+    units
+        Unit of each column that has one.
+    width, height
+        Size in units of the grid, which is 24 wide.
+    steps
+        Thresholds by column; they colour the text.
+    widths
+        Widths of columns in pixels, where the text is long.
+    """
+    settings: dict[str, list[tuple[str, object]]] = {}
+    for column, unit in units.items():
+        settings.setdefault(column, []).append(("unit", unit))
+    for column, limits in (steps or {}).items():
+        settings.setdefault(column, []).extend(
+            [
+                ("thresholds", thresholds(limits)),
+                ("custom.cellOptions", {"type": "color-text"}),
+            ]
+        )
+    for column, pixels in (widths or {}).items():
+        settings.setdefault(column, []).append(("custom.width", pixels))
+    return {
+        **_panel(panel_id, "table", title, description, width, height),
+        "targets": [target(sql, TABLE)],
+        "fieldConfig": {
+            "defaults": {
+                "unit": "none",
+                "mappings": [_UNKNOWN],
+                "custom": {"align": "auto", "filterable": True, "inspect": False},
+            },
+            "overrides": [override(column, found) for column, found in settings.items()],
+        },
+        "options": {"showHeader": True, "cellHeight": "sm"},
+    }
+
+
+def alert_list(
+    panel_id: int, title: str, description: str, labels: str, *, width: int = 8, height: int = 8
+) -> Json:
+    """List firing and pending instances of Grafana's own alert rules that carry ``labels``."""
+    panel = _panel(panel_id, "alertlist", title, description, width, height)
+    del panel["datasource"]  # it asks Grafana, not ClickHouse
+    return {
+        **panel,
+        "options": {
+            "viewMode": "list",
+            "groupMode": "default",
+            "groupBy": [],
+            "maxItems": 20,
+            "sortOrder": 3,
+            "dashboardAlerts": False,
+            "alertName": "",
+            "alertInstanceLabelFilter": labels,
+            "showInstances": True,
+            "stateFilter": {
+                "firing": True,
+                "pending": True,
+                "noData": True,
+                "normal": False,
+                "error": True,
+                "recovering": True,
+            },
+        },
+    }
+
+
+def override(column: str, settings: Iterable[tuple[str, object]]) -> Json:
+    """Set something for one column or series, named exactly."""
+    return {
+        "matcher": {"id": "byName", "options": column},
+        "properties": [{"id": key, "value": value} for key, value in settings],
+    }
+
+
+def thresholds(steps: Steps) -> Json:
+    """Colours from the lowest value up."""
+    return {"mode": "absolute", "steps": [{"value": v, "color": c} for v, c in steps]}
+
+
+def _panel(panel_id: int, kind: str, title: str, description: str, width: int, height: int) -> Json:
+    return {
+        "id": panel_id,
+        "type": kind,
+        "title": title,
+        "description": description,
+        "datasource": datasource_ref(),
+        "gridPos": {"w": width, "h": height},
+    }
+
+
+def _row(panel_id: int, title: str, y: int) -> Json:
+    return {
+        "id": panel_id,
+        "type": "row",
+        "title": title,
+        "collapsed": False,
+        "panels": [],
+        "gridPos": {"w": GRID_WIDTH, "h": 1, "x": 0, "y": y},
+    }
