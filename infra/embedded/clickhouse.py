@@ -1,11 +1,8 @@
 """An embedded ClickHouse server: the ClickHouse HTTP interface in front of chDB.
 
 clickhouse-connect, Grafana's ClickHouse plugin and ``curl`` speak to it as to a server, so all
-code of driftline runs unchanged on a cluster. One process owns one data folder.
-
-Kept small on purpose: loopback only, no sessions (``SET`` and temporary tables end with their
-request), results are buffered within a bound so that no error can come in mid-stream, answers
-are not compressed, no external data.
+code of driftline runs unchanged on a cluster. One process owns one data folder; it listens on
+loopback only and never without a password.
 
 Run it by hand::
 
@@ -16,218 +13,74 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import binascii
-import hmac
-import json
 import os
-import re
 import signal
+import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-from aiohttp import web
-
-from infra.embedded.engine import MIB, Engine, EngineError, Result, native_string, varint
-from infra.embedded.http_query import decompress, statement
+from infra.embedded.process import port_is_free, start, stop, wait_for_port
 from ingest.errors import DriftlineError, UsageError
 
-READER = "reader"
-BODY_BYTES = 512 * MIB  # a block of 200,000 events has about 35 MB
-THREADS = 8  # more wait their turn; the engine itself uses every core for one query
-
-_AUTHENTICATION_FAILED = 516
-_STATUS = {
-    _AUTHENTICATION_FAILED: 401,
-    60: 404,
-    81: 404,
-    62: 400,
-    159: 408,
-    164: 403,
-    241: 507,
-    243: 507,
-}
-# clickhouse-go opens with this and decodes only this answer at its own protocol revision.
-_HELLO = re.compile(
-    r"\s*SELECT\s+displayName\(\),\s*version\(\),\s*revision\(\),\s*timezone\(\)\s*;?\s*\Z",
-    re.IGNORECASE,
-)
+HOST = "127.0.0.1"
+MEMORY_MB = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Who may come in: the owner under any name but `READER`, and a reader if it has a password."""
-
-    password: str
-    reader_password: str | None = None
-
-    def is_reader(self, user: str, password: str) -> bool:
-        """Whether this is the reader (True) or the owner (False).
-
-        Raises
-        ------
-        EngineError
-            Wrong password.
-        """
-        reader = user == READER
-        expected = self.reader_password if reader else self.password
-        if expected is None or not hmac.compare_digest(password.encode(), expected.encode()):
-            raise EngineError(
-                f"Code: {_AUTHENTICATION_FAILED}. DB::Exception: {user}: Authentication failed:"
-                " password is incorrect, or there is no user with such name. (AUTHENTICATION_FAILED)"
-            )
-        return reader
-
-
-class Server:
-    """The request handlers.
+def start_clickhouse(
+    path: Path,
+    port: int,
+    log: Path,
+    password: str,
+    reader_password: str | None = None,
+    memory_mb: int = MEMORY_MB,
+) -> subprocess.Popen[bytes]:
+    """Start the server in a process of its own and return when it accepts connections.
 
     Parameters
     ----------
-    engine
-        The opened database.
-    credentials
-        Passwords of owner and reader.
+    path
+        Data folder, created if missing.
+    port
+        Where to listen on 127.0.0.1.
+    log
+        File for its output.
+    password, reader_password
+        Of the owner (any user name) and of the user ``reader``, who is refused without one.
+    memory_mb
+        Bound on the engine's memory.
+
+    Raises
+    ------
+    UsageError
+        The port is in use.
+    Unavailable
+        It did not come up; the message says why.
     """
-
-    def __init__(self, engine: Engine, credentials: Credentials) -> None:
-        self._engine = engine
-        self._credentials = credentials
-        self._version = engine.version()
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="query")
-
-    def application(self) -> web.Application:
-        """Routes of the server."""
-        app = web.Application(client_max_size=BODY_BYTES)
-        app.router.add_get("/ping", _ping)
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        return app
-
-    def close(self) -> None:
-        """Wait for running statements."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    async def _handle(self, request: web.Request) -> web.Response:
-        parameters = dict(request.query)
-        query_id = parameters.get("query_id") or str(uuid.uuid4())
-        started = time.perf_counter()
-        try:
-            user, password = _login(request.headers, parameters)
-            reader = self._credentials.is_reader(user, password)
-            body = await _body(request, parameters)
-            if not body and "query" not in parameters:
-                return web.Response(text="Ok.\n")
-            # A GET never changes anything, as on a ClickHouse server.
-            reader = reader or request.method in ("GET", "HEAD")
-            result = await self._run(parameters, body, request.headers, reader)
-        except EngineError as error:
-            return _refusal(error, self._version, query_id)
-        except web.HTTPRequestEntityTooLarge:
-            text = f"Code: 241. DB::Exception: the body is above {BODY_BYTES} bytes; send smaller blocks. (MEMORY_LIMIT_EXCEEDED)"
-            return _refusal(EngineError(text), self._version, query_id)
-        return _answer(result, query_id, time.perf_counter() - started)
-
-    async def _run(
-        self, parameters: Mapping[str, str], body: bytes, headers: Mapping[str, str], reader: bool
-    ) -> Result:
-        def work() -> Result:
-            encoding = headers.get("Content-Encoding", "").lower()
-            asked = statement(parameters, decompress(body, encoding, BODY_BYTES), reader=reader)
-            if _HELLO.match(asked.sql):
-                return Result(_hello(self._version), "Native")
-            return self._engine.run(asked)
-
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    if not port_is_free(port):
+        raise UsageError(f"port {port} is in use; choose others with --port-base")
+    process = start(
+        [
+            *(sys.executable, "-m", "infra.embedded.clickhouse"),
+            *("--path", str(path), "--port", str(port), "--memory-mb", str(memory_mb)),
+        ],
+        log,
+        {
+            "DRIFTLINE_CLICKHOUSE_PASSWORD": password,
+            "DRIFTLINE_CLICKHOUSE_READER_PASSWORD": reader_password or "",
+        },
+    )
+    try:
+        wait_for_port(process, port, "ClickHouse", log)
+    except BaseException:
+        stop(process)
+        raise
+    return process
 
 
-async def _ping(_: web.Request) -> web.Response:
-    return web.Response(text="Ok.\n")
-
-
-def _login(headers: Mapping[str, str], parameters: Mapping[str, str]) -> tuple[str, str]:
-    """User and password from Basic authentication, ClickHouse's own headers or the URL."""
-    basic = headers.get("Authorization", "")
-    if basic.lower().startswith("basic "):
-        try:
-            user, _, password = base64.b64decode(basic[6:]).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            return "", ""
-        return user, password
-    if "X-ClickHouse-User" in headers:
-        return headers["X-ClickHouse-User"], headers.get("X-ClickHouse-Key", "")
-    return parameters.get("user", "default"), parameters.get("password", "")
-
-
-async def _body(request: web.Request, parameters: dict[str, str]) -> bytes:
-    """Body of the request; the fields of a form are moved into ``parameters``."""
-    if not request.content_type.startswith("multipart/"):
-        return await request.read()
-    for name, value in (await request.post()).items():
-        if not isinstance(value, str):
-            raise EngineError(
-                "Code: 48. DB::Exception: the embedded server takes no external data. (NOT_IMPLEMENTED)"
-            )
-        parameters[name] = value
-    return b""
-
-
-def _hello(version: str) -> bytes:
-    """Answer to clickhouse-go's first query, with revision 0: later blocks are plain Native.
-
-    Its driver decodes this one block at revision 54460: block info first, and a byte for each
-    column after its type.
-    """
-    block_info = bytes.fromhex("010002ffffffff00")
-    columns = [
-        ("displayName()", "String", native_string("driftline")),
-        ("version()", "String", native_string(version)),
-        ("revision()", "UInt32", bytes(4)),
-        ("timezone()", "String", native_string("UTC")),
-    ]
-    named = [
-        native_string(name) + native_string(kind) + b"\0" + value for name, kind, value in columns
-    ]
-    return block_info + varint(len(columns)) + varint(1) + b"".join(named)
-
-
-def _answer(result: Result, query_id: str, seconds: float) -> web.Response:
-    headers = _headers(query_id)
-    if result.output_format is not None:
-        headers["X-ClickHouse-Format"] = result.output_format
-    summary = {
-        "read_rows": result.rows_read,
-        "written_rows": result.rows_written,
-        "written_bytes": result.bytes_written,
-        "result_bytes": len(result.body),
-        "elapsed_ns": int(seconds * 1e9),
-    }
-    headers["X-ClickHouse-Summary"] = json.dumps({name: str(n) for name, n in summary.items()})
-    return web.Response(body=result.body, headers=headers, content_type="application/octet-stream")
-
-
-def _refusal(error: EngineError, version: str, query_id: str) -> web.Response:
-    headers = _headers(query_id)
-    headers["X-ClickHouse-Exception-Code"] = str(error.code)
-    text = str(error)
-    if "(version " not in text:
-        text += f" (version {version})"
-    return web.Response(status=_STATUS.get(error.code, 500), text=text + "\n", headers=headers)
-
-
-def _headers(query_id: str) -> dict[str, str]:
-    return {
-        "X-ClickHouse-Query-Id": query_id,
-        "X-ClickHouse-Server-Display-Name": "driftline",
-        "X-ClickHouse-Timezone": "UTC",
-    }
-
-
-async def serve(path: Path, port: int, credentials: Credentials, memory_bytes: int) -> None:
+async def serve(
+    path: Path, port: int, password: str, reader_password: str | None, memory_mb: int
+) -> None:
     """Serve ``path`` on loopback until SIGTERM or SIGINT.
 
     Raises
@@ -235,25 +88,28 @@ async def serve(path: Path, port: int, credentials: Credentials, memory_bytes: i
     UsageError
         The port or the folder is in use, or the folder cannot be written.
     """
-    stop = asyncio.Event()
+    from aiohttp import web
+
+    from infra.embedded.engine import MIB, Engine
+    from infra.embedded.http_server import Credentials, Server
+
+    ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    engine = Engine(path, memory_bytes)
-    server = Server(engine, credentials)
+        loop.add_signal_handler(number, ended.set)
+    engine = Engine(path, memory_mb * MIB)
+    server = Server(engine, Credentials(password, reader_password))
     runner = web.AppRunner(
         server.application(), auto_decompress=False, access_log=None, shutdown_timeout=5
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await web.TCPSite(runner, HOST, port).start()
     except OSError as error:
         raise UsageError(f"port {port} is in use; choose another with --port") from error
     else:
-        print(
-            f"ClickHouse {engine.version()} ready on 127.0.0.1:{port}, data in {path}", flush=True
-        )  # noqa: T201
-        await stop.wait()
+        _say(f"ClickHouse {engine.version()} is ready on {HOST}:{port}, data in {path}")
+        await ended.wait()
     finally:
         await runner.cleanup()
         server.close()
@@ -265,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.embedded.clickhouse")
     parser.add_argument("--path", type=Path, required=True, help="data folder")
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
-    parser.add_argument("--memory-mb", type=int, default=4096, help="bound on the engine's memory")
+    parser.add_argument("--memory-mb", type=int, default=MEMORY_MB, help="bound on memory")
     arguments = parser.parse_args(argv)
     os.environ["TZ"] = "UTC"  # DateTime without a zone is UTC
     time.tzset()
@@ -273,21 +129,17 @@ def main(argv: list[str] | None = None) -> int:
     reader_password = os.environ.pop("DRIFTLINE_CLICKHOUSE_READER_PASSWORD", "") or None
     try:
         if not password:
-            raise UsageError(
-                "set DRIFTLINE_CLICKHOUSE_PASSWORD; the server does not run without one"
-            )
-        asyncio.run(
-            serve(
-                arguments.path.absolute(),
-                arguments.port,
-                Credentials(password, reader_password),
-                arguments.memory_mb * MIB,
-            )
-        )
+            raise UsageError("set DRIFTLINE_CLICKHOUSE_PASSWORD; there is no server without one")
+        path = arguments.path.absolute()
+        asyncio.run(serve(path, arguments.port, password, reader_password, arguments.memory_mb))
     except DriftlineError as error:
-        print(f"driftline: {error}", file=sys.stderr)  # noqa: T201
+        _say(f"driftline: {error}")
         return error.exit_code
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - the log of this process is its output
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ functions such as ``url()``; what that mode lets through (``SELECT file(...)``, 
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 _ERROR_CODE = re.compile(r"Code: (\d+)\. ")
-_READONLY, _UNKNOWN_SETTING, _LOCKED = 164, 115, 76
+_READONLY, _UNKNOWN_SETTING = 164, 115
 _SETTING_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TRAILING_FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*\Z", re.IGNORECASE)
 
@@ -37,6 +39,11 @@ _AST_FUNCTION = re.compile(r"^ *Function (\S+)", re.MULTILINE)
 
 class EngineError(Exception):
     """A statement failed; the text is ClickHouse's own, starting with ``Code: N.``."""
+
+    @classmethod
+    def of(cls, code: int, name: str, text: str) -> EngineError:
+        """Make an error of our own in ClickHouse's form."""
+        return cls(f"Code: {code}. DB::Exception: {text}. ({name})")
 
     @property
     def code(self) -> int:
@@ -64,7 +71,7 @@ class Limits:
     result_bytes: int = 512 * MIB
 
     def settings(self, wanted: Mapping[str, str]) -> dict[str, str]:
-        """Settings of a session: ``wanted``, with the limits as defaults and as upper bounds."""
+        """Return the settings of a session: ``wanted`` within the limits."""
         bounds = {
             "max_execution_time": self.seconds,
             "max_memory_usage": self.memory_bytes,
@@ -154,10 +161,11 @@ class Engine:
         limits: Limits | None = None,
         reader_limits: Limits | None = None,
     ) -> None:
-        from chdb import _chdb  # half a gigabyte of engine: loaded only where it runs
+        import chdb  # half a gigabyte of engine: loaded only where it runs
 
-        self._connect = _chdb.connect
-        self._read_only_class = _chdb.query_class.READ_ONLY
+        binding: Any = chdb._chdb  # noqa: SLF001 - chdb.connect() adds only progress bars to it
+        self._connect = binding.connect
+        self._read_only_class = binding.query_class.READ_ONLY
         self._path = str(path)
         bound = max(memory_bytes // 2, 256 * MIB)
         self._limits = limits or Limits(memory_bytes=bound)
@@ -165,7 +173,7 @@ class Engine:
             seconds=60, memory_bytes=bound, result_bytes=256 * MIB
         )
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(path)
             # This connection runs nothing: the engine lives as long as one is open.
             self._anchor = self._connect(f"{self._path}?max_server_memory_usage={memory_bytes}")
         except OSError as error:
@@ -173,11 +181,14 @@ class Engine:
                 f"cannot write to {path}: {error.strerror}; choose another folder"
             ) from error
         except RuntimeError as error:
-            raise _cannot_open(path, error) from error
+            os.close(self._lock)
+            text = str(error).splitlines()[0]
+            raise UsageError(f"cannot open the database in {path}: {text}") from error
 
     def close(self) -> None:
         """Stop the engine; running statements must have ended."""
         self._anchor.close()
+        os.close(self._lock)
 
     def version(self) -> str:
         """Version of the engine, such as ``26.9.2.1``."""
@@ -217,9 +228,7 @@ class Engine:
     def _returns_rows(self, session: Any, statement: Statement) -> bool:
         found = session.classify_query(statement.sql)
         if statement.reader and found["statement_count"] != 1:
-            raise EngineError(
-                f"Code: {_READONLY}. DB::Exception: one statement at a time. (READONLY)"
-            )
+            raise EngineError.of(_READONLY, "READONLY", "one statement at a time")
         return bool(found["query_class"] == self._read_only_class)
 
 
@@ -233,9 +242,7 @@ def _apply(session: Any, settings: Mapping[str, str]) -> None:
     parts = []
     for name, value in settings.items():
         if not _SETTING_NAME.fullmatch(name):
-            raise EngineError(
-                f"Code: {_UNKNOWN_SETTING}. DB::Exception: Unknown setting {name!r}. (UNKNOWN_SETTING)"
-            )
+            raise EngineError.of(_UNKNOWN_SETTING, "UNKNOWN_SETTING", f"Unknown setting {name!r}")
         escaped = value.replace("\\", "\\\\").replace("'", "\\'")
         parts.append(f"{name} = '{escaped}'")
     if parts:
@@ -298,7 +305,7 @@ def _native_header(session: Any, statement: Statement) -> bytes:
 
 
 def native_string(text: str) -> bytes:
-    """String as Native writes it: length, bytes."""
+    """Text as Native writes a string: length, bytes."""
     raw = text.encode()
     return varint(len(raw)) + raw
 
@@ -320,9 +327,7 @@ def varint(number: int) -> bytes:
 def _check_reader(session: Any, statement: Statement, returns_rows: bool) -> None:
     """Refuse what a reader must not do and ``readonly=1`` would let through."""
     if not returns_rows:
-        raise EngineError(
-            f"Code: {_READONLY}. DB::Exception: a reader can only query tables. (READONLY)"
-        )
+        raise EngineError.of(_READONLY, "READONLY", "a reader can only query tables")
     explained = session.query(
         "EXPLAIN AST " + statement.sql, "TSVRaw", params=dict(statement.parameters)
     )
@@ -333,10 +338,8 @@ def _check_reader(session: Any, statement: Statement, returns_rows: bool) -> Non
         if name.lower() in _FORBIDDEN_TO_READERS or name.startswith("ai")
     }
     if forbidden:
-        raise EngineError(
-            f"Code: {_READONLY}. DB::Exception: a reader cannot call"
-            f" {', '.join(sorted(forbidden))}(). (READONLY)"
-        )
+        names = ", ".join(sorted(forbidden))
+        raise EngineError.of(_READONLY, "READONLY", f"a reader cannot call {names}()")
 
 
 @contextmanager
@@ -347,8 +350,18 @@ def _engine_errors() -> Iterator[None]:
         raise EngineError(str(error)) from None
 
 
-def _cannot_open(path: Path, error: RuntimeError) -> UsageError:
-    text = str(error)
-    if f"Code: {_LOCKED}." in text or "Another server instance" in text:
-        return UsageError(f"{path} is in use by another process; stop it or choose another folder")
-    return UsageError(f"cannot open the database in {path}: {text.splitlines()[0]}")
+def _lock(path: Path) -> int:
+    """Lock the data folder and return the descriptor that holds the lock until it is closed.
+
+    chDB locks it too, but does not say that this is why it fails.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path / "driftline.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise UsageError(
+            f"{path} is in use by another process; stop it or choose another folder"
+        ) from None
+    return lock

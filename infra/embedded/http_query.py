@@ -20,10 +20,29 @@ if TYPE_CHECKING:
 
 # Parameters that speak of the connection, not of the statement.
 _TRANSPORT = frozenset(
-    "query database user password quota_key default_format query_id session_id session_timeout"
-    " session_check close_session role wait_end_of_query buffer_size compress decompress"
-    " stacktrace client_protocol_version enable_http_compression"
-    " send_progress_in_http_headers cancel_http_readonly_queries_on_client_close".split()
+    {
+        "buffer_size",
+        "cancel_http_readonly_queries_on_client_close",
+        "client_protocol_version",
+        "close_session",
+        "compress",
+        "database",
+        "decompress",
+        "default_format",
+        "enable_http_compression",
+        "password",
+        "query",
+        "query_id",
+        "quota_key",
+        "role",
+        "send_progress_in_http_headers",
+        "session_check",
+        "session_id",
+        "session_timeout",
+        "stacktrace",
+        "user",
+        "wait_end_of_query",
+    }
 )
 _HEAD_BYTES = 1 << 16  # the SQL before the rows of an insert is shorter than this
 
@@ -66,11 +85,9 @@ def statement(parameters: Mapping[str, str], body: bytes, *, reader: bool) -> St
     try:
         sql = text.decode()
     except UnicodeDecodeError:
-        raise EngineError(
-            "Code: 62. DB::Exception: the query is not UTF-8. (SYNTAX_ERROR)"
-        ) from None
+        raise EngineError.of(62, "SYNTAX_ERROR", "the query is not UTF-8") from None
     if not sql.strip():
-        raise EngineError("Code: 62. DB::Exception: Empty query. (SYNTAX_ERROR)")
+        raise EngineError.of(62, "SYNTAX_ERROR", "Empty query")
     return Statement(
         sql=sql,
         database=parameters.get("database") or "default",
@@ -105,33 +122,28 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         return body
     start = _decompressors().get(encoding)
     if start is None:
-        raise EngineError(
-            f"Code: 48. DB::Exception: Content-Encoding {encoding} is not known;"
-            " use lz4, zstd, gzip or deflate. (NOT_IMPLEMENTED)"
-        )
+        text = f"Content-Encoding {encoding} is not known; use lz4, zstd, gzip or deflate"
+        raise EngineError.of(48, "NOT_IMPLEMENTED", text)
     parts: list[bytes] = []
-    left, rest = limit, body
+    left, rest, complete = limit, body, True
     try:
-        while rest:
+        while rest and complete and left >= 0:
             stream = start()
-            part = stream.decompress(rest, left + 1)
-            left -= len(part)
-            if left < 0:
-                raise EngineError(
-                    f"Code: 241. DB::Exception: the body has more than {limit} bytes when"
-                    " decompressed; send smaller blocks. (MEMORY_LIMIT_EXCEEDED)"
-                )
-            if not stream.eof:
-                raise EOFError
-            parts.append(part)
-            rest = stream.unused_data
-    except EngineError:
-        raise
+            parts.append(stream.decompress(rest, left + 1))
+            left -= len(parts[-1])
+            complete, rest = stream.eof, stream.unused_data
     except Exception as error:  # each codec has an exception of its own
-        raise EngineError(
-            f"Code: 271. DB::Exception: the body is not valid {encoding}. (CANNOT_DECOMPRESS)"
-        ) from error
+        raise _broken(encoding) from error
+    if left < 0:
+        text = f"the body has more than {limit} bytes when decompressed; send smaller blocks"
+        raise EngineError.of(241, "MEMORY_LIMIT_EXCEEDED", text)
+    if not complete:
+        raise _broken(encoding)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _broken(encoding: str) -> EngineError:
+    return EngineError.of(271, "CANNOT_DECOMPRESS", f"the body is not valid {encoding}")
 
 
 def _decompressors() -> dict[str, Callable[[], Any]]:

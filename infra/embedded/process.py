@@ -1,0 +1,121 @@
+"""Child processes that cannot outlive their parent, and waiting for them within bounds."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ingest.errors import Unavailable, UsageError
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def start(
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start ``command`` with its output appended to ``log``.
+
+    On Linux the kernel sends it SIGTERM when the process that called this dies, even by SIGKILL.
+    The child is in a session of its own, so that Ctrl-C reaches only the parent, which then stops
+    its children in order.
+
+    Parameters
+    ----------
+    command
+        Program and arguments.
+    log
+        File for its output, made private to this user.
+    environment
+        Variables on top of the parent's.
+
+    Raises
+    ------
+    UsageError
+        The log cannot be written.
+    """
+    parent = os.getpid()
+
+    def die_with_parent() -> None:
+        if _LIBC is not None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:  # it died before we asked
+                os._exit(1)
+
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise UsageError(f"cannot write {log}: {error.strerror}; choose another --home") from error
+    try:
+        return subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - two system calls, no locks
+        )
+    finally:
+        os.close(output)
+
+
+def stop(process: subprocess.Popen[bytes], grace_s: float = 10.0) -> None:
+    """Ask a process to end, and make it end after ``grace_s`` seconds."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(grace_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on 127.0.0.1:``port``."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def wait_for_port(process: subprocess.Popen[bytes], port: int, name: str, log: Path) -> None:
+    """Return when ``process`` accepts connections on ``port``.
+
+    Raises
+    ------
+    Unavailable
+        It ended, or did not listen within 30 seconds; the message quotes the end of its log.
+    """
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        code = process.poll()
+        if code is not None:
+            raise Unavailable(f"{name} did not start: {last_line(log) or f'exit code {code}'}")
+        with socket.socket() as probe:
+            probe.settimeout(0.5)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise Unavailable(f"{name} did not listen on port {port} within 30 s; see {log}")
+
+
+def last_line(log: Path) -> str:
+    """Last line of a log that says something, without our own prefix."""
+    try:
+        lines = log.read_text("utf-8", "replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].removeprefix("driftline: ") if lines else ""

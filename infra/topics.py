@@ -1,0 +1,139 @@
+"""Topics on any broker: create what is missing, and tell one incarnation of a log from another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ingest.errors import Unavailable, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ingest.kafka import KafkaConfig
+
+_DAY_MS = 24 * 3600 * 1000
+RECORD_BYTES = 8 << 20  # a record of 1,000 lines with full content stays below
+_NO_ID = "00000000-0000-0000-0000-000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it should be.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    partitions
+        How many; the unit of scale.
+    config
+        Topic settings of Kafka.
+    """
+
+    name: str
+    partitions: int
+    config: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "retention.ms": str(7 * _DAY_MS),
+            "max.message.bytes": str(RECORD_BYTES),
+        }
+    )
+
+
+def create_topics(kafka: KafkaConfig, topics: Iterable[Topic], replication: int = -1) -> list[str]:
+    """Create the topics that do not exist and return their names.
+
+    Existing topics stay as they are, but must have the partitions asked for, or more.
+
+    Parameters
+    ----------
+    kafka
+        The cluster.
+    topics
+        What to create.
+    replication
+        Copies of each partition; -1 takes the cluster's default.
+
+    Raises
+    ------
+    Unavailable
+        No broker answers.
+    UsageError
+        A topic exists with fewer partitions, or the broker refuses to create one.
+    """
+    from kafka.admin import NewTopic
+    from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+    with _admin(kafka) as admin:
+        present = set(admin.list_topics())
+        created = []
+        for topic in topics:
+            if topic.name in present:
+                _check_partitions(admin, topic)
+                continue
+            wanted = NewTopic(
+                topic.name, topic.partitions, replication, topic_configs=dict(topic.config)
+            )
+            try:
+                admin.create_topics([wanted])
+            except TopicAlreadyExistsError:
+                continue  # another worker was faster
+            except KafkaError as error:
+                raise UsageError(
+                    f"the broker refuses topic {topic.name}: {type(error).__name__};"
+                    " create it by hand, or give this user the right to"
+                ) from error
+            created.append(topic.name)
+        return created
+
+
+def log_id(kafka: KafkaConfig, topic: str) -> str:
+    """Identify the incarnation of a topic's log: another one after it is deleted and made again.
+
+    This is Kafka's topic id (Kafka 2.8 and later, and Tansu, whose memory starts anew with every
+    process); for a broker without topic ids the cluster's id and the topic's name.
+
+    Raises
+    ------
+    Unavailable
+        No broker answers, or the topic does not exist.
+    """
+    with _admin(kafka) as admin:
+        found = next(iter(admin.describe_topics([topic])), None)
+        if found is None or found["error_code"]:
+            raise Unavailable(f"topic {topic} does not exist; run `driftline migrate`")
+        topic_id = str(found.get("topic_id") or _NO_ID)
+        if topic_id != _NO_ID:
+            return topic_id
+        return f"{admin.describe_cluster()['cluster_id']}:{topic}"
+
+
+def _check_partitions(admin: Any, topic: Topic) -> None:
+    described = next(iter(admin.describe_topics([topic.name])))
+    partitions = len(described["partitions"])
+    if partitions < topic.partitions:
+        raise UsageError(
+            f"topic {topic.name} has {partitions} partitions, {topic.partitions} are wanted;"
+            f" add partitions to it, or set fewer"
+        )
+
+
+@contextmanager
+def _admin(kafka: KafkaConfig) -> Iterator[Any]:
+    from kafka.admin import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    try:
+        admin = KafkaAdminClient(**kafka.client_options(), bootstrap_timeout_ms=10_000)
+    except (KafkaError, OSError) as error:
+        raise Unavailable(
+            f"no Kafka broker answers at {kafka.bootstrap_servers} ({type(error).__name__});"
+            " start it, or correct DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS"
+        ) from error
+    try:
+        yield admin
+    finally:
+        admin.close()
