@@ -102,7 +102,7 @@ def partition_of(key: str, partitions: int) -> int:
     Examples
     --------
     >>> partition_of("interaction-1", 4)
-    3
+    0
     """
     return int((murmur2(key.encode()) & 0x7FFFFFFF) % partitions)
 
