@@ -37,68 +37,26 @@ V. Vovk, R. Wang: E-values: calibration, combination and applications. Ann. Stat
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
-from detectors.base import Bools, Floats, Ints, Snapshot, pack, unpack
+from detectors.base import Bools, Floats, Ints, Snapshot, Streams, ratio
+from detectors.recovery import Recovery
+from detectors.reference import LEVELS, TESTIMONY, TINY, Reference
 
 ODDS: Final = (1.25, 1.6, 2.0, 2.6, 4.0, 10.0)
 """Bets: by how much the odds have changed, from a slow shift to an outage."""
 
-LEVELS: Final = (0.0, 0.75, 1.5, 2.25, 3.0, 4.0, 5.0)
-"""Standard-normal levels of the upper confidence limits of the baseline that are tried as m."""
-
-BLOCKS: Final = (1, 2, 4, 8, 16)
-"""Block lengths, in ticks, over which the dispersion of the reference is measured."""
-
-_MIN_BLOCKS: Final = 20  # fewer say too little about a variance
 _CEILING: Final = 1e200  # evidence beyond it changes nothing, and sums must stay finite
 _MAX_STEP: Final = 200.0  # nats a single tick may add
-_TINY: Final = 1e-9
-
-# R(z) = exp(z_+^2 / 2.5) / C with C = E exp(Z_+^2 / 2.5) = 1/2 + sqrt(5)/2 for a standard normal Z.
-_TESTIMONY: Final = np.exp(np.square(np.array(LEVELS)) / 2.5) / (0.5 + np.sqrt(5) / 2)
 
 Direction = Literal["up", "down", "both"]
 
-# Name -> (trailing shape after n_streams, dtype); D directions, Z levels, B bets, K block lengths.
-_STATE: Final[dict[str, tuple[str, type]]] = {
-    "_tick": ("", np.int64),  # ticks seen, with or without values
-    "_reference_sum": ("", np.float64),
-    "_reference_n": ("", np.float64),
-    "_block_sum": ("K", np.float64),
-    "_block_n": ("K", np.float64),
-    "_block_ticks": ("", np.int64),
-    "_block_count": ("K", np.float64),
-    "_block_squares": ("K", np.float64),
-    "_dispersion": ("", np.float64),
-    "_calibrated": ("", np.bool_),
-    "_means": ("DZ", np.float64),
-    "_evidence": ("DZB", np.float64),
-    "_path": ("DB", np.float64),  # log likelihood ratio since the likeliest start of each bet
-    "_path_start": ("DB", np.int64),
-    "_path_sum": ("DB", np.float64),
-    "_path_n": ("DB", np.float64),
-    "_detected": ("", np.bool_),
-    "_alarm_tick": ("", np.int64),
-    "_change_start": ("", np.int64),
-    "_change_side": ("", np.int64),  # index of the direction of the alarm, -1 without
-    "_change_sum": ("", np.float64),
-    "_change_n": ("", np.float64),
-    "_return_evidence": ("", np.float64),
-    "_return_path": ("", np.float64),
-    "_return_start": ("", np.int64),
-    "_return_sum": ("", np.float64),
-    "_return_n": ("", np.float64),
-}
 
-_NO_TICK: Final = ("_alarm_tick", "_change_start", "_return_start")  # -1 means never
-
-
-class RateDetector:
+class RateDetector(Streams):
     """e-SR detector of changes of a mean in [0, 1], over many streams at once.
 
     Parameters
@@ -139,6 +97,48 @@ class RateDetector:
     (228, 198)
     """
 
+    _params: ClassVar = (
+        "arl",
+        "min_effect",
+        "warm_up",
+        "dispersion",
+        "floor",
+        "direction",
+        "recovery",
+    )
+    _never: ClassVar = ("_alarm_tick", "_change_start")
+    # axes: D directions, Z levels of the baseline, B bets
+    _state: ClassVar = {
+        "_tick": ("", np.int64),  # ticks seen, with or without values
+        "_dispersion": ("", np.float64),
+        "_watching": ("", np.bool_),  # the warm-up is over
+        "_base": ("", np.float64),  # log odds of the baseline
+        "_means": ("DZ", np.float64),
+        "_evidence": ("DZB", np.float64),
+        "_path": ("DB", np.float64),  # log likelihood ratio since the likeliest start of each bet
+        "_path_start": ("DB", np.int64),
+        "_path_total": ("DB", np.float64),
+        "_path_n": ("DB", np.float64),
+        "_detected": ("", np.bool_),
+        "_alarm_tick": ("", np.int64),
+        "_change_start": ("", np.int64),
+        "_change_side": ("", np.int64),
+    }
+    _tick: Ints
+    _dispersion: Floats
+    _watching: Bools
+    _base: Floats
+    _means: Floats
+    _evidence: Floats
+    _path: Floats
+    _path_start: Ints
+    _path_total: Floats
+    _path_n: Floats
+    _detected: Bools
+    _alarm_tick: Ints
+    _change_start: Ints
+    _change_side: Ints
+
     def __init__(
         self,
         n_streams: int = 1,
@@ -158,40 +158,14 @@ class RateDetector:
         self.floor = floor
         self.direction: Direction = direction
         self.recovery = recovery
-        self.n_streams = 0
         self._signs = np.array({"up": [1], "down": [-1], "both": [1, -1]}[direction])
         self._log_odds = self._signs[:, None] * np.log(ODDS)  # (D, B)
-        for name, (axes, dtype) in _STATE.items():
-            setattr(self, name, np.zeros((0, *self._shape(axes)), dtype))
-        self.extend(n_streams)
+        self.reference = Reference(n_streams, dispersion=dispersion, floor=floor)
+        self.returning = Recovery(n_streams, threshold=recovery)
+        self._begin(n_streams)
 
-    _tick: Ints
-    _reference_sum: Floats
-    _reference_n: Floats
-    _block_sum: Floats
-    _block_n: Floats
-    _block_ticks: Ints
-    _block_count: Floats
-    _block_squares: Floats
-    _dispersion: Floats
-    _calibrated: Bools
-    _means: Floats
-    _evidence: Floats
-    _path: Floats
-    _path_start: Ints
-    _path_sum: Floats
-    _path_n: Floats
-    _detected: Bools
-    _alarm_tick: Ints
-    _change_start: Ints
-    _change_side: Ints
-    _change_sum: Floats
-    _change_n: Floats
-    _return_evidence: Floats
-    _return_path: Floats
-    _return_start: Ints
-    _return_sum: Floats
-    _return_n: Floats
+    def _axes(self) -> dict[str, int]:
+        return {"D": len(self._signs), "Z": len(LEVELS), "B": len(ODDS)}
 
     # -- what is known after the last tick ---------------------------------------------------------
 
@@ -204,7 +178,7 @@ class RateDetector:
     def e_value(self) -> Floats:
         """Current evidence for a change, shape (n_streams,); 0 during the warm-up."""
         sides = self._side_evidence()
-        return np.where(self._calibrated, sides.mean(axis=1), 0.0)
+        return np.where(self._watching, sides.mean(axis=1), 0.0)
 
     @property
     def threshold(self) -> float:
@@ -214,7 +188,7 @@ class RateDetector:
     @property
     def warm(self) -> Bools:
         """Whether each stream has its baseline, shape (n_streams,)."""
-        return self._calibrated.copy()
+        return self._watching.copy()
 
     @property
     def tick(self) -> Ints:
@@ -224,17 +198,17 @@ class RateDetector:
     @property
     def baseline(self) -> Floats:
         """Mean of the reference, shape (n_streams,); NaN before the first value."""
-        return _ratio(self._reference_sum, self._reference_n)
+        return self.reference.mean
 
     @property
     def baseline_n(self) -> Floats:
         """Values in the reference, shape (n_streams,)."""
-        return self._reference_n.copy()
+        return self.reference.n.copy()
 
     @property
     def dispersion_used(self) -> Floats:
         """Dispersion the bets are scaled by, shape (n_streams,); NaN during the warm-up."""
-        return np.where(self._calibrated, self._dispersion, np.nan)
+        return np.where(self._watching, self._dispersion, np.nan)
 
     @property
     def change_start(self) -> Ints:
@@ -257,18 +231,18 @@ class RateDetector:
 
         -1 before a first alarm and while a change shows no sign of ending.
         """
-        promising = ~self._detected | (self._return_path > 0)
-        return np.where((self._alarm_tick >= 0) & promising, self._return_start, -1)
+        promising = ~self._detected | (self.returning.path > 0)
+        return np.where((self._alarm_tick >= 0) & promising, self.returning.start, -1)
 
     @property
     def observed(self) -> Floats:
         """Mean since the change began, shape (n_streams,); NaN without a change."""
-        return np.where(self._detected, _ratio(self._change_sum, self._change_n), np.nan)
+        return np.where(self._detected, ratio(self.returning.total, self.returning.n), np.nan)
 
     @property
     def observed_n(self) -> Floats:
         """Values since the change began, shape (n_streams,); 0 without a change."""
-        return np.where(self._detected, self._change_n, 0.0)
+        return np.where(self._detected, self.returning.n, 0.0)
 
     def observed_interval(self, confidence: float = 0.95) -> tuple[Floats, Floats]:
         """Interval of the mean since the change began.
@@ -283,42 +257,52 @@ class RateDetector:
             NaN without a change.
         """
         scale = np.where(self._detected, np.maximum(self._dispersion, 1.0), np.nan)
-        hits, n = self._change_sum / scale, self._change_n / scale
+        hits, n = self.returning.total / scale, self.returning.n / scale
         tail = (1 - confidence) / 2
-        low = np.where(hits > 0, special.betaincinv(np.maximum(hits, _TINY), n - hits + 1, tail), 0)
-        misses = np.maximum(n - hits, _TINY)
+        low = np.where(hits > 0, special.betaincinv(np.maximum(hits, TINY), n - hits + 1, tail), 0)
+        misses = np.maximum(n - hits, TINY)
         high = np.where(n > hits, special.betaincinv(hits + 1, misses, 1 - tail), 1)
         return np.where(self._detected, low, np.nan), np.where(self._detected, high, np.nan)
 
     # -- what moves it -----------------------------------------------------------------------------
 
-    def update(self, total: ArrayLike, n: ArrayLike) -> Self:
+    def update(self, total: ArrayLike, n: ArrayLike, offset: ArrayLike | None = None) -> Self:
         """Take one tick of every stream.
 
         Parameters
         ----------
         total
-            Sum of the tick's values (failures, when values are 0/1), shape (n_streams,) or a
-            number.
+            Sum of the tick's values (failures, for 0/1 values), shape (n_streams,) or a number.
         n
             How many values, same shape. 0 means nothing happened: no evidence either way.
+        offset
+            By how much the log odds of the mean are expected to differ from the reference's in this
+            tick (hour of the week, the fleet), same shape. Needs `calibrate`: a warm-up has none.
 
         Raises
         ------
         ValueError
-            Unless ``0 <= total <= n``.
+            Unless ``0 <= total <= n``, or for an offset during the warm-up.
         """
         sums = np.broadcast_to(np.asarray(total, np.float64), (self.n_streams,))
         counts = np.broadcast_to(np.asarray(n, np.float64), (self.n_streams,))
-        if not ((sums >= 0) & (sums <= counts)).all():  # also fails for NaN
+        if not ((sums >= 0) & (sums <= counts * (1 + TINY))).all():  # also fails for NaN
             raise ValueError("total must lie between 0 and n")
         busy = counts > 0
-        warming = busy & ~self._calibrated
-        watching = busy & self._calibrated
+        warming = busy & ~self._watching
+        watching = np.flatnonzero(busy & self._watching)
         if warming.any():
-            self._learn(warming, sums, counts)
-        if watching.any():
-            self._bet(watching, sums, counts)
+            if offset is not None:
+                raise ValueError("offsets need a calibrated baseline: call calibrate() first")
+            self.reference.add(warming, sums, counts)
+            done = warming & (self.reference.n >= self.warm_up)
+            if done.any():
+                self._watch(done, self.reference.measured_dispersion())
+        if watching.size:
+            shift = None
+            if offset is not None:
+                shift = np.broadcast_to(np.asarray(offset, np.float64), (self.n_streams,))
+            self._bet(watching, sums, counts, shift)
         self._tick += 1
         return self
 
@@ -333,48 +317,63 @@ class RateDetector:
             Sum and number of the reference's values, shape (n_streams,) or numbers; n > 0.
         dispersion
             As estimated elsewhere; by default the constructor's, or its floor.
+
+        Raises
+        ------
+        ValueError
+            Unless ``0 <= total <= n`` and ``n > 0``.
         """
-        everything = np.ones(self.n_streams, np.bool_)
-        self._reference_sum[:] = total
-        self._reference_n[:] = n
-        if not ((self._reference_sum >= 0) & (self._reference_sum <= self._reference_n)).all():
-            raise ValueError("total must lie between 0 and n")
+        self.reference.total[:] = total
+        self.reference.n[:] = n
+        known = (self.reference.n > 0) & (self.reference.total >= 0)
+        if not (known & (self.reference.total <= self.reference.n)).all():
+            raise ValueError("total must lie between 0 and n, and n must be positive")
         given = self.dispersion if self.dispersion is not None else self.floor
-        self._start_watching(
-            everything,
-            np.broadcast_to(given if dispersion is None else dispersion, (self.n_streams,)),
-        )
+        scale = np.asarray(given if dispersion is None else dispersion, np.float64)
+        self._watch(np.ones(self.n_streams, np.bool_), np.broadcast_to(scale, (self.n_streams,)))
+        return self
+
+    def announce(self, streams: ArrayLike, *, before: bool = False) -> Self:
+        """Declare a change in ``streams`` (indices) because of evidence combined elsewhere.
+
+        The start, direction and size are the likeliest by the stream's own evidence. ``before``
+        says that the alarm belongs to the tick that `update` has just taken.
+        """
+        who = np.asarray(streams, np.int64)
+        side = self._side_evidence(who).argmax(axis=1)
+        bet = self._path[who, side].argmax(axis=1)
+        self._detected[who] = True
+        self._alarm_tick[who] = self._tick[who] - before
+        self._change_side[who] = side
+        self._change_start[who] = self._path_start[who, side, bet]
+        self.returning.open(who, self._path_total[who, side, bet], self._path_n[who, side, bet])
+        return self
+
+    def forget(self, streams: ArrayLike) -> Self:
+        """Drop the evidence of ``streams`` (mask or indices) and arm them again."""
+        chosen = np.asarray(streams)
+        self._detected[chosen] = False
+        self.clear(chosen, ("_evidence", "_path"))
         return self
 
     def extend(self, count: int) -> Self:
         """Add ``count`` new streams behind the others, each in its own warm-up."""
-        for name, (axes, dtype) in _STATE.items():
-            fresh: NDArray[Any] = np.zeros((count, *self._shape(axes)), dtype)
-            if name in _NO_TICK:
-                fresh -= 1
-            setattr(self, name, np.concatenate([getattr(self, name), fresh]))
-        self.n_streams += count
-        return self
+        self.reference.extend(count)
+        self.returning.extend(count)
+        return super().extend(count)
 
     def reset(self, streams: ArrayLike | None = None) -> Self:
         """Send streams (mask or indices; default all) back to warm-up: a change was accepted."""
-        chosen = slice(None) if streams is None else np.asarray(streams)
-        tick = self._tick.copy()
-        for name in _STATE:
-            getattr(self, name)[chosen] = -1 if name in _NO_TICK else 0
-        self._tick = tick
+        chosen: Any = slice(None) if streams is None else np.asarray(streams)
+        self.clear(chosen, [name for name in self._state if name != "_tick"])
+        self.reference.clear(chosen)
+        self.returning.clear(chosen)
         return self
-
-    # -- state as text -----------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
         """Parameters and state as JSON types; `restore` gives back the same bits."""
-        return {
-            "detector": "RateDetector",
-            "version": 1,
-            "params": self._params(),
-            "state": {name: pack(getattr(self, name)) for name in _STATE},
-        }
+        parts = {"reference": self.reference.snapshot(), "returning": self.returning.snapshot()}
+        return {**super().snapshot(), **parts}
 
     @classmethod
     def restore(cls, snapshot: Snapshot) -> Self:
@@ -385,167 +384,69 @@ class RateDetector:
         ValueError
             If the snapshot is of another detector or version, or its arrays do not fit.
         """
-        if (snapshot.get("detector"), snapshot.get("version")) != ("RateDetector", 1):
-            raise ValueError("not a snapshot of RateDetector, version 1")
-        detector = cls(0, **snapshot["params"])
-        state = {name: unpack(snapshot["state"][name]) for name in _STATE}
-        count = len(state["_tick"])
-        for name, (axes, dtype) in _STATE.items():
-            if state[name].shape != (count, *detector._shape(axes)) or state[name].dtype != dtype:
-                raise ValueError(f"{name} of the snapshot has the wrong shape or type")
-            setattr(detector, name, state[name])
-        detector.n_streams = count
+        detector = super().restore(snapshot)
+        detector.reference = Reference.restore(snapshot["reference"])
+        detector.returning = Recovery.restore(snapshot["returning"])
+        sizes = {detector.n_streams, detector.reference.n_streams, detector.returning.n_streams}
+        if len(sizes) != 1:
+            raise ValueError("the parts of the snapshot follow different numbers of streams")
         return detector
 
     # -- how ---------------------------------------------------------------------------------------
 
-    def _params(self) -> dict[str, Any]:
-        names = ("arl", "warm_up", "min_effect", "dispersion", "floor", "direction", "recovery")
-        return {name: getattr(self, name) for name in names}
-
-    def _shape(self, axes: str) -> tuple[int, ...]:
-        sizes = {"D": len(self._signs), "Z": len(LEVELS), "B": len(ODDS), "K": len(BLOCKS)}
-        return tuple(sizes[axis] for axis in axes)
-
-    def _side_evidence(self) -> Floats:
-        """Evidence per direction, shape (n_streams, D): the least favourable baseline decides."""
-        least: Floats = (self._evidence.mean(axis=3) * _TESTIMONY).min(axis=2)
+    def _side_evidence(self, at: Any = slice(None)) -> Floats:
+        """Evidence per direction, shape (k, D): the least favourable baseline decides."""
+        least: Floats = (self._evidence[at].mean(axis=3) * TESTIMONY).min(axis=2)
         return least
 
-    def _learn(self, rows: Bools, sums: Floats, counts: Floats) -> None:
-        self._reference_sum[rows] += sums[rows]
-        self._reference_n[rows] += counts[rows]
-        self._block_ticks[rows] += 1
-        self._block_sum[rows] += sums[rows, None]
-        self._block_n[rows] += counts[rows, None]
-        full = rows[:, None] & (self._block_ticks[:, None] % np.array(BLOCKS) == 0)
-        self._block_squares[full] += self._block_sum[full] ** 2 / self._block_n[full]
-        self._block_count[full] += 1
-        self._block_sum[full] = 0
-        self._block_n[full] = 0
-        done = rows & (self._reference_n >= self.warm_up)
-        if done.any():
-            self._start_watching(done, self._estimated_dispersion())
-
-    def _estimated_dispersion(self) -> Floats:
-        """Largest dispersion over all block lengths that have enough blocks, shape (n_streams,)."""
-        if self.dispersion is not None:
-            return np.full(self.n_streams, self.dispersion)
-        n = np.maximum(self._reference_n, 1)
-        mean = (self._reference_sum + 0.5) / (n + 1)
-        # sum over blocks of (s - n mean)^2 / n, with the blocks' totals taken as the reference's
-        squares = self._block_squares - (self._reference_sum**2 / n)[:, None]
-        freedom = np.maximum(self._block_count - 1, 1)
-        ratio = squares / freedom / (mean * (1 - mean))[:, None]
-        enough = self._block_count >= _MIN_BLOCKS
-        estimate: Floats = np.maximum(self.floor, np.where(enough, ratio, 0).max(axis=1))
-        return estimate
-
-    def _start_watching(self, rows: Bools, dispersion: Floats) -> None:
+    def _watch(self, rows: Bools, dispersion: Floats) -> None:
         """Fix the baseline of ``rows``: the means at which the evidence is evaluated."""
-        scale = np.maximum(dispersion, 1.0)
-        hits = (self._reference_sum / scale)[:, None]
-        misses = ((self._reference_n - self._reference_sum) / scale)[:, None]
-        normal = np.array(LEVELS)
         for side, sign in enumerate(self._signs):
-            if sign > 0:  # upper Clopper-Pearson limits
-                limit = special.betaincinv(
-                    hits + 1, np.maximum(misses, _TINY), special.ndtr(normal)
-                )
-            else:
-                limit = special.betaincinv(
-                    np.maximum(hits, _TINY), misses + 1, special.ndtr(-normal)
-                )
-            means = np.clip(limit + sign * self.min_effect, _TINY, 1 - _TINY)
+            limit = self.reference.limits(sign, np.maximum(dispersion, TINY))
+            means = np.clip(limit + sign * self.min_effect, TINY, 1 - TINY)
             self._means[rows, side] = means[rows]
+        mean = (self.reference.total + 0.5) / (self.reference.n + 1)
+        self._base[rows] = special.logit(mean)[rows]
         self._dispersion[rows] = dispersion[rows]
-        self._calibrated[rows] = True
-        for name in ("_evidence", "_path", "_path_sum", "_path_n"):
-            getattr(self, name)[rows] = 0
-        self._path_start[rows] = self._tick[rows, None, None]
+        self._watching[rows] = True
         self._detected[rows] = False
+        self.clear(rows, ("_evidence", "_path"))
 
-    def _bet(self, rows: Bools, sums: Floats, counts: Floats) -> None:
-        every = bool(rows.all())
-        at: Any = slice(None) if every else np.flatnonzero(rows)
+    def _bet(self, who: Ints, sums: Floats, counts: Floats, offset: Floats | None) -> None:
+        every = who.size == self.n_streams
+        at: Any = slice(None) if every else who  # a view, where nothing has to be gathered
         total, n, scale = sums[at], counts[at], self._dispersion[at]
         means = self._means[at]
-        gain = (total / scale)[:, None, None] * self._log_odds  # (S, D, B)
-        cost = np.log1p(means[..., None] * np.expm1(self._log_odds)[:, None, :])  # (S, D, Z, B)
+        if offset is not None:
+            factor = np.exp(offset[at])[:, None, None]
+            means = means * factor / (1 - means + means * factor)
+        gain = (total / scale)[:, None, None] * self._log_odds  # (k, D, B)
+        cost = np.log1p(means[..., None] * np.expm1(self._log_odds)[:, None, :])  # (k, D, Z, B)
         step = gain[:, :, None, :] - (n / scale)[:, None, None, None] * cost
         np.clip(step, -_MAX_STEP, _MAX_STEP, out=step)
-        evidence = (self._evidence[at] + 1) * np.exp(step)
-        self._evidence[at] = np.minimum(evidence, _CEILING)
+        self._evidence[at] = np.minimum((self._evidence[at] + 1) * np.exp(step), _CEILING)
         self._follow(at, step[:, :, 0, :], total, n)
-        found: Bools = np.zeros(self.n_streams, np.bool_)
-        found[at] = self._side_evidence()[at].mean(axis=1) >= self.arl
-        fresh: Bools = found & ~self._detected
-        ongoing = np.zeros(self.n_streams, np.bool_)
-        ongoing[at] = self._detected[at]
-        if ongoing.any():
-            self._await_return(ongoing, sums, counts)
-        if fresh.any():
-            self._announce(fresh)
+        loud = self._side_evidence(at).mean(axis=1) >= self.arl
+        alarmed = self._detected[at]
+        ongoing, fresh = who[alarmed], who[loud & ~alarmed]
+        if ongoing.size:
+            back = self.returning.update(
+                ongoing,
+                self._tick[ongoing],
+                sums[ongoing],
+                counts[ongoing],
+                self._base[ongoing],
+                self._dispersion[ongoing],
+                0.0 if offset is None else offset[ongoing],
+            )
+            self.forget(back)
+        if fresh.size:
+            self.announce(fresh)
 
     def _follow(self, at: Any, step: Floats, total: Floats, n: Floats) -> None:
         """Keep, per bet, the likeliest start of a change (Page's recursion) and what came since."""
-        restart = self._path[at] <= 0
-        self._path[at] = np.where(restart, 0.0, self._path[at]) + step
-        self._path_start[at] = np.where(
-            restart, self._tick[at][:, None, None], self._path_start[at]
-        )
-        self._path_sum[at] = np.where(restart, 0.0, self._path_sum[at]) + total[:, None, None]
-        self._path_n[at] = np.where(restart, 0.0, self._path_n[at]) + n[:, None, None]
-
-    def _announce(self, rows: Bools) -> None:
-        who = np.flatnonzero(rows)
-        side = self._side_evidence()[who].argmax(axis=1)
-        bet = self._path[who, side].argmax(axis=1)
-        self._detected[who] = True
-        self._alarm_tick[who] = self._tick[who]
-        self._change_side[who] = side
-        self._change_start[who] = self._path_start[who, side, bet]
-        self._change_sum[who] = self._path_sum[who, side, bet]
-        self._change_n[who] = self._path_n[who, side, bet]
-        for name in ("_return_evidence", "_return_path", "_return_sum", "_return_n"):
-            getattr(self, name)[who] = 0
-        self._return_start[who] = -1
-
-    def _await_return(self, rows: Bools, sums: Floats, counts: Floats) -> None:
-        """Bet that the mean is nearer to the baseline again than to the change.
-
-        What may be the recovery is kept apart from the change until the bet has lost, so that the
-        changed mean, and with it the midpoint, does not follow the recovery.
-        """
-        who = np.flatnonzero(rows)
-        fresh = who[self._return_path[who] <= 0]
-        self._change_sum[fresh] += self._return_sum[fresh]
-        self._change_n[fresh] += self._return_n[fresh]
-        for name in ("_return_path", "_return_sum", "_return_n"):
-            getattr(self, name)[fresh] = 0
-        self._return_start[fresh] = self._tick[fresh]
-        base = special.logit((self._reference_sum[who] + 0.5) / (self._reference_n[who] + 1))
-        n = self._change_n[who] + 1
-        mean = (self._change_sum[who] + 0.5) / n
-        # Alarms ring when things look worse than they are: believe the near end of the interval.
-        error = np.sqrt(self._dispersion[who] / (n * mean * (1 - mean)))
-        shift = special.logit(mean) - base
-        shift = np.sign(shift) * np.maximum(np.abs(shift) / 2, np.abs(shift) - 2 * error)
-        odds = -shift / 2
-        null = special.expit(base + shift / 2)
-        step = sums[who] * odds - counts[who] * np.log1p(null * np.expm1(odds))
-        step = np.clip(step / self._dispersion[who], -_MAX_STEP, _MAX_STEP)
-        self._return_path[who] += step
-        self._return_sum[who] += sums[who]
-        self._return_n[who] += counts[who]
-        evidence = (self._return_evidence[who] + 1) * np.exp(step)
-        self._return_evidence[who] = np.minimum(evidence, _CEILING)
-        back = who[self._return_evidence[who] >= self.recovery]
-        self._detected[back] = False
-        self._evidence[back] = 0
-        self._path[back] = 0
-
-
-def _ratio(total: Floats, n: Floats) -> Floats:
-    ratio: Floats = np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
-    return ratio
+        anew = self._path[at] <= 0
+        self._path[at] = np.where(anew, 0.0, self._path[at]) + step
+        self._path_start[at] = np.where(anew, self._tick[at][:, None, None], self._path_start[at])
+        self._path_total[at] = np.where(anew, 0.0, self._path_total[at]) + total[:, None, None]
+        self._path_n[at] = np.where(anew, 0.0, self._path_n[at]) + n[:, None, None]

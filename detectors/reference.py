@@ -1,0 +1,131 @@
+"""What "normal" is: the reference of each stream, its uncertainty and its dispersion."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, Self
+
+import numpy as np
+from scipy import special
+
+from detectors.base import Bools, Floats, Ints, Streams, ratio
+
+LEVELS: Final = (0.0, 0.75, 1.5, 2.25, 3.0, 4.0, 5.0)
+"""Standard-normal levels of the confidence limits of the mean that are tried as null hypotheses."""
+
+BLOCKS: Final = (1, 2, 4, 8, 16)
+"""Block lengths, in ticks, over which the dispersion is measured."""
+
+MIN_BLOCKS: Final = 20
+"""Fewer blocks say too little about a variance."""
+
+TINY: Final = 1e-9
+
+# R(z) = exp(z_+^2 / 2.5) / C with C = E exp(Z_+^2 / 2.5) = 1/2 + sqrt(5)/2 for a standard normal Z:
+# an e-value of the reference against means above its confidence limit of level z.
+TESTIMONY: Final = np.exp(np.square(np.array(LEVELS)) / 2.5) / (0.5 + np.sqrt(5) / 2)
+
+
+class Reference(Streams):
+    """Sum and number of the values of a warm-up, per stream, and how much the sums scatter.
+
+    Parameters
+    ----------
+    n_streams
+        How many streams.
+    dispersion
+        Long-run variance per value over ``m (1 - m)``; None measures it over blocks of ticks.
+    floor
+        Smallest dispersion a measurement may give.
+    """
+
+    _params: ClassVar = ("dispersion", "floor")
+    _state: ClassVar = {
+        "total": ("", np.float64),
+        "n": ("", np.float64),
+        "_ticks": ("", np.int64),
+        "_block_total": ("K", np.float64),
+        "_block_n": ("K", np.float64),
+        "_blocks": ("K", np.float64),
+        "_squares": ("K", np.float64),
+    }
+    total: Floats
+    n: Floats
+    _ticks: Ints
+    _block_total: Floats
+    _block_n: Floats
+    _blocks: Floats
+    _squares: Floats
+
+    def __init__(
+        self, n_streams: int = 0, *, dispersion: float | None = None, floor: float = 1.0
+    ) -> None:
+        self.dispersion = dispersion
+        self.floor = floor
+        self._begin(n_streams)
+
+    def _axes(self) -> dict[str, int]:
+        return {"K": len(BLOCKS)}
+
+    @property
+    def mean(self) -> Floats:
+        """Mean of the reference, shape (n_streams,); NaN before the first value."""
+        return ratio(self.total, self.n)
+
+    def add(self, rows: Bools, total: Floats, n: Floats) -> Self:
+        """Take one tick of the streams in the mask ``rows``; arrays of shape (n_streams,)."""
+        self.total[rows] += total[rows]
+        self.n[rows] += n[rows]
+        self._ticks[rows] += 1
+        self._block_total[rows] += total[rows, None]
+        self._block_n[rows] += n[rows, None]
+        full = rows[:, None] & (self._ticks[:, None] % np.array(BLOCKS) == 0)
+        self._squares[full] += self._block_total[full] ** 2 / self._block_n[full]
+        self._blocks[full] += 1
+        self._block_total[full] = 0
+        self._block_n[full] = 0
+        return self
+
+    def measured_dispersion(self) -> Floats:
+        """Largest dispersion over all block lengths with enough blocks, shape (n_streams,).
+
+        Blocks of one tick show overdispersion within a tick, longer ones autocorrelation between
+        ticks. The largest is taken, which errs on the quiet side. The floor where no block length
+        has `MIN_BLOCKS` blocks; the given dispersion where one was given.
+        """
+        if self.dispersion is not None:
+            return np.full(self.n_streams, float(self.dispersion))
+        n = np.maximum(self.n, 1)
+        mean = (self.total + 0.5) / (n + 1)
+        squares = self._squares - (self.total**2 / n)[:, None]
+        freedom = np.maximum(self._blocks - 1, 1)
+        found = squares / freedom / (mean * (1 - mean))[:, None]
+        enough = self._blocks >= MIN_BLOCKS
+        largest: Floats = np.maximum(self.floor, np.where(enough, found, 0).max(axis=1))
+        return largest
+
+    def limits(self, sign: int, dispersion: Floats) -> Floats:
+        """Confidence limits of the mean at every one of `LEVELS`.
+
+        Clopper-Pearson limits of ``n / dispersion`` values, which are exact for independent 0/1
+        values and dispersion 1.
+
+        Parameters
+        ----------
+        sign
+            +1 for upper limits, -1 for lower ones.
+        dispersion
+            Shape (n_streams,).
+
+        Returns
+        -------
+        ndarray of shape (n_streams, len(LEVELS))
+        """
+        hits = (self.total / dispersion)[:, None]
+        misses = ((self.n - self.total) / dispersion)[:, None]
+        upper = special.ndtr(np.array(LEVELS))
+        limit: Floats
+        if sign > 0:
+            limit = special.betaincinv(hits + 1, np.maximum(misses, TINY), upper)
+        else:
+            limit = special.betaincinv(np.maximum(hits, TINY), misses + 1, 1 - upper)
+        return limit
