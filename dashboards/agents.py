@@ -44,7 +44,7 @@ _RATINGS = f"""WITH
         )
         GROUP BY target
     )"""
-"""Head of a query on feedback. Of what one user says of a thing under one name the latest counts."""
+"""Head of a query on feedback: the latest counts of what a user says of a thing under a name."""
 
 
 def success_now() -> Json:

@@ -183,7 +183,7 @@ class GrafanaApi:
     def find(self, kind: Kind, uid: str) -> Json | None:
         """Return what is there, or None."""
         try:
-            found = self._call("GET", _PLACES[kind].format(uid=_uid(uid)))
+            found = self._call("GET", _place(kind, uid))
         except GrafanaRejected as error:
             if error.status == 404:
                 return None
@@ -199,7 +199,7 @@ class GrafanaApi:
 
     def save(self, kind: Kind, uid: str, body: Json, *, exists: bool) -> None:
         """Create it, or replace it when it exists."""
-        place = _PLACES[kind].format(uid=_uid(uid))
+        place = _place(kind, uid)
         match kind:
             case "dashboard":
                 message = {"overwrite": True, "message": "published by driftline"}
@@ -309,15 +309,16 @@ class MemoryGrafana:
 
 
 _PLACES: Final[dict[Kind, str]] = {
-    "folder": "/folders/{uid[0]}",
-    "data source": "/datasources/uid/{uid[0]}",
-    "dashboard": "/dashboards/uid/{uid[0]}",
-    "rule group": "/v1/provisioning/folder/{uid[0]}/rule-groups/{uid[1]}",
+    "folder": "/folders/{}",
+    "data source": "/datasources/uid/{}",
+    "dashboard": "/dashboards/uid/{}",
+    "rule group": "/v1/provisioning/folder/{}/rule-groups/{}",
 }
 
 
-def _uid(uid: str) -> list[str]:
-    return [_q(part) for part in uid.split("/", 1)]
+def _place(kind: Kind, uid: str) -> str:
+    parts = uid.split("/", 1) if kind == "rule group" else [uid]
+    return _PLACES[kind].format(*map(_q, parts))
 
 
 def _q(text: str) -> str:

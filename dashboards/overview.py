@@ -51,8 +51,8 @@ def build() -> Json:
                     incidents.evidence(),
                 ],
             ),
-            ("Satisfaction", [agents.satisfaction(), agents.satisfaction_over_time()]),
-            ("Tools", [agents.tools(), agents.tool_errors()]),
+            ("What users say", [agents.satisfaction(), agents.satisfaction_over_time()]),
+            ("Tool calls", [agents.tools(), agents.tool_errors()]),
             ("Tokens and cost", [agents.cost(), agents.tokens()]),
             (
                 "Can the monitor be trusted?",

@@ -27,12 +27,6 @@ Steps = Sequence[tuple[float | None, str]]
 SHARE_STEPS: Final[Steps] = ((None, "red"), (0.8, "orange"), (0.95, "green"))
 PLAIN_STEPS: Final[Steps] = ((None, "blue"),)
 
-_UNKNOWN: Final[Json] = {
-    "type": "special",
-    "options": {"match": "null+nan", "result": {"text": "unknown", "index": 0}},
-}
-
-
 def dashboard(
     uid: str,
     title: str,
@@ -108,7 +102,7 @@ def stat(
         "unit": unit,
         "color": {"mode": "thresholds"},
         "thresholds": thresholds(steps),
-        "mappings": [_UNKNOWN],
+        "mappings": [_unknown()],
         "noValue": "unknown",
     }
     if decimals is not None:
@@ -256,7 +250,7 @@ def table(
         "fieldConfig": {
             "defaults": {
                 "unit": "none",
-                "mappings": [_UNKNOWN],
+                "mappings": [_unknown()],
                 "custom": {"align": "auto", "filterable": True, "inspect": False},
             },
             "overrides": [override(column, found) for column, found in settings.items()],
@@ -306,6 +300,13 @@ def override(column: str, settings: Iterable[tuple[str, object]]) -> Json:
 def thresholds(steps: Steps) -> Json:
     """Colours from the lowest value up."""
     return {"mode": "absolute", "steps": [{"value": v, "color": c} for v, c in steps]}
+
+
+def _unknown() -> Json:
+    return {
+        "type": "special",
+        "options": {"match": "null+nan", "result": {"text": "unknown", "index": 0}},
+    }
 
 
 def _panel(panel_id: int, kind: str, title: str, description: str, width: int, height: int) -> Json:

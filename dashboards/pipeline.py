@@ -78,7 +78,7 @@ def waiting_now() -> Json:
         104,
         "Waiting records",
         "Records in Kafka that no worker has taken yet, over all partitions.",
-        f"SELECT sum(lag) AS records FROM watermarks FINAL WHERE {_REPORTED}",
+        f"SELECT sumOrNull(lag) AS records FROM watermarks FINAL WHERE {_REPORTED}",
         "short",
         ((None, "green"), (1_000, "orange"), (10_000, "red")),
     )

@@ -1,0 +1,208 @@
+"""Publishing into the fake Grafana: what is sent, in which order, and what is said about it."""
+
+import dataclasses
+import json
+
+import pytest
+
+from dashboards import publisher
+from dashboards.grafana import (
+    DataSourceConfig,
+    GrafanaConfig,
+    GrafanaRejected,
+    GrafanaUnavailable,
+    MemoryGrafana,
+)
+from dashboards.publisher import publish
+from dashboards.query import PLUGIN
+from ingest.errors import UsageError
+from tests.fake_grafana import TOKEN, serve
+
+EVERYTHING = [
+    ("folder", "driftline"),
+    ("data source", "driftline-ch"),
+    ("dashboard", "driftline-overview"),
+    ("dashboard", "driftline-pipeline"),
+    ("rule group", "driftline/detectors"),
+    ("rule group", "driftline/deadman"),
+]
+WRITES = [
+    "POST /api/folders",
+    "POST /api/datasources",
+    "POST /api/dashboards/db",
+    "POST /api/dashboards/db",
+    "PUT /api/v1/provisioning/folder/driftline/rule-groups/detectors",
+    "PUT /api/v1/provisioning/folder/driftline/rule-groups/deadman",
+]
+
+
+@pytest.fixture
+def fake():
+    with serve() as grafana:
+        yield grafana
+
+
+def config(fake, **changes):
+    source = DataSourceConfig(host="clickhouse", user="grafana_reader", password="hidden")
+    return GrafanaConfig(**{"url": fake.url, "token": TOKEN, "datasource": source, **changes})
+
+
+def actions(outcome):
+    return [change.action for change in outcome.changes]
+
+
+def test_an_empty_grafana_gets_everything_in_order(fake):
+    outcome = publish(config(fake))
+    assert [(c.kind, c.uid) for c in outcome.changes] == EVERYTHING
+    assert actions(outcome) == ["created"] * 6
+    assert fake.writes == WRITES
+    assert outcome.version == "13.0.0"
+    assert outcome.data_source == "Data source is working"
+    assert fake.requests[-1].path == "/api/datasources/uid/driftline-ch/health"
+
+
+def test_the_data_source_is_what_the_plugin_reads(fake):
+    publish(config(fake))
+    source = fake.data_sources["driftline-ch"]
+    assert source["type"] == PLUGIN
+    assert source["jsonData"] == {
+        "host": "clickhouse",
+        "port": 8123,
+        "protocol": "http",
+        "secure": False,
+        "username": "grafana_reader",
+        "defaultDatabase": "driftline",
+        "dialTimeout": "10",
+        "queryTimeout": "60",
+        "validateSql": True,
+        "version": "4.20.0",
+    }
+    assert fake.passwords["driftline-ch"] == "hidden"
+    assert "hidden" not in json.dumps(fake.data_sources)
+
+
+def test_the_second_time_nothing_changes(fake):
+    publish(config(fake))
+    before = len(fake.writes)
+    outcome = publish(config(fake))
+    assert actions(outcome) == ["unchanged"] * 6
+    # Whether the password is still the same cannot be seen, so it goes there again, and is said.
+    assert fake.writes[before:] == ["PUT /api/datasources/uid/driftline-ch"]
+    assert [c.kind for c in outcome.changes if c.detail] == ["data source"]
+
+
+def test_without_a_password_the_second_time_writes_nothing(fake):
+    plain = config(fake, datasource=DataSourceConfig(user="default"))
+    publish(plain)
+    before = len(fake.writes)
+    assert actions(publish(plain)) == ["unchanged"] * 6
+    assert fake.writes[before:] == []
+
+
+def test_a_dry_run_only_looks(fake):
+    outcome = publish(config(fake), dry_run=True)
+    assert actions(outcome) == ["created"] * 6
+    assert fake.writes == []
+    assert outcome.data_source == ""
+    publish(config(fake))
+    before = len(fake.writes)
+    renamed = dataclasses.replace(config(fake), folder="Agents")
+    assert actions(publish(renamed, dry_run=True)) == ["updated", *["unchanged"] * 5]
+    assert fake.writes[before:] == []
+
+
+def test_what_was_changed_by_hand_is_put_right(fake):
+    publish(config(fake))
+    fake.folders["driftline"]["title"] = "Renamed"
+    fake.data_sources["driftline-ch"]["jsonData"]["host"] = "elsewhere"
+    fake.dashboards["driftline-overview"]["dashboard"]["panels"].pop()
+    fake.dashboards["driftline-pipeline"]["meta"]["folderUid"] = ""
+    fake.groups["driftline", "detectors"]["rules"][0]["isPaused"] = True
+    del fake.groups["driftline", "deadman"]
+    outcome = publish(config(fake))
+    assert actions(outcome) == [*["updated"] * 5, "created"]
+    assert actions(publish(config(fake))) == ["unchanged"] * 6
+    assert fake.folders["driftline"]["title"] == "Driftline"
+    assert fake.dashboards["driftline-pipeline"]["meta"]["folderUid"] == "driftline"
+    assert fake.groups["driftline", "detectors"]["rules"][0]["isPaused"] is False
+
+
+def test_a_default_data_source_stays_the_default(fake):
+    publish(config(fake))
+    fake.data_sources["driftline-ch"]["isDefault"] = True
+    publish(config(fake))
+    assert fake.data_sources["driftline-ch"]["isDefault"] is True
+
+
+def test_a_changed_password_arrives(fake):
+    publish(config(fake))
+    publish(config(fake, datasource=DataSourceConfig(password="newer")))
+    assert fake.passwords["driftline-ch"] == "newer"
+
+
+def test_expected_components_are_those_of_the_deployment(fake):
+    publish(config(fake), components=["sink", "it's"])
+    sql = fake.groups["driftline", "deadman"]["rules"][0]["data"][0]["model"]["rawSql"]
+    assert r"['sink', 'it\'s']" in sql
+    with pytest.raises(ValueError, match="at least one"):
+        publish(config(fake), components=[])
+
+
+def test_a_wrong_token_changes_nothing(fake):
+    with pytest.raises(GrafanaRejected, match="does not accept the token"):
+        publish(config(fake, token="glsa_wrong"))
+    assert fake.writes == []
+
+
+def test_a_missing_plugin_is_named_before_anything_changes(fake):
+    fake.plugins.clear()
+    with pytest.raises(GrafanaRejected, match=f"lacks the plugin {PLUGIN}: run"):
+        publish(config(fake))
+    assert fake.writes == []
+
+
+def test_a_missing_permission_is_told(fake):
+    fake.permissions = False
+    with pytest.raises(GrafanaRejected, match="403 You'll need additional permissions"):
+        publish(config(fake))
+
+
+def test_a_clickhouse_out_of_reach_is_told_after_publishing(fake):
+    fake.clickhouse_works = False
+    with pytest.raises(GrafanaUnavailable, match="everything is published, but .*clickhouse:8123"):
+        publish(config(fake))
+    assert fake.writes == WRITES
+
+
+@pytest.mark.parametrize("version", ["11.5.9", "10.4.0", "9.0.0-beta1"])
+def test_an_old_grafana_is_refused(version):
+    grafana = MemoryGrafana(version=version)
+    with pytest.raises(UsageError, match=f"version {version}.*11.6 or newer"):
+        publish(GrafanaConfig(), grafana=grafana)
+    assert grafana.saved == []
+
+
+@pytest.mark.parametrize("version", ["11.6.0", "12.1.0+security-01", "13.3.0", "", "main"])
+def test_a_new_or_silent_grafana_will_do(version):
+    outcome = publish(GrafanaConfig(), grafana=MemoryGrafana(version=version))
+    assert outcome.version == version
+
+
+@pytest.mark.parametrize(
+    ("current", "wanted", "holds"),
+    [
+        ({"a": 1, "b": 2}, {"a": 1}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({"a": [1, 2]}, {"a": [1]}, False),
+        ({"a": [{"b": 1, "c": 2}]}, {"a": [{"b": 1}]}, True),
+        ({"a": None}, {"a": None}, True),
+        ({}, {"a": None}, False),
+        ({"a": False}, {"a": 0}, True),
+        ("x", {"a": 1}, False),
+        ({"a": {}}, {"a": []}, False),
+        ({"version": 9}, {"version": 0}, True),
+        ({"version": "4.19.0"}, {"version": "4.20.0"}, False),
+    ],
+)
+def test_comparison_allows_for_what_grafana_adds(current, wanted, holds):
+    assert publisher._contains(current, wanted) is holds
