@@ -96,14 +96,17 @@ def wait_for_port(process: subprocess.Popen[bytes], port: int, name: str, log: P
 
     Raises
     ------
+    UsageError
+        It ended with exit code 2: the caller can fix what the end of its log says.
     Unavailable
-        It ended, or did not listen within 30 seconds; the message quotes the end of its log.
+        It ended otherwise, or did not listen within 30 seconds.
     """
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         code = process.poll()
         if code is not None:
-            raise Unavailable(f"{name} did not start: {last_line(log) or f'exit code {code}'}")
+            text = f"{name} did not start: {last_line(log) or f'exit code {code}'}"
+            raise UsageError(text) if code == UsageError.exit_code else Unavailable(text)
         with socket.socket() as probe:
             probe.settimeout(0.5)
             if probe.connect_ex(("127.0.0.1", port)) == 0:

@@ -1,0 +1,191 @@
+"""The settings of driftline, section by section: what each is for, and why its default."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"the file {path} does not exist")
+    return path
+
+
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s@]+(/[^\s@]*)?", text):
+        raise ValueError("expected http://host:port or https://host:port, without user or password")
+    return text.rstrip("/")
+
+
+def _servers(text: str) -> str:
+    if not re.fullmatch(r"[^\s,:/]+:\d+(,[^\s,:/]+:\d+)*", text):
+        raise ValueError("expected host:port, several separated by commas")
+    return text
+
+
+_File = Annotated[Path, AfterValidator(_existing)]
+_Url = Annotated[str, AfterValidator(_url)]
+_Servers = Annotated[str, AfterValidator(_servers)]
+
+
+class Section(BaseModel):
+    """Settings that belong together; an unknown name is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(Section):
+    """Where events are produced and consumed."""
+
+    bootstrap_servers: _Servers | None = Field(
+        default=None,
+        description="host:port of Kafka brokers, separated by commas; without it `driftline up`"
+        " starts an embedded broker that keeps records in memory, for trying out",
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT",
+        description="how to speak to the brokers; the embedded one knows only PLAINTEXT",
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        default=None, description="needed with SASL_PLAINTEXT and SASL_SSL"
+    )
+    sasl_username: str | None = Field(default=None, description="user name for SASL")
+    sasl_password: SecretStr | None = Field(default=None, description="password for SASL")
+    ssl_cafile: _File | None = Field(
+        default=None, description="CA certificates (PEM); without it those of the system"
+    )
+    ssl_certfile: _File | None = Field(
+        default=None, description="client certificate (PEM) for mutual TLS"
+    )
+    ssl_keyfile: _File | None = Field(
+        default=None, description="key of the client certificate (PEM)"
+    )
+    partitions: int = Field(
+        default=4,
+        ge=1,
+        le=1000,
+        description="partitions of new topics, the unit of scale: more workers than partitions"
+        " idle; 4 suit a machine with 2 to 4 cores",
+    )
+    replication: int = Field(
+        default=-1,
+        ge=-1,
+        description="copies of each partition of new topics; -1 is the cluster's default",
+    )
+    retention_hours: int = Field(
+        default=168,
+        ge=1,
+        description="how long new topics keep records: a week to repair and replay",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> KafkaSettings:
+        if self.security_protocol.startswith("SASL") and None in (
+            self.sasl_mechanism,
+            self.sasl_username,
+            self.sasl_password,
+        ):
+            raise ValueError(
+                f"kafka.security_protocol {self.security_protocol} needs kafka.sasl_mechanism,"
+                " kafka.sasl_username and kafka.sasl_password"
+            )
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise ValueError("kafka.ssl_keyfile needs kafka.ssl_certfile")
+        return self
+
+
+class ClickHouseSettings(Section):
+    """Where events and everything derived from them are stored."""
+
+    url: _Url | None = Field(
+        default=None,
+        description="http(s)://host:port of a ClickHouse server; without it `driftline up` starts"
+        " an embedded engine whose data stays in the home folder",
+    )
+    user: str = Field(
+        default="driftline", min_length=1, description="user name; needs rights on the database"
+    )
+    password: SecretStr | None = Field(
+        default=None, description="password; the embedded engine makes one of its own without it"
+    )
+    database: str = Field(
+        default="driftline",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$",
+        description="database of driftline's tables, created if missing",
+    )
+    ca_file: _File | None = Field(
+        default=None, description="CA certificates (PEM) for https; without it those of the system"
+    )
+    reader_password: SecretStr | None = Field(
+        default=None,
+        description="password of the user `reader` of the embedded engine, who can only query;"
+        " made without it and kept in the home folder",
+    )
+    memory_mb: int = Field(
+        default=4096,
+        ge=512,
+        description="bound on the memory of the embedded engine; half for one query",
+    )
+
+
+class ProcessingSettings(Section):
+    """How workers turn events into rows and windows."""
+
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="worker processes that `driftline up` starts on this machine",
+    )
+    batch_mb: int = Field(
+        default=48,
+        ge=1,
+        le=256,
+        description="size of a block of events to insert: larger ones cost ClickHouse less per row",
+    )
+    linger_s: float = Field(
+        default=0.2, gt=0, le=10, description="how long a quiet topic waits for a block to fill"
+    )
+    recompute_interval_s: float = Field(
+        default=0.5, gt=0, le=60, description="how often changed windows are computed again"
+    )
+    recompute_share: float = Field(
+        default=0.35,
+        gt=0,
+        le=1,
+        description="share of time spent on that at most, so that load slows it, not the inserts",
+    )
+    session_timeout_s: float = Field(
+        default=10.0, ge=6, le=300, description="how long a dead worker's partitions stay unread"
+    )
+
+
+class DetectionSettings(Section):
+    """How eager the detectors are."""
+
+    arl: float = Field(
+        default=60_480.0,
+        gt=1,
+        description="expected number of 10 s windows per agent between false alerts;"
+        " 60,480 is a week",
+    )
+    warm_up: float = Field(
+        default=500.0, ge=10, description="interactions of an agent that make its first baseline"
+    )
+    min_effect: float = Field(
+        default=0.01, ge=0, lt=1, description="smallest change of a rate worth an alert"
+    )
+
+
+class GrafanaSettings(Section):
+    """Where `driftline publish` puts dashboards and alert rules."""
+
+    url: _Url | None = Field(default=None, description="http(s)://host:port of a Grafana server")
+    token: SecretStr | None = Field(
+        default=None,
+        description="service account token with the right to edit folders and data sources",
+    )
