@@ -151,19 +151,16 @@ def fingerprint(reason: str, tool: str, template: str) -> str:
     Returns
     -------
     str
-        16 hexadecimal characters (64-bit BLAKE2b of the three, length-prefixed).
+        16 hexadecimal characters: SHA-256 of the three joined by the unit separator U+001F, which
+        any SQL engine can compute as well.
 
     Examples
     --------
     >>> fingerprint("tool_error", "get_order", "Order <id> not found")
-    '0aad80cb987b4f73'
+    '2e0a2799f7ba8047'
     """
-    digest = hashlib.blake2b(digest_size=8)
-    for part in (reason, tool, template):
-        encoded = part.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(4, "big"))
-        digest.update(encoded)
-    return digest.hexdigest()
+    joined = "\x1f".join((reason, tool, template)).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(joined).hexdigest()[:16]
 
 
 def fingerprints(

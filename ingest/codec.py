@@ -42,6 +42,9 @@ _NUMBERS: Final[dict[str, pl.DataType]] = {
     "value": pl.Float64(),
 }
 
+_CHUNK: Final = 4_000
+"""Events turned into columns at a time: few enough to stay in the processor's cache."""
+
 SCHEMA: Final[dict[str, pl.DataType]] = {
     **{name: _NUMBERS.get(name, pl.String()) for name in FIELDS},
     "payload_hash": pl.UInt64(),
@@ -126,10 +129,11 @@ def decode(values: Sequence[bytes | None], timestamps_ns: Sequence[int]) -> Deco
     Decoded
         Every line is either a row of the frame or a rejection.
     """
-    events: list[Event] = []
     rejections: list[Rejection] = []
     counts = np.zeros(len(values), dtype=np.int64)
-    accepted: list[npt.NDArray[np.uint32]] = []
+    frames: list[pl.DataFrame] = []
+    events: list[Event] = []
+    places: list[tuple[int, npt.NDArray[np.uint32]]] = []
     for record, value in enumerate(values):
         lines = split_lines(value)
         counts[record] = len(lines)
@@ -137,11 +141,15 @@ def decode(values: Sequence[bytes | None], timestamps_ns: Sequence[int]) -> Deco
             good = _decode_together(value, lines)
         except (ValueError, RecursionError):
             good, positions = _decode_singly(record, lines, rejections)
-            accepted.append(positions)
+            places.append((record, positions))
         else:
-            accepted.append(np.arange(len(lines), dtype=np.uint32))
+            places.append((record, np.arange(len(lines), dtype=np.uint32)))
         events += good
-    frame = _frame(events, [len(p) for p in accepted], accepted)
+        if len(events) >= _CHUNK:
+            frames.append(_frame(events, places))
+            events, places = [], []
+    frames.append(_frame(events, places))
+    frame = pl.concat(frames, rechunk=True)
     return _without_future(Decoded(frame, counts, rejections), values, timestamps_ns)
 
 
@@ -202,9 +210,7 @@ def _reject(record: int, line: int, code: RejectionCode, detail: str, raw: bytes
     return Rejection(record, line, code, detail[:256], len(raw), hashlib.sha256(raw).hexdigest())
 
 
-def _frame(
-    events: list[Event], per_record: list[int], lines: list[npt.NDArray[np.uint32]]
-) -> pl.DataFrame:
+def _frame(events: list[Event], places: list[tuple[int, npt.NDArray[np.uint32]]]) -> pl.DataFrame:
     if not events:
         return pl.DataFrame(schema=SCHEMA)
     columns = dict(zip(FIELDS, zip(*map(astuple, events), strict=True), strict=True))
@@ -212,9 +218,9 @@ def _frame(
     series.append(
         pl.Series("payload_hash", list(map(xxh3_64_intdigest, map(_encode, events))), pl.UInt64)
     )
-    records = np.repeat(np.arange(len(per_record), dtype=np.uint32), per_record)
-    series.append(pl.Series("record", records))
-    series.append(pl.Series("line", np.concatenate(lines)))
+    records = np.array([record for record, _ in places], dtype=np.uint32)
+    series.append(pl.Series("record", records.repeat([len(lines) for _, lines in places])))
+    series.append(pl.Series("line", np.concatenate([lines for _, lines in places])))
     return pl.DataFrame(series)
 
 

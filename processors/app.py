@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -27,7 +28,7 @@ from faust.types import TP, EventT
 from ingest.errors import Rejected
 from ingest.events import DIRTY_TOPIC
 from ingest.kafka import KafkaConfig
-from processors import interactions, marks, watermarks, windows
+from processors import marks, watermarks, windows
 from processors.detection import Detection, DetectionConfig
 from processors.retry import until_done
 from processors.sink import Sink, SinkConfig
@@ -54,7 +55,7 @@ class WorkerConfig:
     sink: SinkConfig = field(default_factory=SinkConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     recompute_interval: float = 0.5
-    recompute_share: float = 0.35
+    recompute_share: float = 0.25
 
 
 def build_app(config: WorkerConfig) -> faust.App:
@@ -83,10 +84,11 @@ def build_app(config: WorkerConfig) -> faust.App:
     dirty = app.topic(
         DIRTY_TOPIC, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes
     )
-    app.service(Sink(config.kafka, store, config.sink, _stop_for))
+    sink = Sink(config.kafka, store, config.sink, _stop_for)
+    app.service(sink)
     app.service(Detection(store, config.kafka.log_id, config.detection, leads=lambda: _leads(app)))
 
-    @app.agent(dirty, name="driftline.recompute", concurrency=1)
+    @app.agent(dirty, name="driftline.recompute", concurrency=1)  # type: ignore[untyped-decorator]
     async def recompute(stream: Any) -> None:
         async for events in stream.noack_take(1_000, within=config.recompute_interval):
             started = time.monotonic()
@@ -98,8 +100,9 @@ def build_app(config: WorkerConfig) -> faust.App:
                 # Faust would acknowledge the marks and go on; dying acknowledges nothing.
                 log.exception("recompute failed")
                 _exit(BUG_EXIT)
-            spent = time.monotonic() - started
-            await asyncio.sleep(spent / config.recompute_share - spent)
+            rest = (time.monotonic() - started) * (1 / config.recompute_share - 1)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(sink.idle.wait(), rest)
 
     return app
 
@@ -111,9 +114,6 @@ async def _work_off(
     named: dict[bytes, list[bytes]] = {}
     for event in events:
         named.setdefault(event.key, []).append(event.value)
-    if marks.INTERACTIONS in named:
-        dirty_ids = marks.unpack(named.pop(marks.INTERACTIONS))
-        await until_done(lambda: asyncio.to_thread(interactions.recompute, store, dirty_ids))
     for finer, coarser in zip(windows.WIDTHS, (*windows.WIDTHS[1:], None), strict=True):
         values = named.pop(str(finer).encode(), None)
         if values is None:
@@ -129,7 +129,7 @@ async def _work_off(
 
 async def _mark_coarser(dirty: faust.TopicT, cells: pl.DataFrame, width: int) -> None:
     """Pass the mark on, once the finer rows are stored, to whoever computes the coarser window."""
-    partitions = len(dirty.app.producer._producer._metadata.partitions_for_topic(DIRTY_TOPIC))
+    partitions = dirty.app.consumer.topic_partitions(DIRTY_TOPIC)
     for partition, value in marks.pack(cells, partitions):
         await until_done(
             lambda p=partition, v=value: _sent(dirty, str(width).encode(), v, p)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Detection on sealed windows: has the failure rate of an agent risen, and what fails?
+"""Detection on sealed windows: whether an agent fails more often than before, and how.
 
 One stream per environment and agent: of the interactions that ended in a cell, how many failed.
 Cells are fed in event time and only once sealed, so that a restart or a replay decides the same.
@@ -34,11 +34,12 @@ _NS: Final = 10**9
 _HEARTBEAT_NS: Final = 300 * _NS
 _TICKS_KEPT: Final = 10_000
 
+# Cells are whole, so an interaction counts where its closing event stands.
 _CELLS: Final = """
-SELECT toUnixTimestamp(toStartOfInterval(end, INTERVAL 10 SECOND)) AS start,
-    environment, agent, count() AS n, countIf(status = 'error') AS failed
-FROM interactions FINAL
-WHERE status != '' AND end >= fromUnixTimestamp64Nano({lo}) AND end < fromUnixTimestamp64Nano({hi})
+SELECT toUnixTimestamp(cell) AS start, environment, agent,
+    count() AS n, countIf(status = 'error') AS failed
+FROM interaction_cells FINAL
+WHERE root = 1 AND cell >= toDateTime({lo}, 'UTC') AND cell < toDateTime({hi}, 'UTC')
 GROUP BY start, environment, agent ORDER BY start
 """
 
@@ -47,7 +48,7 @@ SELECT fingerprint, any(failure_reason) AS reason, any(failure_tool) AS tool,
     any(failure_template) AS template,
     countIf(end >= fromUnixTimestamp64Nano({began})) AS since,
     countIf(end < fromUnixTimestamp64Nano({began})) AS before
-FROM interactions FINAL
+FROM interactions
 WHERE status = 'error' AND environment = {environment} AND agent = {agent}
     AND end >= fromUnixTimestamp64Nano({lo}) AND end < fromUnixTimestamp64Nano({hi})
 GROUP BY fingerprint ORDER BY since DESC, fingerprint LIMIT 10
@@ -223,7 +224,7 @@ class Detection(Service):  # type: ignore[misc]
             return
         lo = monitor.position
         self._monitor = None  # until the step is stored, only the stored state is true
-        cells = self._store.query(_CELLS.format(lo=lo, hi=sealed))
+        cells = self._store.query(_CELLS.format(lo=lo // _NS, hi=sealed // _NS))
         changes = monitor.update(cells, sealed) if not cells.is_empty() else []
         monitor.position = sealed
         for change in changes:
@@ -234,7 +235,8 @@ class Detection(Service):  # type: ignore[misc]
 
     def _load(self) -> Monitor:
         rows = self._store.query(
-            f"SELECT state FROM detector_state FINAL WHERE stream = {literal(DETECTOR)}"
+            "SELECT state FROM detector_state FINAL WHERE stream = {stream:String}",
+            {"stream": DETECTOR},
         )
         return Monitor(self._config) if rows.is_empty() else Monitor.restore(rows["state"][0])
 
@@ -327,7 +329,8 @@ def alert_rows(change: Change, ts: int, evidence: list[dict[str, Any]]) -> pl.Da
     """Row of ``alert_events``: entry, heartbeat (``ts`` after the change) or exit."""
     worst = evidence[0] if evidence else None
     described = (
-        f"{change.n} interactions since {_when(change.began):%H:%M:%S}, e-value {change.e_value:.3g}."
+        f"{change.n} interactions since {_when(change.began):%H:%M:%S},"
+        f" e-value {change.e_value:.3g}."
         + (f" Most frequent: {worst['reason']} in {worst['tool'] or 'the agent'}" if worst else "")
     )
     return pl.DataFrame(

@@ -1,7 +1,7 @@
-"""Dirty marks: what has to be computed again, with the time bounds in which to look.
+"""Dirty marks: the cells of event time whose derived rows have to be computed again.
 
 A mark follows its data: it is produced once the rows are stored, and acknowledged once what it
-asks for is stored. Marks of one thing go to one partition, so the last of them sees all the rows.
+asks for is stored. Marks of one agent go to one partition, so the last of them sees all its rows.
 """
 
 from __future__ import annotations
@@ -14,29 +14,8 @@ import numpy as np
 import polars as pl
 from xxhash import xxh3_64_intdigest
 
-from ingest.events import EVALUATION_KINDS
 
-INTERACTIONS: Final = b"interactions"
-CELLS: Final = b"10"
 CELL_SECONDS: Final = 10
-
-
-def dirty_interactions(events: pl.DataFrame) -> pl.DataFrame:
-    """Interactions that rows of ``events`` belong to.
-
-    Returns
-    -------
-    polars.DataFrame
-        ``interaction_id``, and ``lo`` and ``hi``, the earliest and latest event time in ns.
-    """
-    time = pl.col("time").to_physical()
-    return (
-        events.filter(
-            pl.col("interaction_id").is_not_null() & ~pl.col("kind").is_in(EVALUATION_KINDS)
-        )
-        .group_by("interaction_id")
-        .agg(time.min().alias("lo"), time.max().alias("hi"))
-    )
 
 
 def dirty_cells(events: pl.DataFrame) -> pl.DataFrame:
@@ -59,13 +38,11 @@ def coarser(cells: pl.DataFrame, width: int) -> pl.DataFrame:
 
 
 def pack(marks: pl.DataFrame, partitions: int) -> Iterator[tuple[int, bytes]]:
-    """Split marks over partitions by what they name; yields (partition, record value)."""
+    """Split marks over partitions by agent; yields (partition, record value)."""
     if marks.is_empty():
         return
-    named = marks["interaction_id"] if "interaction_id" in marks.columns else marks["agent"]
-    chosen = np.fromiter(
-        map(xxh3_64_intdigest, named.cast(pl.Binary).to_list()), np.uint64, len(named)
-    )
+    agents = marks["agent"].cast(pl.Binary).to_list()
+    chosen = np.fromiter(map(xxh3_64_intdigest, agents), np.uint64, len(agents))
     split = marks.with_columns(partition=pl.Series(chosen % partitions)).partition_by(
         "partition", as_dict=True, include_key=False
     )
@@ -76,13 +53,5 @@ def pack(marks: pl.DataFrame, partitions: int) -> Iterator[tuple[int, bytes]]:
 
 
 def unpack(values: Iterable[bytes]) -> pl.DataFrame:
-    """Marks of one kind from several records, each thing once, its bounds joined."""
-    marks = pl.concat([pl.read_ipc_stream(value) for value in values])
-    if "lo" not in marks.columns:
-        return marks.unique()
-    return join_bounds(marks)
-
-
-def join_bounds(marks: pl.DataFrame) -> pl.DataFrame:
-    """One row per interaction with the earliest ``lo`` and the latest ``hi``."""
-    return marks.group_by("interaction_id").agg(pl.col("lo").min(), pl.col("hi").max())
+    """Marks from several records, each cell once."""
+    return pl.concat([pl.read_ipc_stream(value) for value in values]).unique()

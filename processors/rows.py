@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from detectors.failures import template
 from detectors.sketch import bin_index
 from ingest.codec import Decoded
 from ingest.events import EVALUATION_KINDS
@@ -43,9 +44,22 @@ def event_rows(
     return frame.drop("record", "time_unix_nano").with_columns(
         frame["time_unix_nano"].cast(pl.Datetime("ns", "UTC")).alias("time"),
         pl.when(duration.is_null()).then(None).otherwise(bins).alias("duration_bin"),
+        _templates(frame),
         pl.lit(log_id).alias("log_id"),
         pl.Series("partition", partitions[record], pl.UInt32),
         pl.Series("offset", offsets[record], pl.UInt64),
+    )
+
+
+def _templates(frame: pl.DataFrame) -> pl.Series:
+    """Column ``error_template``; each distinct message is masked once."""
+    messages = frame["error_message"]
+    distinct = messages.unique().drop_nulls()
+    if distinct.is_empty():
+        return pl.Series("error_template", [None], pl.String).new_from_index(0, len(frame))
+    masked = [template(message) for message in distinct]
+    return messages.replace_strict(distinct, masked, default=None, return_dtype=pl.String).alias(
+        "error_template"
     )
 
 

@@ -69,7 +69,10 @@ class Batch:
 
 
 class Sink(Service):  # type: ignore[misc]
-    """Consume events, store them, mark what they change, commit."""
+    """Consume events, store them, mark what they change, commit.
+
+    ``idle`` is set while nothing waits to be read.
+    """
 
     def __init__(
         self,
@@ -91,6 +94,7 @@ class Sink(Service):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer
         self._producer: AIOKafkaProducer
         self._marked: list[int] = [0]
+        self.idle = asyncio.Event()
 
     async def on_start(self) -> None:
         """Connect; the first assignment arrives while the tasks run."""
@@ -126,7 +130,9 @@ class Sink(Service):  # type: ignore[misc]
         while not self.should_stop:
             records = await self._gather()
             if not records:
+                self.idle.set()
                 continue
+            self.idle.clear()
             try:
                 batch = await asyncio.to_thread(self._decode, records)
             except Rejected as error:
@@ -212,13 +218,9 @@ class Sink(Service):  # type: ignore[misc]
         await until_done(lambda: self._send(DEAD_LETTERS_TOPIC, [(None, None, v) for v in values]))
 
     async def _produce_marks(self, events: pl.DataFrame) -> None:
-        packed = [
-            (key, partition, value)
-            for key, frame in (
-                (marks.CELLS, marks.dirty_cells(events)),
-                (marks.INTERACTIONS, marks.dirty_interactions(events)),
-            )
-            for partition, value in marks.pack(frame, len(self._marked))
+        packed: list[tuple[bytes | None, int | None, bytes]] = [
+            (str(marks.CELL_SECONDS).encode(), partition, value)
+            for partition, value in marks.pack(marks.dirty_cells(events), len(self._marked))
         ]
         await until_done(lambda: self._send(DIRTY_TOPIC, packed))
 
@@ -248,11 +250,10 @@ class Sink(Service):  # type: ignore[misc]
 
     def _watermarks_of(self, events: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
         known = {p.partition: w for p, w in self._watermarks.items()}
-        highest = max(known, default=0)
-        table = np.full(max(highest, events["partition"].max() or 0) + 1, -(2**62), np.int64)  # type: ignore[type-var,operator]
-        for partition, watermark in known.items():
-            table[partition] = watermark
-        found: np.ndarray[Any, np.dtype[np.int64]] = table[events["partition"].to_numpy()]
+        partitions, where = np.unique(events["partition"].to_numpy(), return_inverse=True)
+        never = -(2**62)
+        table = np.array([known.get(int(p), never) for p in partitions], dtype=np.int64)
+        found: np.ndarray[Any, np.dtype[np.int64]] = table[where]
         return found
 
     def _advance(self, events: pl.DataFrame) -> None:
@@ -275,14 +276,21 @@ class Sink(Service):  # type: ignore[misc]
         found = []
         for partition in self._consumer.assignment():
             end = self._consumer.highwater(partition)
-            # Of what was assigned but not stored since, all that waits is not yet read.
-            offset = self._stored.get(partition)
-            if offset is None:
-                with contextlib.suppress(asyncio.TimeoutError, KafkaError):
-                    offset = await asyncio.wait_for(self._consumer.position(partition), 1)
+            offset = await self._next_offset(partition)
             if end is None or offset is None:
                 continue  # nothing fetched yet: to claim no lag would be a guess
             watermark = self._watermarks.get(partition, 0)
             lag = max(0, end - offset)
             found.append((self._kafka.log_id, *partition, watermark, offset, lag, marked, now))
         return pl.DataFrame(found, orient="row", schema=watermarks.SCHEMA)
+
+    async def _next_offset(self, partition: TopicPartition) -> int | None:
+        """Offset after the last stored record. What is fetched and not yet stored still waits."""
+        if partition not in self._stored:
+            with contextlib.suppress(asyncio.TimeoutError, KafkaError):
+                async with asyncio.timeout(1):
+                    committed = await self._consumer.committed(partition)
+                    if committed is None:
+                        committed = (await self._consumer.beginning_offsets([partition]))[partition]
+                    self._stored.setdefault(partition, committed)
+        return self._stored.get(partition)

@@ -20,6 +20,8 @@ _INSERT_SETTINGS: Final = {
     "insert_deduplicate": 0,
     # Thousands of names or ranges may stand in one statement.
     "max_query_size": 16 << 20,
+    # Collapsing repeats within a block is left to merges and FINAL: half the cost of an insert.
+    "optimize_on_insert": 0,
     # One block may hold events of many days.
     "max_partitions_per_insert_block": 0,
     "input_format_null_as_default": 1,
@@ -64,6 +66,8 @@ class Store:
         """Insert a frame whose columns are named like the table's; returns when it is stored."""
         if frame.is_empty():
             return
+        # A column left out costs nothing, and the table's default says the same as a null.
+        frame = frame.select(c.name for c in frame if c.null_count() < len(frame))
         buffer = io.BytesIO()
         frame.write_ipc_stream(buffer, compat_level=pl.CompatLevel.oldest())
         self._call(
@@ -119,12 +123,12 @@ class Store:
 
 
 def literal(values: str | Iterable[str]) -> str:
-    """SQL literal of a string, or of strings as a list in parentheses.
+    r"""SQL literal of a string, or of strings as a list in parentheses.
 
     Examples
     --------
     >>> literal("it's")
-    "'it\\\\'s'"
+    "'it\\'s'"
     >>> literal(["a", "b"])
     "('a', 'b')"
     """

@@ -102,8 +102,7 @@ def _worked_off(marked: tuple[int, ...], done: dict[int, int]) -> bool:
 
 def read(store: Store, log_id: str) -> pl.DataFrame:
     """Rows of ``watermarks`` of one log."""
-    rows = store.query(_READ, {"log_id": log_id})
-    return rows if not rows.is_empty() else pl.DataFrame(schema={"topic": pl.String})
+    return store.query(_READ, {"log_id": log_id})
 
 
 def progress_rows(log_id: str, done: dict[int, int]) -> pl.DataFrame:

@@ -11,6 +11,7 @@ from typing import Final
 
 import polars as pl
 
+from processors import interactions
 from processors.store import Store, literal
 
 WIDTHS: Final = (10, 60, 3600)
@@ -21,6 +22,7 @@ EPOCH: Final = 1
 
 _GAP_SECONDS: Final = 300
 _MAX_CELLS_PER_STATEMENT: Final = 2_000
+_MAX_NAMED_AGENTS: Final = 1_000
 
 # Scope 'all', then what was done, then the model that did it.
 _SCOPES: Final = """arrayFilter(s -> s != '', [
@@ -30,8 +32,8 @@ _SCOPES: Final = """arrayFilter(s -> s != '', [
 
 _FROM_EVENTS: Final = """
 INSERT INTO windows
-SELECT environment, agent, {width} AS width_s, start, agent_version, scope,
-    bitShiftLeft(toUInt64({epoch}), 40) + sum(seen) AS version,
+SELECT environment, agent, {width}, start, agent_version, scope,
+    bitShiftLeft(toUInt64({epoch}), 40) + sum(seen) + sum(seen - n) AS version,
     sum(n) AS events, sum(ok), sum(error),
     sumIf(n, kind = 'tool_call'), sumIf(error, kind = 'tool_call'),
     sum(input), sum(output), sum(cached),
@@ -68,9 +70,9 @@ GROUP BY environment, agent, start, agent_version, scope
 
 _FROM_FINER: Final = """
 INSERT INTO windows
-SELECT environment, agent, {width} AS width_s,
+SELECT environment, agent, {width},
     toStartOfInterval(start, INTERVAL {width} SECOND) AS begin, agent_version, scope,
-    bitShiftLeft(toUInt64({epoch}), 40) + sum(bitAnd(version, 0xFFFFFFFFFF)),
+    bitShiftLeft(toUInt64({epoch}), 40) + sum(bitAnd(version, bitShiftLeft(1, 40) - 1)),
     sum(events), sum(ok), sum(error), sum(tool_calls), sum(tool_errors),
     sum(input_tokens), sum(output_tokens), sum(cached_tokens),
     sum(cost_usd), sum(priced), sum(unpriced), sum(duration_n), sum(duration_ms),
@@ -87,7 +89,7 @@ def statements(width: int, marks: pl.DataFrame) -> list[str]:
     Parameters
     ----------
     width
-        One of `WIDTHS`.
+        One of `WIDTHS`. For the finest, the interactions' parts are computed along with it.
     marks
         ``environment``, ``agent`` and ``start`` (seconds since 1970, a multiple of ``width``).
 
@@ -97,22 +99,26 @@ def statements(width: int, marks: pl.DataFrame) -> list[str]:
         INSERT ... SELECT statements, each over at most 2,000 cells.
     """
     starts = marks["start"].unique().sort().to_list()
-    agents = marks["agent"].unique().to_list()
+    agents = marks["agent"].unique().sort().to_list()
+    # A superset of the marked windows is as right, so agents are named only when they are few.
+    named = f"agent IN {literal(agents)}" if len(agents) <= _MAX_NAMED_AGENTS else "1"
     found = []
     for at in range(0, len(starts), _MAX_CELLS_PER_STATEMENT):
         ranges = _ranges(starts[at : at + _MAX_CELLS_PER_STATEMENT], width)
-        # A superset of the marked windows is as right, so agents are named only when they are few.
-        names = f" AND agent IN {literal(agents)}" if len(agents) <= 100 else ""
-        column = "time" if width == WIDTHS[0] else "start"
-        where = " OR ".join(
-            f"({column} >= toDateTime({lo}, 'UTC') AND {column} < toDateTime({hi}, 'UTC'){names})"
+        finest = width == WIDTHS[0]
+        column = "time" if finest else "start"
+        when = " OR ".join(
+            f"({column} >= toDateTime({lo}, 'UTC') AND {column} < toDateTime({hi}, 'UTC'))"
             for lo, hi in ranges
         )
-        template = _FROM_EVENTS if width == WIDTHS[0] else _FROM_FINER
-        finer = WIDTHS[max(0, WIDTHS.index(width) - 1)]
-        found.append(
-            template.format(width=width, finer=finer, epoch=EPOCH, where=where, scopes=_SCOPES)
-        )
+        where = f"{named} AND ({when})"
+        if finest:
+            found.append(_FROM_EVENTS.format(width=width, epoch=EPOCH, where=where, scopes=_SCOPES))
+            # An interaction may be the work of several agents, so its parts never stop at one.
+            found.append(interactions.statement(EPOCH, when))
+        else:
+            finer = WIDTHS[WIDTHS.index(width) - 1]
+            found.append(_FROM_FINER.format(width=width, finer=finer, epoch=EPOCH, where=where))
     return found
 
 

@@ -23,6 +23,8 @@ CREATE TABLE IF NOT EXISTS events
     status LowCardinality(String),
     error_type LowCardinality(String),
     error_message String,
+    -- error_message with ids, numbers, paths and quotes masked
+    error_template LowCardinality(String),
     duration_ms Nullable(Float64),
     -- bin of duration_ms in the log-histogram of detectors/sketch.py
     duration_bin Nullable(Int16),
@@ -149,11 +151,15 @@ ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(start)
 ORDER BY (environment, agent, width_s, start, agent_version, scope)
 --------
--- One user request to its final answer, computed from its events.
-CREATE TABLE IF NOT EXISTS interactions
+-- What happened to an interaction in one cell of event time: a function of that cell's events, so
+-- that no cell has to know the others. `interactions` adds them up.
+CREATE TABLE IF NOT EXISTS interaction_cells
 (
+    cell DateTime('UTC'),
     interaction_id String,
     version UInt64,
+    -- of the closing event when it is in this cell (root = 1), else of the earliest
+    root UInt8,
     environment LowCardinality(String),
     agent LowCardinality(String),
     agent_version LowCardinality(String),
@@ -161,25 +167,110 @@ CREATE TABLE IF NOT EXISTS interactions
     user_id String,
     start DateTime64(9, 'UTC'),
     end DateTime64(9, 'UTC'),
-    duration_ms Float64,
     events UInt64,
     llm_calls UInt64,
     tool_calls UInt64,
     tool_errors UInt64,
     input_tokens UInt64,
     output_tokens UInt64,
-    -- NULL when no call is priced or any call with tokens has no price
-    cost_usd Nullable(Float64),
-    -- of its closing event: 'ok', 'error', or '' while none has come
+    cost_usd Float64,
+    -- events with a cost, and model calls with tokens but no cost
+    priced UInt64,
+    unpriced UInt64,
+    -- the closing event, kind 'interaction'
+    closed DateTime64(9, 'UTC'),
     status LowCardinality(String),
-    failure_reason LowCardinality(String),
-    failure_tool LowCardinality(String),
-    failure_template String,
-    -- groups failures of one kind; '' unless status is 'error'
-    fingerprint String
+    error_type LowCardinality(String),
+    error_template LowCardinality(String),
+    -- the last other event with status 'error'
+    last_error DateTime64(9, 'UTC'),
+    last_error_type LowCardinality(String),
+    last_error_tool LowCardinality(String),
+    last_error_template LowCardinality(String)
 )
 ENGINE = ReplacingMergeTree(version)
-ORDER BY interaction_id
+PARTITION BY toYYYYMM(cell)
+ORDER BY (cell, interaction_id)
+--------
+-- One user request to its final answer. status is '' while no closing event has come; cost_usd is
+-- NULL when nothing is priced or any model call has no price.
+CREATE VIEW IF NOT EXISTS interactions AS
+SELECT
+    interaction_id,
+    argMin(c.environment, (1 - root, c.start, c.environment)) AS environment,
+    argMin(c.agent, (1 - root, c.start, c.agent)) AS agent,
+    argMin(c.agent_version, (1 - root, c.start, c.agent_version)) AS agent_version,
+    if(minIf(c.session_id, c.session_id != '') = '', interaction_id,
+        minIf(c.session_id, c.session_id != '')) AS session_id,
+    minIf(c.user_id, c.user_id != '') AS user_id,
+    min(c.start) AS start,
+    max(c.end) AS end,
+    (toUnixTimestamp64Nano(max(c.end)) - toUnixTimestamp64Nano(min(c.start))) / 1e6 AS duration_ms,
+    sum(c.events) AS events,
+    sum(c.llm_calls) AS llm_calls,
+    sum(c.tool_calls) AS tool_calls,
+    sum(c.tool_errors) AS tool_errors,
+    sum(c.input_tokens) AS input_tokens,
+    sum(c.output_tokens) AS output_tokens,
+    sum(c.priced) AS priced,
+    sum(c.unpriced) AS unpriced,
+    if(sum(c.priced) > 0 AND sum(c.unpriced) = 0, sum(c.cost_usd), NULL) AS cost_usd,
+    argMaxIf(c.status, c.closed, root = 1) AS status,
+    argMaxIf(c.error_type, c.closed, root = 1) AS closing_error,
+    argMaxIf(c.error_template, c.closed, root = 1) AS closing_template,
+    argMax(c.last_error_type, c.last_error) AS last_error,
+    argMax(c.last_error_tool, c.last_error) AS last_error_tool,
+    argMax(c.last_error_template, c.last_error) AS last_error_template,
+    multiIf(status != 'error', '', closing_error != '', closing_error,
+        last_error != '', last_error, 'error') AS failure_reason,
+    if(status = 'error', last_error_tool, '') AS failure_tool,
+    multiIf(status != 'error', '', closing_template != '', closing_template,
+        last_error_template) AS failure_template,
+    -- as detectors.failures.fingerprint computes it
+    if(status = 'error', lower(substring(hex(SHA256(
+        concat(failure_reason, '\x1f', failure_tool, '\x1f', failure_template))), 1, 16)), '')
+        AS fingerprint
+FROM interaction_cells AS c FINAL
+WHERE c.events > 0 -- none are left where every event lost a collision
+GROUP BY interaction_id
+--------
+-- A conversation: its interactions added up.
+CREATE VIEW IF NOT EXISTS sessions AS
+SELECT
+    i.session_id AS session_id,
+    argMin(i.environment, (i.start, i.interaction_id)) AS environment,
+    argMin(i.agent, (i.start, i.interaction_id)) AS agent,
+    argMin(i.agent_version, (i.start, i.interaction_id)) AS agent_version,
+    min(i.start) AS start,
+    max(i.end) AS end,
+    (toUnixTimestamp64Nano(max(i.end)) - toUnixTimestamp64Nano(min(i.start))) / 1e6 AS duration_ms,
+    count() AS interactions,
+    countIf(i.status = 'error') AS failed_interactions,
+    sum(i.events) AS events,
+    sum(i.tool_calls) AS tool_calls,
+    sum(i.tool_errors) AS tool_errors,
+    sum(i.input_tokens) AS input_tokens,
+    sum(i.output_tokens) AS output_tokens,
+    if(sum(i.priced) > 0 AND sum(i.unpriced) = 0, sum(i.cost_usd), NULL) AS cost_usd,
+    argMax(i.status, (i.end, i.interaction_id)) AS last_status,
+    argMaxIf(i.failure_reason, (i.end, i.interaction_id), i.status = 'error') AS failure_reason
+FROM interactions AS i
+GROUP BY session_id
+--------
+-- Per target, kind, name and user the evaluation that counts: the latest.
+CREATE VIEW IF NOT EXISTS current_evaluations AS
+SELECT target, kind, name, user_id,
+    argMax(e.value, (e.time, e.event_id)) AS value,
+    argMax(e.reason, (e.time, e.event_id)) AS reason,
+    max(e.time) AS time
+FROM
+(
+    SELECT target, kind, name, user_id, time, event_id, value, reason
+    FROM evaluations FINAL
+    WHERE (event_id, time, payload_hash) NOT IN
+        (SELECT event_id, time, payload_hash FROM collisions)
+) AS e
+GROUP BY target, kind, name, user_id
 --------
 -- How far event time has come in each partition of the events topic, and for the dirty topic how
 -- far its marks have been worked off (there offset alone counts).
