@@ -32,6 +32,11 @@ _Url = Annotated[str, AfterValidator(_url)]
 _Servers = Annotated[str, AfterValidator(_servers)]
 
 
+def revealed(secret: SecretStr | None) -> str | None:
+    """Return the text of a secret, for the one who must send it."""
+    return None if secret is None else secret.get_secret_value()
+
+
 class Section(BaseModel):
     """Settings that belong together; an unknown name is an error."""
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ingest.errors import Unavailable, UsageError
+from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC, FINDINGS_TOPIC
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from ingest.kafka import KafkaConfig
 
-_DAY_MS = 24 * 3600 * 1000
+_HOUR_MS = 3600 * 1000
 RECORD_BYTES = 8 << 20  # a record of 1,000 lines with full content stays below
 _NO_ID = "00000000-0000-0000-0000-000000000000"
 
@@ -29,18 +30,30 @@ class Topic:
         Its name.
     partitions
         How many; the unit of scale.
-    config
-        Topic settings of Kafka.
+    retention_hours
+        How long it keeps records.
     """
 
     name: str
     partitions: int
-    config: Mapping[str, str] = field(
-        default_factory=lambda: {
-            "retention.ms": str(7 * _DAY_MS),
+    retention_hours: int = 168
+
+    @property
+    def config(self) -> dict[str, str]:
+        """Topic settings as Kafka names them."""
+        return {
+            "cleanup.policy": "delete",
+            "retention.ms": str(self.retention_hours * _HOUR_MS),
             "max.message.bytes": str(RECORD_BYTES),
         }
-    )
+
+
+def driftline_topics(partitions: int, retention_hours: int) -> list[Topic]:
+    """Every topic of driftline."""
+    return [
+        Topic(name, partitions, retention_hours)
+        for name in (EVENTS_TOPIC, DIRTY_TOPIC, DEAD_LETTERS_TOPIC, FINDINGS_TOPIC)
+    ]
 
 
 def create_topics(kafka: KafkaConfig, topics: Iterable[Topic], replication: int = -1) -> list[str]:
@@ -74,9 +87,7 @@ def create_topics(kafka: KafkaConfig, topics: Iterable[Topic], replication: int 
             if topic.name in present:
                 _check_partitions(admin, topic)
                 continue
-            wanted = NewTopic(
-                topic.name, topic.partitions, replication, topic_configs=dict(topic.config)
-            )
+            wanted = NewTopic(topic.name, topic.partitions, replication, topic_configs=topic.config)
             try:
                 admin.create_topics([wanted])
             except TopicAlreadyExistsError:

@@ -23,9 +23,9 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start ``command`` with its output appended to ``log``.
 
-    On Linux the kernel sends it SIGTERM when the process that called this dies, even by SIGKILL.
-    The child is in a session of its own, so that Ctrl-C reaches only the parent, which then stops
-    its children in order.
+    On Linux the kernel kills it when the thread that called this ends, however its process dies:
+    call it from the main thread. Every part of driftline survives being killed. The child is in a
+    session of its own, so that Ctrl-C reaches only the parent, which stops its children in order.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def start(
 
     def die_with_parent() -> None:
         if _LIBC is not None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:  # it died before we asked
                 os._exit(1)
 

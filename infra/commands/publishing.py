@@ -1,0 +1,9 @@
+"""dashboards, publish: Grafana."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""

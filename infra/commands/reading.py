@@ -1,0 +1,9 @@
+"""metrics, findings, alerts, accounting: what was found."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""

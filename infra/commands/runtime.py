@@ -1,0 +1,232 @@
+"""up, down, status, worker, migrate: running driftline."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from infra.console import Json, emit, emit_json, print_table
+from ingest.errors import DriftlineError, Unavailable, UsageError
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", help="Folder of data, logs and state [default: ./.driftline]."),
+]
+_START_S = 90.0
+_STOP_S = 45.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+    app.command()(worker)
+    app.command(name="migrate")(migrate_command)
+
+
+def up(
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when everything is ready.")
+    ] = False,
+    port_base: Annotated[
+        int | None, typer.Option("--port-base", metavar="N", help="First port [default: 17200].")
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Start broker, ClickHouse engine, tables, topics and workers, and watch over them.
+
+    Parts that the settings place elsewhere are not started. Data stays in the home folder.
+
+    Examples: driftline up
+              driftline up --detach --port-base 20000 --home /tmp/try
+    """
+    from infra.settings import load
+
+    given = {"port_base": port_base, "home": home}
+    settings = load(given)
+    if detach:
+        _up_in_background(settings)
+        return
+    from infra.embedded.supervisor import Supervisor
+
+    emit(f"driftline starts in {settings.home.absolute()}")
+    Supervisor(settings, _emit_now).run()
+    emit("stopped")
+
+
+def down(home: HomeOption = None) -> None:
+    """Stop what `driftline up` started. Stored data stays.
+
+    Example: driftline down
+    """
+    running_home = _home(home)
+    state = running_home.running()
+    if state is None:
+        emit(f"nothing runs in {running_home.path}")
+        return
+    _signal(state.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_S
+    while running_home.is_claimed():
+        if time.monotonic() > deadline:
+            _signal(state.pid, signal.SIGKILL)  # its children die with it
+            deadline = time.monotonic() + _STOP_S
+        time.sleep(0.05)
+    emit(f"stopped; the data stays in {running_home.path}")
+
+
+def status(home: HomeOption = None, as_json: Json = False) -> None:
+    """Show what runs and where; exit code 1 when nothing does or something is down.
+
+    Examples: driftline status
+              driftline status --json | jq -r .addresses.clickhouse
+    """
+    running_home = _home(home)
+    state = running_home.running()
+    if state is None:
+        if as_json:
+            emit_json({"running": False, "ready": False, "home": str(running_home.path)})
+        else:
+            emit(f"nothing runs in {running_home.path}; start it with `driftline up`")
+        raise typer.Exit(1)
+    healthy = state.ready and all(
+        part.state in ("running", "external") for part in state.components
+    )
+    if as_json:
+        emit_json(
+            {
+                "running": True,
+                "ready": state.ready,
+                "healthy": healthy,
+                "home": str(running_home.path),
+                "credentials": str(running_home.path / "credentials.json"),
+                **asdict(state),
+            }
+        )
+    else:
+        print_table(
+            ("component", "state", "address", "pid", "restarts", "detail"),
+            [
+                (part.name, part.state, part.address, part.pid, part.restarts, part.detail)
+                for part in state.components
+            ],
+        )
+        emit(f"home {running_home.path}" + ("" if state.ready else ", still starting"))
+    if not healthy:
+        raise typer.Exit(1)
+
+
+def worker() -> None:
+    """Run one worker: read events, store them, compute windows, detect.
+
+    `driftline up` runs workers by itself; run more of them beside it, or on other machines with
+    DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS and DRIFTLINE_CLICKHOUSE_URL set.
+
+    Example: driftline worker
+    """
+    import logging
+
+    from infra.connections import worker_config
+    from infra.settings import load
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    config = worker_config(load())
+    from processors.app import run_worker
+
+    run_worker(config)
+
+
+def migrate_command() -> None:
+    """Create or update the tables and create missing topics. Safe to repeat.
+
+    `driftline up` does this by itself; run it once before workers that use an existing Kafka and
+    ClickHouse.
+
+    Example: driftline migrate
+    """
+    from infra import connections
+    from infra.migrate import migrate
+    from infra.settings import load
+    from infra.topics import create_topics, driftline_topics
+
+    settings = load()
+    config = connections.clickhouse(settings)
+    with connections.client(config, database="default") as client:
+        applied = migrate(client, config.database)
+    kafka = settings.kafka
+    created = create_topics(
+        connections.kafka(settings),
+        driftline_topics(kafka.partitions, kafka.retention_hours),
+        kafka.replication,
+    )
+    emit("applied: " + (", ".join(applied) or "nothing new"))
+    emit("created: " + (", ".join(created) or "nothing new"))
+
+
+def _up_in_background(settings: Any) -> None:
+    """Start `driftline up` as a process of its own and return when it is ready."""
+    from infra.state import Home
+
+    home = Home(settings.home)
+    os.close(home.acquire())  # says at once when something already runs there
+    log = home.logs / "supervisor.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "infra.cli", "up", "--home", str(home.path)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--port-base", str(settings.port_base)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + _START_S
+    while True:
+        state = home.running()
+        if state is not None and state.pid == process.pid and state.ready:
+            break
+        if process.poll() is not None:
+            raise _failure_of(process.returncode, log)
+        if time.monotonic() > deadline:
+            process.terminate()
+            raise Unavailable(f"driftline was not ready within {_START_S:g} s; see {log}")
+        time.sleep(0.05)
+    for part in state.components:
+        emit(f"{part.name:<11} {part.address or part.state}")
+    emit(f"ready in {home.path}; stop it with `driftline down`")
+
+
+def _failure_of(exit_code: int, log: Path) -> DriftlineError:
+    from infra.embedded.process import last_line
+
+    kind = UsageError if exit_code == UsageError.exit_code else Unavailable
+    return kind(last_line(log) or f"driftline up ended with exit code {exit_code}; see {log}")
+
+
+def _home(home: Path | None) -> Any:
+    from infra.settings import load
+    from infra.state import Home
+
+    return Home(load({"home": home}).home)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        raise UsageError(f"process {pid} belongs to another user; stop it as that user") from None
+
+
+def _emit_now(line: str) -> None:
+    emit(line)
+    sys.stdout.flush()

@@ -1,0 +1,290 @@
+"""Start the parts of the embedded runtime in order, watch them, stop them.
+
+Order: broker, ClickHouse, migrations, topics, workers. A part that dies is started again after a
+pause that doubles from half a second to half a minute. The broker's records die with it, so its
+return makes a new log: topics are made anew and the workers start over with the new log id. When
+broker or ClickHouse cannot come back, everything stops and says so. A worker that refuses its
+data (exit code 4) or its settings (2) stays down: it would only meet the same again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from infra import connections
+from infra.embedded.broker import start_broker
+from infra.embedded.clickhouse import start_clickhouse
+from infra.embedded.process import last_line, start, stop
+from infra.migrate import migrate
+from infra.sections import revealed
+from infra.settings import Settings
+from infra.state import Component, Home, State
+from infra.topics import create_topics, driftline_topics, log_id
+from ingest.errors import DriftlineError, Rejected, Unavailable, UsageError
+from ingest.events import EVENTS_TOPIC
+
+KAFKA_PORT: Final = 0
+CLICKHOUSE_PORT: Final = 1
+"""Ports of the services, counted from the port base."""
+
+ATTEMPTS: Final = 6
+"""So often in a row broker or ClickHouse may fail to come back: a quarter of a minute."""
+
+HEALTHY_S: Final = 60.0
+"""Who has run so long is forgiven its earlier deaths."""
+
+_TICK_S: Final = 0.2
+_STAYS_DOWN: Final = (Rejected.exit_code, UsageError.exit_code)
+
+
+class _Stopped(BaseException):
+    """Somebody asked the runtime to stop."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """A supervised process: how to start it, and how it has fared."""
+
+    component: Component
+    begin: Callable[[], subprocess.Popen[bytes]]
+    essential: bool = True
+    process: subprocess.Popen[bytes] | None = None
+    failures: int = 0
+    since: float = 0.0
+    retry_at: float = 0.0
+
+
+class Supervisor:
+    """One embedded runtime.
+
+    Parameters
+    ----------
+    settings
+        What to start and where; parts that the settings place elsewhere are not started.
+    say
+        Called with each line for the person who watches.
+    """
+
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._say = say
+        self._home = Home(settings.home)
+        self._state = State(pid=os.getpid())
+        self._parts: list[_Part] = []
+        self._stopping = False
+
+    def run(self) -> None:
+        """Start everything and stay until SIGTERM or SIGINT.
+
+        Raises
+        ------
+        UsageError
+            Something the caller can fix: the home or a port is in use.
+        Unavailable
+            A part did not come up, or broker or ClickHouse could not be brought back.
+        """
+        lock = self._home.acquire()  # the kernel drops it when this process dies, however it does
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        try:
+            self._start_all()
+            while True:
+                time.sleep(_TICK_S)
+                for part in self._parts:
+                    self._watch(part)
+        except _Stopped:
+            self._say("stopping")
+        finally:
+            self._stopping = True  # a second signal must not interrupt the cleaning up
+            self._stop_all()
+            self._home.clear()
+            os.close(lock)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        del number, frame
+        if not self._stopping:
+            self._stopping = True
+            raise _Stopped
+
+    def _start_all(self) -> None:
+        self._publish()
+        self._add_broker()
+        self._add_clickhouse()
+        self._prepare_tables()
+        self._prepare_topics()
+        for number in range(1, self._settings.processing.workers + 1):
+            self._add_worker(number)
+        self._state.ready = True
+        self._publish()
+        self._say("ready; look with `driftline status`, stop with Ctrl-C or `driftline down`")
+
+    def _add_broker(self) -> None:
+        external = self._settings.kafka.bootstrap_servers
+        if external is not None:
+            self._add_external("kafka", external)
+            return
+        port = self._settings.port_base + KAFKA_PORT
+        log = self._home.logs / "broker.log"
+        self._add(
+            Component("kafka", "starting", address=f"127.0.0.1:{port}"),
+            lambda: start_broker(port, log),
+        )
+        self._say(
+            "  the broker keeps records in memory: it is for trying out, they go when it stops"
+        )
+
+    def _add_clickhouse(self) -> None:
+        section = self._settings.clickhouse
+        if section.url is not None:
+            self._add_external("clickhouse", section.url)
+            return
+        port = self._settings.port_base + CLICKHOUSE_PORT
+        log = self._home.logs / "clickhouse.log"
+        secrets = self._home.credentials(
+            revealed(section.password),
+            revealed(section.reader_password),
+        )
+        self._add(
+            Component("clickhouse", "starting", address=f"http://127.0.0.1:{port}"),
+            lambda: start_clickhouse(
+                self._home.data,
+                port,
+                log,
+                secrets.password,
+                secrets.reader_password,
+                section.memory_mb,
+            ),
+        )
+
+    def _add_worker(self, number: int) -> None:
+        log = self._home.logs / f"worker-{number}.log"
+        # The worker finds addresses and passwords through the home, not through its environment.
+        home = {"DRIFTLINE_HOME": str(self._home.path)}
+        command = [sys.executable, "-m", "infra.cli", "worker"]
+        self._add(
+            Component(f"worker-{number}", "starting"),
+            lambda: start(command, log, home),
+            essential=False,
+        )
+
+    def _add_external(self, name: str, address: str) -> None:
+        self._state.components.append(Component(name, "external", address=address))
+        self._state.addresses[name] = address
+        self._say(f"  {name:<11} {address} (as configured)")
+
+    def _add(
+        self,
+        component: Component,
+        begin: Callable[[], subprocess.Popen[bytes]],
+        *,
+        essential: bool = True,
+    ) -> None:
+        """Start a part for the first time; here a failure is for the caller to fix."""
+        part = _Part(component, begin, essential)
+        self._parts.append(part)
+        self._state.components.append(component)
+        self._begin(part)
+        if component.address is not None:
+            self._state.addresses[component.name] = component.address
+        self._publish()
+        self._say(f"  {component.name:<11} {component.address or f'pid {component.pid}'}")
+
+    def _begin(self, part: _Part) -> None:
+        part.process = process = part.begin()
+        part.since = time.monotonic()
+        part.component.state, part.component.pid = "running", process.pid
+        part.component.detail = ""
+
+    def _prepare_tables(self) -> None:
+        config = connections.clickhouse(self._settings)
+        with connections.client(config, database="default") as client:
+            applied = migrate(client, config.database)
+        if applied:
+            self._say(f"  tables      {', '.join(applied)}")
+
+    def _prepare_topics(self) -> None:
+        brokers = connections.kafka(self._settings)
+        section = self._settings.kafka
+        topics = driftline_topics(section.partitions, section.retention_hours)
+        create_topics(brokers, topics, section.replication)
+        self._state.log_id = log_id(brokers, EVENTS_TOPIC)
+        self._publish()
+
+    def _watch(self, part: _Part) -> None:
+        """Notice a death, plan the return, and bring back what is due."""
+        now = time.monotonic()
+        if part.process is not None:
+            code = part.process.poll()
+            if code is None:
+                return
+            if now - part.since > HEALTHY_S:
+                part.failures = 0
+            self._has_died(part, code)
+        elif part.component.state == "restarting" and now >= part.retry_at:
+            self._bring_back(part)
+
+    def _has_died(self, part: _Part, code: int) -> None:
+        part.process, part.component.pid = None, None
+        log = self._home.logs / f"{_log_name(part.component.name)}.log"
+        reason = last_line(log) if code > 0 else f"signal {-code}" if code < 0 else "exit code 0"
+        if not part.essential and code in _STAYS_DOWN:
+            part.component.state, part.component.detail = "stopped", reason
+            self._say(f"{part.component.name} stopped and stays down: {reason}")
+        else:
+            self._plan_return(part, reason or f"exit code {code}")
+        self._publish()
+
+    def _plan_return(self, part: _Part, reason: str) -> None:
+        part.failures += 1
+        if part.essential and part.failures > ATTEMPTS:
+            raise Unavailable(
+                f"{part.component.name} does not come back ({reason}); everything was stopped,"
+                f" see {self._home.logs}"
+            )
+        pause = min(0.25 * 2**part.failures, 30.0)
+        part.retry_at = time.monotonic() + pause
+        part.component.state, part.component.detail = "restarting", reason
+        self._say(f"{part.component.name} died ({reason}); starting it again in {pause:g} s")
+
+    def _bring_back(self, part: _Part) -> None:
+        part.component.restarts += 1
+        try:
+            self._begin(part)
+            if part.component.name == "kafka":
+                self._start_new_log()
+        except DriftlineError as error:
+            self._plan_return(part, str(error))
+        else:
+            self._say(f"{part.component.name} is back")
+        self._publish()
+
+    def _start_new_log(self) -> None:
+        """Make the topics of a new, empty log; workers read it under its own id."""
+        self._prepare_topics()
+        for part in self._parts:
+            if not part.essential and part.process is not None:
+                stop(part.process)
+                self._begin(part)
+
+    def _stop_all(self) -> None:
+        """Workers first, so that they can leave their group, then what they use."""
+        running = [part.process for part in reversed(self._parts) if part.process is not None]
+        for part in self._parts:
+            if not part.essential and part.process is not None:
+                part.process.terminate()
+        for process in running:
+            stop(process)
+
+    def _publish(self) -> None:
+        self._home.write(self._state)
+
+
+def _log_name(component: str) -> str:
+    return "broker" if component == "kafka" else component
