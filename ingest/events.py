@@ -137,7 +137,10 @@ class Event(
     ] = None
     error_message: Annotated[Text | None, Meta(description="Message of the error.")] = None
     input_tokens: Annotated[
-        NonNegativeInt | None, Meta(description="gen_ai.usage.input_tokens.")
+        NonNegativeInt | None,
+        Meta(
+            description="gen_ai.usage.input_tokens. On kind interaction it is a total and not summed."
+        ),
     ] = None
     output_tokens: Annotated[
         NonNegativeInt | None, Meta(description="gen_ai.usage.output_tokens.")

@@ -3,8 +3,9 @@
 ::
 
     driftline.events ──> Sink ──> events, evaluations, ledger, dead_letters
-                          └─> driftline.dirty ──> recompute ──> windows, interactions
-                                                       windows, interactions ──> Detection
+                          └─> driftline.dirty ──> recompute ──> windows, interaction_cells
+                                  what is sealed ──> Detection ──> findings, alert_events
+                                  what is stored ──> Audit ──> collisions, repairs
 """
 
 from __future__ import annotations

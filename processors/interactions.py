@@ -25,6 +25,8 @@ FROM
         e.kind = 'interaction' AS is_root,
         counted AND is_root AS closes,
         counted AND NOT is_root AND e.status = 'error' AS fails,
+        -- a closing event may carry totals of what its calls spent
+        counted AND NOT is_root AS spends,
         counted AND e.kind = 'llm_call' AS calls_model,
         counted AND e.kind = 'tool_call' AS calls_tool
     SELECT
@@ -42,10 +44,10 @@ FROM
         countIf(calls_model) AS llm_calls,
         countIf(calls_tool) AS tool_calls,
         countIf(calls_tool AND e.status = 'error') AS tool_errors,
-        sumIf(ifNull(e.input_tokens, 0), calls_model) AS input_tokens,
-        sumIf(ifNull(e.output_tokens, 0), calls_model) AS output_tokens,
-        sumIf(ifNull(e.cost_usd, 0), counted) AS cost,
-        countIf(counted AND e.cost_usd IS NOT NULL) AS priced,
+        sumIf(ifNull(e.input_tokens, 0), spends) AS input_tokens,
+        sumIf(ifNull(e.output_tokens, 0), spends) AS output_tokens,
+        sumIf(ifNull(e.cost_usd, 0), spends) AS cost,
+        countIf(spends AND e.cost_usd IS NOT NULL) AS priced,
         countIf(calls_model AND e.cost_usd IS NULL
             AND (e.input_tokens IS NOT NULL OR e.output_tokens IS NOT NULL)) AS unpriced,
         maxIf(time, closes) AS closed,

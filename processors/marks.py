@@ -14,7 +14,6 @@ import numpy as np
 import polars as pl
 from xxhash import xxh3_64_intdigest
 
-
 CELL_SECONDS: Final = 10
 
 

@@ -46,19 +46,21 @@ FROM
         agent_version, kind, name, model, duration_bin,
         count() AS seen, countIf(counted) AS n,
         countIf(counted AND status = 'ok') AS ok, countIf(counted AND status = 'error') AS error,
-        sumIf(ifNull(input_tokens, 0), counted) AS input,
-        sumIf(ifNull(output_tokens, 0), counted) AS output,
-        sumIf(ifNull(cached_tokens, 0), counted) AS cached,
-        sumIf(ifNull(cost_usd, 0), counted) AS cost,
-        countIf(counted AND cost_usd IS NOT NULL) AS priced,
-        countIf(counted AND cost_usd IS NULL
+        sumIf(ifNull(input_tokens, 0), spends) AS input,
+        sumIf(ifNull(output_tokens, 0), spends) AS output,
+        sumIf(ifNull(cached_tokens, 0), spends) AS cached,
+        sumIf(ifNull(cost_usd, 0), spends) AS cost,
+        countIf(spends AND cost_usd IS NOT NULL) AS priced,
+        countIf(spends AND cost_usd IS NULL
             AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL)) AS unpriced,
         countIf(counted AND duration_ms IS NOT NULL) AS timed,
         sumIf(ifNull(duration_ms, 0), counted) AS duration
     FROM
     (
         SELECT *, (event_id, time, payload_hash) NOT IN
-            (SELECT event_id, time, payload_hash FROM collisions) AS counted
+            (SELECT event_id, time, payload_hash FROM collisions) AS counted,
+            -- a closing event may carry totals of what its calls spent
+            counted AND kind != 'interaction' AS spends
         FROM events FINAL
         WHERE {where}
     )
