@@ -10,9 +10,9 @@ from dashboards import panels
 from dashboards.query import (
     CELL_TIME,
     CELLS,
+    ENDED_HERE,
     IN_CELLS,
     INTERACTION_SCOPE,
-    SELECTED,
     Json,
     quantile_ms,
     wilson,
@@ -24,27 +24,20 @@ _JUDGED = "countIf(status != '')"
 _SUCCEEDED = "countIf(status = 'ok')"
 _SUCCESS = f"{_SUCCEEDED} / nullIf({_JUDGED}, 0)"
 
-_ENDED_HERE = f"FROM interactions FINAL\nWHERE $__timeFilter(end) AND {SELECTED}"
-
 _RATINGS = f"""WITH
     chosen AS
     (
-        SELECT interaction_id, session_id, agent {_ENDED_HERE}
+        SELECT interaction_id, session_id, agent {ENDED_HERE}
     ),
     ratings AS
     (
-        SELECT target, avg(latest) AS rating
-        FROM
-        (
-            SELECT target, argMax(value, (time, event_id)) AS latest
-            FROM evaluations FINAL
-            WHERE kind = 'feedback' AND value IS NOT NULL AND target IN
-                (SELECT interaction_id FROM chosen UNION ALL SELECT session_id FROM chosen)
-            GROUP BY target, user_id, name
-        )
+        SELECT target, avg(value) AS rating
+        FROM current_evaluations
+        WHERE kind = 'feedback' AND value IS NOT NULL AND target IN
+            (SELECT interaction_id FROM chosen UNION ALL SELECT session_id FROM chosen)
         GROUP BY target
     )"""
-"""Head of a query on feedback: the latest counts of what a user says of a thing under a name."""
+"""Head of a query on feedback: mean rating of each interaction and session that got any."""
 
 
 def success_now() -> Json:
@@ -54,7 +47,7 @@ def success_now() -> Json:
         "Success rate",
         "Share of the finished interactions in the time range that ended well. The table below has "
         "the number it rests on and its interval.",
-        f"SELECT {_SUCCESS} AS success {_ENDED_HERE}",
+        f"SELECT {_SUCCESS} AS success {ENDED_HERE}",
         "percentunit",
         panels.SHARE_STEPS,
         decimals=1,
@@ -67,7 +60,7 @@ def interactions_now() -> Json:
         2,
         "Interactions",
         "User requests whose last event lies in the time range, finished or not.",
-        f"SELECT count() AS interactions {_ENDED_HERE}",
+        f"SELECT count() AS interactions {ENDED_HERE}",
         "short",
         panels.PLAIN_STEPS,
     )
@@ -150,7 +143,7 @@ def success_by_agent() -> Json:
             avg(duration_ms) AS mean_duration,
             avgOrNull(cost_usd) AS mean_cost,
             count(cost_usd) AS priced
-        {_ENDED_HERE}
+        {ENDED_HERE}
         GROUP BY environment, agent, agent_version
         ORDER BY low ASC NULLS LAST, agent, agent_version
         """,
@@ -178,7 +171,7 @@ def success_with_interval() -> Json:
         FROM
         (
             SELECT $__timeInterval(end) AS time, {_SUCCEEDED} AS succeeded, {_JUDGED} AS finished
-            {_ENDED_HERE}
+            {ENDED_HERE}
             GROUP BY time
         )
         ORDER BY time
@@ -211,7 +204,7 @@ def success_over_time() -> Json:
         "Share of the interactions finished in each interval that ended well. A gap: none did.",
         f"""
         SELECT $__timeInterval(end) AS time, agent, {_SUCCESS} AS success
-        {_ENDED_HERE}
+        {ENDED_HERE}
         GROUP BY time, agent ORDER BY time, agent
         """,
         "percentunit",
@@ -231,7 +224,7 @@ def traffic() -> Json:
         f"""
         SELECT $__timeInterval(end) AS time, agent,
             count() * 60 / $__interval_s AS interactions
-        {_ENDED_HERE}
+        {ENDED_HERE}
         GROUP BY time, agent ORDER BY time, agent
         """,
         "reqpm",
@@ -433,7 +426,7 @@ def satisfaction_over_time() -> Json:
         "Mean explicit feedback of the interactions that ended in each interval and got any.",
         f"""
         {_RATINGS},
-        ended AS (SELECT interaction_id, end, agent {_ENDED_HERE})
+        ended AS (SELECT interaction_id, end, agent {ENDED_HERE})
         SELECT $__timeInterval(end) AS time, agent, avg(rating) AS satisfaction
         FROM ended INNER JOIN ratings ON ended.interaction_id = ratings.target
         GROUP BY time, agent ORDER BY time, agent

@@ -27,6 +27,7 @@ Steps = Sequence[tuple[float | None, str]]
 SHARE_STEPS: Final[Steps] = ((None, "red"), (0.8, "orange"), (0.95, "green"))
 PLAIN_STEPS: Final[Steps] = ((None, "blue"),)
 
+
 def dashboard(
     uid: str,
     title: str,

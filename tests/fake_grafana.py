@@ -184,7 +184,12 @@ class FakeGrafana:
         _require(settings, "host", "port", "protocol", "username", "defaultDatabase")
         if settings["protocol"] not in ("http", "native"):
             raise Refusal(400, "protocol")
-        for name, kind in {"port": int, "secure": bool, "dialTimeout": str, "queryTimeout": str}.items():
+        for name, kind in {
+            "port": int,
+            "secure": bool,
+            "dialTimeout": str,
+            "queryTimeout": str,
+        }.items():
             if type(settings[name]) is not kind:
                 raise Refusal(400, f"jsonData.{name} is not {kind.__name__}")
         if "password" in settings:
@@ -223,11 +228,15 @@ class FakeGrafana:
         if board.get("id") is not None:
             raise Refusal(404, "Dashboard not found", status="not-found")
         if board["uid"] in self.dashboards and body.get("overwrite") is not True:
-            raise Refusal(412, "The dashboard has been changed by someone else", status="version-mismatch")
+            raise Refusal(
+                412, "The dashboard has been changed by someone else", status="version-mismatch"
+            )
         wrong = dashboard_faults(board)
         if wrong:
             raise Refusal(400, f"not in the schema: {wrong}")
-        version = self.dashboards.get(board["uid"], {"dashboard": {"version": 0}})["dashboard"]["version"]
+        version = self.dashboards.get(board["uid"], {"dashboard": {"version": 0}})["dashboard"][
+            "version"
+        ]
         self.dashboards[board["uid"]] = {
             "dashboard": {**copy.deepcopy(board), "id": 7, "version": version + 1},
             "meta": {"folderUid": body.get("folderUid", ""), "slug": "x", "version": version + 1},
@@ -265,7 +274,9 @@ class FakeGrafana:
         return body
 
 
-def _check_rule(rule: Json, folder: str, group: str, elsewhere: set[str], sources: set[str]) -> None:
+def _check_rule(
+    rule: Json, folder: str, group: str, elsewhere: set[str], sources: set[str]
+) -> None:
     _require(rule, *_RULE_FIELDS)
     _check_uid(rule["uid"])
     if rule["uid"] in elsewhere:
@@ -284,7 +295,10 @@ def _check_rule(rule: Json, folder: str, group: str, elsewhere: set[str], source
             raise Refusal(400, f"failed to build query {query['refId']}: data source not found")
         if model["refId"] != query["refId"] or model["datasource"]["uid"] != uid:
             raise Refusal(400, "query and model disagree")
-        if uid != "__expr__" and query["relativeTimeRange"]["from"] <= query["relativeTimeRange"]["to"]:
+        if (
+            uid != "__expr__"
+            and query["relativeTimeRange"]["from"] <= query["relativeTimeRange"]["to"]
+        ):
             raise Refusal(400, "invalid relative time range")
     if any(not isinstance(v, str) for v in {**rule["labels"], **rule["annotations"]}.values()):
         raise Refusal(400, "labels and annotations are strings")
@@ -318,6 +332,7 @@ def _check_uid(uid: str) -> None:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet; in two they wait 40 ms for each other
     grafana: FakeGrafana
 
     def _serve(self) -> None:

@@ -26,7 +26,7 @@ def dashboard_faults(body: dict[str, Any]) -> list[str]:
     """What in a dashboard is not in Grafana's schema, or has another type there."""
     lists = {**body, "annotations": {"list": []}}
     for annotation in body["annotations"]["list"]:
-        # The schema types a target as Grafana's built-in source has it; every other source's is free.
+        # The schema knows the targets of Grafana's built-in source only.
         lists["annotations"]["list"].append({k: v for k, v in annotation.items() if k != "target"})
     return faults(Dashboard, lists)
 
@@ -37,7 +37,7 @@ def rule_group_faults(body: dict[str, Any]) -> list[str]:
     for rule in plain["rules"]:
         for query in rule["data"]:
             for condition in query["model"].get("conditions", []):
-                # Grafana's rule editor writes and reads these; the schema of expressions lacks them.
+                # Grafana's rule editor writes these; the schema of expressions lacks them.
                 for name in ("type", "operator", "query", "reducer"):
                     condition.pop(name, None)
     return faults(RuleGroup, plain)

@@ -169,7 +169,7 @@ def test_a_missing_permission_is_told(fake):
 
 def test_a_clickhouse_out_of_reach_is_told_after_publishing(fake):
     fake.clickhouse_works = False
-    with pytest.raises(GrafanaUnavailable, match="everything is published, but .*clickhouse:8123"):
+    with pytest.raises(GrafanaUnavailable, match=r"everything is published, but .*clickhouse:8123"):
         publish(config(fake))
     assert fake.writes == WRITES
 
