@@ -32,6 +32,13 @@ _READONLY, _UNKNOWN_SETTING = 164, 115
 _SETTING_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TRAILING_FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*\Z", re.IGNORECASE)
 
+# Quoted names and lists of columns may contain the word; only the clause itself stands outside.
+_INSERT_SETTINGS = re.compile(
+    r"((?:'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|\"(?:[^\"\\]|\\.)*\"|\([^()]*\)|[^'`\"()])*?)"
+    r"(\bSETTINGS\s.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+
 # Functions that reach outside the tables although readonly=1 lets them through.
 _FORBIDDEN_TO_READERS = {"file", "hascolumnintable", "eval"}
 _AST_FUNCTION = re.compile(r"^ *Function (\S+)", re.MULTILINE)
@@ -204,6 +211,8 @@ class Engine:
         """
         with self._session(statement) as session, _engine_errors():
             if statement.data_format is not None:
+                if statement.reader:
+                    raise EngineError.of(_READONLY, "READONLY", "a reader can only query tables")
                 return _insert(session, statement)
             returns_rows = self._returns_rows(session, statement)
             if statement.reader:
@@ -270,14 +279,25 @@ def _query(session: Any, statement: Statement, returns_rows: bool) -> Result:
 
 
 def _insert(session: Any, statement: Statement) -> Result:
-    stream = session.send_insert(statement.sql, statement.data_format)
+    """Insert rows from memory, as if from a file.
+
+    chDB's streaming insert acknowledges rows that it could not store when the disk is full, and an
+    insert with inlined data ends at the first newline of binary formats; this does neither.
+    """
+    head, settings = _without_settings(statement.sql)
+    descriptor = os.memfd_create("insert")
     try:
-        if statement.data:
-            session.insert_append(stream, statement.data)
-        result = session.insert_done(stream)
-    except RuntimeError:
-        session.insert_cancel(stream)
-        raise
+        rest = memoryview(statement.data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        result = session.query(
+            f"{head} FROM INFILE '/proc/self/fd/{descriptor}' COMPRESSION 'none'"
+            f" {settings} FORMAT {statement.data_format}",
+            "Null",
+            params=dict(statement.parameters),
+        )
+    finally:
+        os.close(descriptor)
     return Result(
         body=b"",
         output_format=None,
@@ -285,6 +305,16 @@ def _insert(session: Any, statement: Statement) -> Result:
         bytes_written=result.bytes_written(),
         seconds=result.elapsed(),
     )
+
+
+def _without_settings(insert: str) -> tuple[str, str]:
+    """Split the SETTINGS clause off an INSERT, for it must follow the name of the file.
+
+    >>> _without_settings("INSERT INTO t (settings) SETTINGS async_insert = 0")
+    ('INSERT INTO t (settings)', 'SETTINGS async_insert = 0')
+    """
+    found = _INSERT_SETTINGS.match(insert)
+    return (insert.rstrip(), "") if found is None else (found[1].rstrip(), found[2].strip())
 
 
 def _native_header(session: Any, statement: Statement) -> bytes:
