@@ -285,12 +285,12 @@ def fill_monitor(client: Any, now: datetime) -> None:
         "e_value": 1e5, "baseline": 0.05, "observed": 0.4, "n": 90, "title": "t", "evidence": "[]",
     }  # fmt: skip
     closed = {**finding, "finding_id": "y", "version": 2, "status": "resolved"}
+    insert(client, "findings", [{**finding, "finding_id": "y"}])
     insert(
         client,
         "findings",
         [
             finding,
-            {**finding, "finding_id": "y"},
             {**closed, "ended": ago(minutes=5)},
             {**closed, "finding_id": "before", "found": ago(hours=9), "ended": ago(hours=8)},
             {**finding, "finding_id": "long", "found": ago(hours=9), "began": ago(hours=9)},
