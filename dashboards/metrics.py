@@ -24,34 +24,34 @@ _BIN: Final = (
 )
 
 _JUDGED: Final = """
-outcomes AS
+WITH outcomes AS
 (
-    SELECT target, min(value) AS value FROM current_evaluations
-    WHERE kind = 'outcome' AND value IS NOT NULL GROUP BY target
+    SELECT target, min(e.value) AS value FROM current_evaluations AS e
+    WHERE kind = 'outcome' AND e.value IS NOT NULL GROUP BY target
 ),
 feedback AS
 (
-    SELECT target, sum(value) AS total, count() AS given FROM current_evaluations
-    WHERE kind = 'feedback' AND value IS NOT NULL GROUP BY target
+    SELECT target, sum(e.value) AS total, count() AS given FROM current_evaluations AS e
+    WHERE kind = 'feedback' AND e.value IS NOT NULL GROUP BY target
 )"""
 
-_UNIT: Final = """
+_UNIT: Final = f"""{_JUDGED}
 SELECT environment, agent, agent_version, count() AS n,
     countIf(success = 1) AS yes, countIf(success IS NOT NULL) AS known,
-    avg(duration_ms) AS mean, sumMap([{bin}], [1]) AS histogram,
+    round(sum(round(duration_ms, 3)), 3) / n AS mean, sumMap([{_BIN}], [1]) AS histogram,
     histogram.1 AS bins, histogram.2 AS counts,
-    sum(cost_usd) AS cost_sum, avg(cost_usd) AS cost_mean,
-    avg(satisfied) AS satisfaction, count(satisfied) AS rated
-FROM {unit}
+    round(sum(cost_usd), 9) AS cost_sum, cost_sum / count(cost_usd) AS cost_mean,
+    round(avg(satisfied), 12) AS satisfaction, count(satisfied) AS rated
+FROM {{unit}}
 GROUP BY environment, agent, agent_version
 """
 
 _INTERACTIONS: Final = """
 (
     SELECT environment, agent, agent_version, duration_ms, cost_usd,
-        multiIf(o.value IS NOT NULL, o.value >= 0.5, status = 'ok', 1, status = 'error', 0, NULL)
+        multiIf(o.target != '', o.value >= 0.5, status = 'ok', 1, status = 'error', 0, NULL)
             AS success,
-        f.total / f.given AS satisfied
+        if(f.target != '', f.total / f.given, NULL) AS satisfied
     FROM interactions AS i
     LEFT JOIN outcomes AS o ON o.target = i.interaction_id
     LEFT JOIN feedback AS f ON f.target = i.interaction_id
@@ -62,9 +62,9 @@ _INTERACTIONS: Final = """
 _SESSIONS: Final = """
 (
     SELECT environment, agent, agent_version, duration_ms, cost_usd,
-        multiIf(o.value IS NOT NULL, o.value >= 0.5, last_status = 'ok', 1,
+        multiIf(o.target != '', o.value >= 0.5, last_status = 'ok', 1,
             last_status = 'error', 0, NULL) AS success,
-        f.total / f.given AS satisfied
+        if(f.session_id != '', f.total / f.given, NULL) AS satisfied
     FROM sessions AS s
     LEFT JOIN outcomes AS o ON o.target = s.session_id
     LEFT JOIN
@@ -81,13 +81,13 @@ _SESSIONS: Final = """
 )"""
 
 _SCOPES: Final = """
-SELECT environment, agent, agent_version, scope, sum(events) AS n, sum(ok) AS ok,
-    sum(error) AS error, sum(tool_calls) AS tool_calls, sum(tool_errors) AS tool_errors,
-    sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
-    sum(duration_ms) AS duration, sum(duration_n) AS timed,
+SELECT environment, agent, agent_version, scope, sum(w.events) AS n, sum(w.ok) AS ok,
+    sum(w.error) AS error, sum(w.tool_calls) AS tool_calls, sum(w.tool_errors) AS tool_errors,
+    sum(w.input_tokens) AS input_tokens, sum(w.output_tokens) AS output_tokens,
+    round(sum(w.duration_ms), 3) AS duration, sum(duration_n) AS timed,
     sumMap(duration_bins, duration_counts) AS histogram,
     histogram.1 AS bins, histogram.2 AS counts
-FROM windows FINAL
+FROM windows AS w FINAL
 WHERE width_s = 10 AND {where}
 GROUP BY environment, agent, agent_version, scope
 ORDER BY environment, agent, agent_version, scope != 'all', scope
@@ -105,8 +105,8 @@ SELECT environment, agent, agent_version, reason, count() AS n FROM
     FROM sessions AS s
     INNER JOIN
     (
-        SELECT target, argMin(reason, value) AS reason FROM current_evaluations
-        WHERE kind = 'outcome' AND value < 0.5 GROUP BY target
+        SELECT target, argMin(e.reason, e.value) AS reason FROM current_evaluations AS e
+        WHERE kind = 'outcome' AND e.value < 0.5 GROUP BY target
     ) AS o ON o.target = s.session_id
     LEFT JOIN
     (
@@ -159,14 +159,8 @@ def collect(store: Store, selection: Selection | None = None) -> list[dict[str, 
     """
     chosen = selection or Selection()
     ended = chosen.where("end")
-    with_judged = f"WITH {_JUDGED}"
     units = {
-        name: _by_key(
-            store.query(
-                with_judged + _UNIT.format(bin=_BIN, unit=u.format(where=ended)),
-                settings={"join_use_nulls": 1},
-            )
-        )
+        name: _by_key(store.query(_UNIT.format(unit=u.format(where=ended))))
         for name, u in (("interactions", _INTERACTIONS), ("sessions", _SESSIONS))
     }
     reasons: dict[tuple[str, ...], dict[str, int]] = {}
@@ -174,10 +168,7 @@ def collect(store: Store, selection: Selection | None = None) -> list[dict[str, 
         reasons.setdefault(_key(row), {})[row["reason"]] = row["n"]
     return [
         _entry(row, units, reasons)
-        for row in store.query(
-            _SCOPES.format(where=chosen.where("start")),
-            settings={"prefer_column_name_to_alias": 1},
-        ).iter_rows(named=True)
+        for row in store.query(_SCOPES.format(where=chosen.where("start"))).iter_rows(named=True)
     ]
 
 

@@ -30,6 +30,7 @@ from ingest.errors import Rejected
 from ingest.events import DIRTY_TOPIC
 from ingest.kafka import KafkaConfig
 from processors import marks, watermarks, windows
+from processors.audit import Audit
 from processors.detection import Detection, DetectionConfig
 from processors.retry import until_done
 from processors.sink import Sink, SinkConfig
@@ -87,7 +88,9 @@ def build_app(config: WorkerConfig) -> faust.App:
     )
     sink = Sink(config.kafka, store, config.sink, _stop_for)
     app.service(sink)
-    app.service(Detection(store, config.kafka.log_id, config.detection, leads=lambda: _leads(app)))
+    leads = partial(_leads, app)
+    app.service(Detection(store, config.kafka.log_id, config.detection, leads))
+    app.service(Audit(store, leads))
 
     @app.agent(dirty, name="driftline.recompute", concurrency=1)  # type: ignore[untyped-decorator]
     async def recompute(stream: Any) -> None:

@@ -46,7 +46,7 @@ FROM
         countIf(calls_tool AND e.status = 'error') AS tool_errors,
         sumIf(ifNull(e.input_tokens, 0), spends) AS input_tokens,
         sumIf(ifNull(e.output_tokens, 0), spends) AS output_tokens,
-        sumIf(ifNull(e.cost_usd, 0), spends) AS cost,
+        round(sumIf(round(ifNull(e.cost_usd, 0), 9), spends), 9) AS cost,
         countIf(spends AND e.cost_usd IS NOT NULL) AS priced,
         countIf(calls_model AND e.cost_usd IS NULL
             AND (e.input_tokens IS NOT NULL OR e.output_tokens IS NOT NULL)) AS unpriced,

@@ -13,15 +13,13 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ingest.errors import Unavailable
 
-_MAX_QUERY: Final = 16 << 20
-
 _INSERT_SETTINGS: Final = {
     # On by default in current servers; it would acknowledge rows that are not yet stored.
     "async_insert": 0,
     # A repeat is a row like any other, collapsed by the table; a token could drop new rows.
     "insert_deduplicate": 0,
     # Thousands of names or ranges may stand in one statement.
-    "max_query_size": _MAX_QUERY,
+    "max_query_size": 16 << 20,
     # Collapsing repeats within a block is left to merges and FINAL: half the cost of an insert.
     "optimize_on_insert": 0,
     # One block may hold events of many days.
@@ -92,7 +90,7 @@ class Store:
             "raw_query",
             sql,
             parameters=parameters,
-            settings={"max_query_size": _MAX_QUERY} | (settings or {}),
+            settings=settings,
             fmt="ArrowStream",
         )
         return pl.read_ipc_stream(body) if body else pl.DataFrame()

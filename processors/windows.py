@@ -2,7 +2,9 @@
 
 Cells of 10 s come from ``events``; minutes come from cells and hours from minutes. A window is a
 pure function of the rows it reads, so computing one too often, twice at a time or late is harmless:
-``version`` counts the distinct events read and only ever grows.
+``version`` counts the distinct events read and only ever grows. Costs are summed in billionths of
+a dollar and durations in microseconds, rounded after every sum: floating-point sums would otherwise
+depend on the order of the rows.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ SELECT environment, agent, {width}, start, agent_version, scope,
     sum(n) AS events, sum(ok), sum(error),
     sumIf(n, kind = 'tool_call'), sumIf(error, kind = 'tool_call'),
     sum(input), sum(output), sum(cached),
-    sum(cost), sum(priced), sum(unpriced),
-    sum(timed), sum(duration),
+    round(sum(cost), 9), sum(priced), sum(unpriced),
+    sum(timed), round(sum(duration), 3),
     (sumMapIf([assumeNotNull(duration_bin)], [timed], timed > 0) AS histogram).1, histogram.2
 FROM
 (
@@ -49,12 +51,12 @@ FROM
         sumIf(ifNull(input_tokens, 0), spends) AS input,
         sumIf(ifNull(output_tokens, 0), spends) AS output,
         sumIf(ifNull(cached_tokens, 0), spends) AS cached,
-        sumIf(ifNull(cost_usd, 0), spends) AS cost,
+        sumIf(round(ifNull(cost_usd, 0), 9), spends) AS cost,
         countIf(spends AND cost_usd IS NOT NULL) AS priced,
         countIf(spends AND cost_usd IS NULL
             AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL)) AS unpriced,
         countIf(counted AND duration_ms IS NOT NULL) AS timed,
-        sumIf(ifNull(duration_ms, 0), counted) AS duration
+        sumIf(round(ifNull(duration_ms, 0), 3), counted) AS duration
     FROM
     (
         SELECT *, (event_id, time, payload_hash) NOT IN
@@ -77,7 +79,8 @@ SELECT environment, agent, {width},
     bitShiftLeft(toUInt64({epoch}), 40) + sum(bitAnd(version, bitShiftLeft(1, 40) - 1)),
     sum(events), sum(ok), sum(error), sum(tool_calls), sum(tool_errors),
     sum(input_tokens), sum(output_tokens), sum(cached_tokens),
-    sum(cost_usd), sum(priced), sum(unpriced), sum(duration_n), sum(duration_ms),
+    round(sum(cost_usd), 9), sum(priced), sum(unpriced),
+    sum(duration_n), round(sum(duration_ms), 3),
     (sumMap(duration_bins, duration_counts) AS histogram).1, histogram.2
 FROM windows FINAL
 WHERE width_s = {finer} AND ({where})

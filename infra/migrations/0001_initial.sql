@@ -214,7 +214,7 @@ SELECT
     sum(c.output_tokens) AS output_tokens,
     sum(c.priced) AS priced,
     sum(c.unpriced) AS unpriced,
-    if(sum(c.priced) > 0 AND sum(c.unpriced) = 0, sum(c.cost_usd), NULL) AS cost_usd,
+    if(sum(c.priced) > 0 AND sum(c.unpriced) = 0, round(sum(c.cost_usd), 9), NULL) AS cost_usd,
     argMaxIf(c.status, c.closed, root = 1) AS status,
     argMaxIf(c.error_type, c.closed, root = 1) AS closing_error,
     argMaxIf(c.error_template, c.closed, root = 1) AS closing_template,
@@ -251,7 +251,7 @@ SELECT
     sum(i.tool_errors) AS tool_errors,
     sum(i.input_tokens) AS input_tokens,
     sum(i.output_tokens) AS output_tokens,
-    if(sum(i.priced) > 0 AND sum(i.unpriced) = 0, sum(i.cost_usd), NULL) AS cost_usd,
+    if(sum(i.priced) > 0 AND sum(i.unpriced) = 0, round(sum(i.cost_usd), 9), NULL) AS cost_usd,
     argMax(i.status, (i.end, i.interaction_id)) AS last_status,
     argMaxIf(i.failure_reason, (i.end, i.interaction_id), i.status = 'error') AS failure_reason
 FROM interactions AS i
