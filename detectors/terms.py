@@ -1,0 +1,166 @@
+"""Clusters described by the words that set them apart, and failures scored against them.
+
+A cluster's profile is how often each term occurs in its members, weighted by how few clusters use
+the term (class-based TF-IDF, the rarity squared). It needs no common vector space, so it survives
+refits and restarts, adapts by adding counts, gives the cluster its name, and scores a failure in
+microseconds through an inverted index.
+
+References
+----------
+M. Grootendorst: BERTopic: neural topic modeling with a class-based TF-IDF procedure.
+arXiv:2203.05794.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any, Final
+
+from detectors.failures import template
+from detectors.features import Failure, masked_text
+
+_WORD: Final = re.compile(r"[^\W\d_]{2,}|<\w+>")
+_USED: Final = 0.02
+"""A cluster uses a term when at least this share of its members has it."""
+
+_VOCABULARY: Final = 200_000
+
+Terms = frozenset[str]
+
+
+def terms_of(failure: Failure) -> Terms:
+    """Words of the masked text and tokens of the signature (marked by ``=``)."""
+    words = _WORD.findall(masked_text(failure))
+    steps = failure.path
+    tokens = [
+        f"reason={failure.reason}",
+        f"tool={failure.tool}",
+        *(f"word={w}" for w in _WORD.findall(template(failure.message).lower())),
+        *(f"step={a}>{b}" for a, b in pairwise(steps)),
+        *(f"argument={name}" for name in failure.arguments),
+    ]
+    return frozenset([*words, *tokens])
+
+
+class Profiles:
+    """Profiles of clusters and the index that scores against them.
+
+    Parameters
+    ----------
+    counts
+        Per cluster: in how many members each term occurs.
+    sizes
+        Per cluster: members.
+    """
+
+    def __init__(
+        self, counts: Mapping[str, Mapping[str, float]], sizes: Mapping[str, float]
+    ) -> None:
+        used: Counter[str] = Counter()
+        for name, terms in counts.items():
+            used.update(t for t, c in terms.items() if c >= _USED * sizes[name])
+        self._clusters = max(len(counts), 1)
+        self._weight = {t: self._rarity(n) for t, n in used.items()}
+        self._unknown = self._rarity(0)
+        self._index: dict[str, list[tuple[str, float]]] = {}
+        self.profile: dict[str, dict[str, float]] = {}
+        for name in sorted(counts):
+            self._enter(name, counts[name], sizes[name])
+
+    def _rarity(self, clusters: int) -> float:
+        return math.log((self._clusters + 1) / (clusters + 1)) ** 2
+
+    def _enter(self, name: str, counts: Mapping[str, float], size: float) -> None:
+        weights = {
+            t: c / size * self._weight.get(t, self._unknown)
+            for t, c in counts.items()
+            if c >= _USED * size
+        }
+        norm = math.sqrt(sum(w * w for w in weights.values())) or 1.0
+        profile = {t: w / norm for t, w in weights.items() if w > 0}
+        self.profile[name] = profile
+        for term, weight in profile.items():
+            self._index.setdefault(term, []).append((name, weight))
+
+    def add(self, name: str, counts: Mapping[str, float], size: float) -> None:
+        """Enter a new cluster without weighing the terms anew."""
+        self._enter(name, counts, size)
+
+    def weights(self, terms: Terms) -> dict[str, float]:
+        """Unit vector of a failure's terms; terms no cluster uses weigh most."""
+        found = {t: self._weight.get(t, self._unknown) for t in sorted(terms)}
+        norm = math.sqrt(sum(w * w for w in found.values())) or 1.0
+        return {t: w / norm for t, w in found.items() if w > 0}
+
+    def best(self, terms: Terms) -> tuple[str, float]:
+        """Most similar cluster and the cosine similarity; ('', 0.0) when nothing is shared."""
+        scores: dict[str, float] = {}
+        for term, weight in self.weights(terms).items():
+            for name, share in self._index.get(term, ()):
+                scores[name] = scores.get(name, 0.0) + weight * share
+        if not scores:
+            return "", 0.0
+        name = min(scores, key=lambda n: (-scores[n], n))
+        return name, scores[name]
+
+    def similarity(self, one: str, other: str) -> float:
+        """Cosine similarity of two profiles."""
+        return dot(self.profile[one], self.profile[other])
+
+    def label(self, name: str, words: int = 4) -> str:
+        """Return the words that set a cluster apart, most telling first; its signature if none."""
+        ranked = sorted(self.profile[name].items(), key=lambda item: (-item[1], item[0]))
+        said = [t for t, _ in ranked if "=" not in t and not t.startswith("<")]
+        return " ".join((said or [t for t, _ in ranked])[:words])
+
+
+class Rarity:
+    """How rare each term is among all failures seen, learnt one failure at a time.
+
+    Parameters
+    ----------
+    counts, total
+        In how many failures each term occurred, and how many there were.
+    """
+
+    def __init__(self, counts: Mapping[str, float] | None = None, total: float = 0) -> None:
+        self._counts: Counter[str] = Counter(counts or {})
+        self._total = total
+
+    def add(self, terms: Terms) -> None:
+        """Count one failure."""
+        self._total += 1
+        self._counts.update(terms)
+        if len(self._counts) > _VOCABULARY:
+            self._counts = Counter({t: c for t, c in self._counts.items() if c > 1})
+
+    def weights(self, terms: Terms) -> dict[str, float]:
+        """Unit vector of a failure's terms by squared rarity."""
+        found = {
+            t: math.log((self._total + 1) / (self._counts[t] + 0.5)) ** 2 for t in sorted(terms)
+        }
+        norm = math.sqrt(sum(w * w for w in found.values())) or 1.0
+        return {t: w / norm for t, w in found.items()}
+
+    def snapshot(self) -> dict[str, Any]:
+        """Arguments that build the same object."""
+        return {"counts": {t: self._counts[t] for t in sorted(self._counts)}, "total": self._total}
+
+
+def dot(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    """Inner product of two sparse vectors."""
+    if len(one) > len(other):
+        one, other = other, one
+    return sum(weight * other[t] for t, weight in one.items() if t in other)
+
+
+def count(members: Iterable[Terms]) -> dict[str, float]:
+    """In how many members each term occurs, terms in alphabetical order."""
+    total: Counter[str] = Counter()
+    for terms in members:
+        total.update(terms)
+    return {t: float(total[t]) for t in sorted(total)}

@@ -1,0 +1,1 @@
+"""Seeded benchmarks: each module has ``run(quick, seed, out)`` and returns one JSON object."""
