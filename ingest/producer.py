@@ -9,19 +9,21 @@ Only after 3 may a caller tell others that the events are safe.
 
 from __future__ import annotations
 
+import gzip
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, Protocol, Self
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol, Self, cast
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.partitioner.default import murmur2
 
 from ingest import codec
-from ingest.errors import Unavailable
+from ingest.errors import Unavailable, UsageError
 from ingest.events import EVENTS_TOPIC, Event
 from ingest.kafka import KafkaConfig
 
@@ -62,6 +64,44 @@ class ListProducer:
         """See `Producer.flush`."""
         self.flushed += self.pending
         self.pending.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class FileProducer:
+    """Writes events to a file as NDJSON; see `file_producer`."""
+
+    file: IO[bytes]
+
+    def send(self, events: Iterable[Event]) -> None:
+        """See `Producer.send`."""
+        lines = codec.encode(events)
+        if lines:
+            self.file.write(lines + b"\n")
+
+    def flush(self) -> None:
+        """See `Producer.flush`."""
+        self.file.flush()
+
+
+@contextmanager
+def file_producer(path: Path) -> Iterator[FileProducer]:
+    """Open a file to write events to, compressed when its name ends in ``.gz``.
+
+    Raises
+    ------
+    UsageError
+        When the file cannot be made.
+    """
+    try:
+        plain = path.open("wb")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
+    with plain:
+        if path.suffix != ".gz":
+            yield FileProducer(plain)
+            return
+        with gzip.GzipFile(fileobj=plain, mode="wb", compresslevel=3) as packed:
+            yield FileProducer(cast("IO[bytes]", packed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +267,6 @@ class KafkaEventProducer:
             yield
         except (KafkaError, OSError) as error:
             raise Unavailable(
-                f"Kafka at {self._address} does not take events ({type(error).__name__}: {error});"
+                f"Kafka at {self._address} does not take events ({error});"
                 " start it with `driftline up`, or correct DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS"
             ) from error

@@ -34,11 +34,22 @@ _NS: Final = 10**9
 
 @dataclass(slots=True)
 class Tally:
-    """What came of the items so far: read, of these accepted, and rejected by code."""
+    """What came of the items so far: read, of these accepted, and rejected by code.
+
+    ``details`` holds the first explanation per code, ``last_ns`` the time of the event that came
+    last, None before the first.
+    """
 
     read: int = 0
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    details: dict[str, str] = field(default_factory=dict)
+    last_ns: int | None = None
+
+    def reject(self, code: str, detail: str, count: int = 1) -> None:
+        """Count rejections of one kind."""
+        self.rejected[str(code)] += count
+        self.details.setdefault(str(code), detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +165,10 @@ def replay(
         if not math.isinf(speed):
             producer.flush()
         tally.accepted += len(present)
+        tally.last_ns = burst[-1].time_unix_nano
         if len(present) < len(burst):
-            tally.rejected[RejectionCode.FUTURE_TIME] += len(burst) - len(present)
+            future = len(burst) - len(present)
+            tally.reject(RejectionCode.FUTURE_TIME, "more than 5 minutes ahead", future)
         report(tally)
     producer.flush()
     report(tally)
@@ -166,7 +179,9 @@ def _in_order(items: Iterable[Event | Rejected], tally: Tally) -> Iterator[Event
     iterator = iter(items)
     while some := list(islice(iterator, ORDERED)):
         tally.read += len(some)
-        tally.rejected.update(str(item.code) for item in some if isinstance(item, Rejected))
+        for item in some:
+            if isinstance(item, Rejected):
+                tally.reject(item.code, item.detail)
         events = (item for item in some if isinstance(item, Event))
         yield from sorted(events, key=attrgetter("time_unix_nano"))
 

@@ -170,14 +170,17 @@ def _text(values: Mapping[str, Any], table: Sequence[str]) -> str | None:
 
 def _take_count(values: dict[str, Any], table: Sequence[str]) -> int | None:
     number = _number(values, table)
+    if number is None:
+        return None
     _take(values, table)
-    return None if number is None else int(number)
+    return int(number)
 
 
 def _number(values: Mapping[str, Any], table: Sequence[str]) -> float | None:
+    """Return the first of the named values that is a number the contract can hold."""
     for name in table:
         value = values.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e15:
             return value
     return None
 

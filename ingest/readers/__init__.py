@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -96,16 +97,33 @@ def read(
     Raises
     ------
     UsageError
-        When the file cannot be read, or its format is none of `Format`.
+        When the file cannot be opened.
+    Rejected
+        When the file as a whole is none of ours: ``unknown_format`` or ``broken_gzip``.
     """
+    format_ = format_of(path, options)
     found = records(path, progress=progress)
-    sample = list(itertools.islice(found, SAMPLE))
+    for item in _items(_reader(format_, options), found):
+        yield _overridden(item, options) if format_ is Format.EVENTS else _checked(item, options)
+
+
+def format_of(path: Path, options: Options = Options()) -> Format:
+    """Format of a file: the one the options name, else by its first `SAMPLE` records.
+
+    Raises
+    ------
+    UsageError, Rejected
+        As `read`.
+    """
+    with closing(records(path)) as found:
+        sample = list(itertools.islice(found, SAMPLE))
     format_ = detect(sample) if options.format is Format.AUTO else options.format
     if format_ is None:
-        known = ", ".join(Format)
-        raise UsageError(f"{path}: unknown format; choose one with --format ({known})")
-    for item in _items(_reader(format_, options), itertools.chain(sample, found)):
-        yield _overridden(item, options) if format_ is Format.EVENTS else _checked(item, options)
+        known = ", ".join(format_ for format_ in Format if format_ is not Format.AUTO)
+        raise Rejected(
+            "unknown_format", f"{path} is none of {known}; if it should be, say which with --format"
+        )
+    return format_
 
 
 def detect(sample: Iterable[bytes]) -> Format | None:

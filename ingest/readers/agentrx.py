@@ -101,7 +101,9 @@ def read(record: bytes, agent: str | None = None) -> Iterator[Event | Rejected]:
 def _transcript(head: _Head, agent: str | None) -> Transcript:
     messages = _messages.decode(head.traj)
     name = agent or f"tau_{_domain(messages)}"
-    run = f"{head.task_id}:{head.trial}:{xxh3_64_hexdigest(bytes(head.traj))}"
+    # What was said, however the file spells it, tells runs of the same task apart.
+    said = msgspec.json.encode(msgspec.json.decode(head.traj))
+    run = f"{head.task_id}:{head.trial}:{xxh3_64_hexdigest(said)}"
     start_ns = EPOCH_NS + (head.trial * TASKS_PER_TRIAL + head.task_id) * TASK_NS
     spoken = [message for message in messages if message.role in ("user", "assistant", "tool")]
     judged = head.info.reward_info

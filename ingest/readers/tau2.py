@@ -58,7 +58,7 @@ class _Usage(msgspec.Struct):
 class _ToolCall(msgspec.Struct):
     name: str
     id: str = ""
-    arguments: msgspec.Raw = msgspec.Raw(b"{}")
+    arguments: Any = msgspec.field(default_factory=dict)
 
 
 class _Message(msgspec.Struct):
@@ -212,7 +212,10 @@ def _message(message: _Message) -> Message:
         time_ns=ns_from_iso(m.timestamp),
         by_user=m.role == "user" or (m.role == "tool" and m.requestor == "user"),
         text=m.content,
-        calls=tuple(Call(c.id, c.name, bytes(c.arguments).decode()) for c in m.tool_calls or ()),
+        calls=tuple(
+            Call(c.id, c.name, msgspec.json.encode(c.arguments).decode())
+            for c in m.tool_calls or ()
+        ),
         call_id=m.id,
         error=m.error is True,
         # The user simulator's tokens and money are not the agent's.
