@@ -36,6 +36,7 @@ check: $(STAMP) ## formatting, lint, types, import contracts, generated files
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/driftline dashboards check
 
 bench: $(STAMP) ## throughput beside a bare ClickHouse insert and a per-event Faust agent
 	@$(BIN)/driftline bench throughput

@@ -3,7 +3,10 @@
 The way of one panel or rule::
 
     query.py      SQL fragments, and the targets and variables of Grafana's ClickHouse plugin
+    judged.py     interactions and sessions with what is known of their success and rating
     panels.py     one builder per kind of panel, and the grid they stand in
+    agents.py     panels about the agents
+    incidents.py  panels about failures, findings and alerts
     overview.py   the dashboard for everybody: are the agents healthy, can the monitor be trusted
     pipeline.py   the dashboard for the operator: the books and the health of the monitor itself
     alerts.py     rule groups with their runbook

@@ -7,10 +7,10 @@ the query and "unknown" on the panel, never 0.
 from __future__ import annotations
 
 from dashboards import panels
+from dashboards.judged import ENDED_HERE, INTERACTIONS, SESSIONS
 from dashboards.query import (
     CELL_TIME,
     CELLS,
-    ENDED_HERE,
     IN_CELLS,
     INTERACTION_SCOPE,
     Json,
@@ -20,24 +20,8 @@ from dashboards.query import (
 
 _AGENT = "${__field.labels.agent}"
 
-_JUDGED = "countIf(status != '')"
-_SUCCEEDED = "countIf(status = 'ok')"
-_SUCCESS = f"{_SUCCEEDED} / nullIf({_JUDGED}, 0)"
-
-_RATINGS = f"""WITH
-    chosen AS
-    (
-        SELECT interaction_id, session_id, agent {ENDED_HERE}
-    ),
-    ratings AS
-    (
-        SELECT target, avg(value) AS rating
-        FROM current_evaluations
-        WHERE kind = 'feedback' AND value IS NOT NULL AND target IN
-            (SELECT interaction_id FROM chosen UNION ALL SELECT session_id FROM chosen)
-        GROUP BY target
-    )"""
-"""Head of a query on feedback: mean rating of each interaction and session that got any."""
+_JUDGED = "count(success)"
+_SUCCEEDED = "countIf(success = 1)"
 
 
 def success_now() -> Json:
@@ -45,9 +29,9 @@ def success_now() -> Json:
     return panels.stat(
         1,
         "Success rate",
-        "Share of the finished interactions in the time range that ended well. The table below has "
+        "Share of the judged interactions in the time range that succeeded. The table below has "
         "the number it rests on and its interval.",
-        f"SELECT {_SUCCESS} AS success {ENDED_HERE}",
+        f"SELECT avgOrNull(success) AS success FROM {INTERACTIONS}",
         "percentunit",
         panels.SHARE_STEPS,
         decimals=1,
@@ -60,7 +44,7 @@ def interactions_now() -> Json:
         2,
         "Interactions",
         "User requests whose last event lies in the time range, finished or not.",
-        f"SELECT count() AS interactions {ENDED_HERE}",
+        f"SELECT count() AS interactions FROM interactions WHERE {ENDED_HERE}",
         "short",
         panels.PLAIN_STEPS,
     )
@@ -94,11 +78,7 @@ def satisfaction_now() -> Json:
         "Satisfaction",
         "Mean explicit feedback, 0 to 1, over the interactions that got any. See below how few "
         "of them that may be.",
-        f"""
-        {_RATINGS}
-        SELECT avgOrNull(rating) AS satisfaction
-        FROM chosen INNER JOIN ratings ON chosen.interaction_id = ratings.target
-        """,
+        f"SELECT avgOrNull(rating) AS satisfaction FROM {INTERACTIONS}",
         "percentunit",
         panels.SHARE_STEPS,
         decimals=1,
@@ -124,54 +104,92 @@ def cost_now() -> Json:
 
 def success_by_agent() -> Json:
     """Success of every agent version with n and interval."""
-    low, high = wilson("succeeded", "finished")
+    low, high = wilson("succeeded", "judged")
     return panels.table(
         10,
         "Success by agent and version",
-        "Share of finished interactions that ended well, how many it rests on, and its 95 % Wilson "
-        "interval. Interactions that have no end yet are open and count neither way. Cost is the "
-        "mean over the interactions whose price is fully known.",
+        "Share of the judged interactions that succeeded, how many it rests on, and its 95 % "
+        "Wilson interval. An outcome that was reported decides, else the status at the end; "
+        "without either an interaction is open and counts neither way. Cost is the mean over the "
+        "interactions whose price is fully known.",
         f"""
         SELECT environment, agent, agent_version,
             count() AS interactions,
-            {_JUDGED} AS finished,
-            countIf(status = '') AS open,
+            {_JUDGED} AS judged,
+            interactions - judged AS open,
             {_SUCCEEDED} AS succeeded,
-            {_SUCCESS} AS success,
+            succeeded / nullIf(judged, 0) AS success_rate,
             {low} AS low,
             {high} AS high,
             avg(duration_ms) AS mean_duration,
             avgOrNull(cost_usd) AS mean_cost,
             count(cost_usd) AS priced
-        {ENDED_HERE}
+        FROM {INTERACTIONS}
         GROUP BY environment, agent, agent_version
         ORDER BY low ASC NULLS LAST, agent, agent_version
         """,
         {
-            "success": "percentunit",
+            "success_rate": "percentunit",
             "low": "percentunit",
             "high": "percentunit",
             "mean_duration": "ms",
             "mean_cost": "currencyUSD",
         },
-        steps={"success": panels.SHARE_STEPS},
+        steps={"success_rate": panels.SHARE_STEPS},
+    )
+
+
+def sessions() -> Json:
+    """Sessions of every agent version: success and satisfaction with n and interval."""
+    low, high = wilson("succeeded", "judged")
+    return panels.table(
+        14,
+        "Sessions by agent and version",
+        "Whole conversations with an interaction in the time range. An outcome reported for the "
+        "session decides on its success, else how its last interaction ended. Satisfaction is the "
+        "mean feedback on the sessions that got any, for themselves or their interactions.",
+        f"""
+        SELECT environment, agent, agent_version,
+            count() AS sessions,
+            {_JUDGED} AS judged,
+            sessions - judged AS open,
+            {_SUCCEEDED} AS succeeded,
+            succeeded / nullIf(judged, 0) AS success_rate,
+            {low} AS low,
+            {high} AS high,
+            sum(interactions) / sessions AS interactions_each,
+            avgOrNull(rating) AS satisfaction,
+            count(rating) AS rated,
+            rated / sessions AS coverage
+        FROM {SESSIONS}
+        GROUP BY environment, agent, agent_version
+        ORDER BY low ASC NULLS LAST, agent, agent_version
+        """,
+        {
+            "success_rate": "percentunit",
+            "low": "percentunit",
+            "high": "percentunit",
+            "satisfaction": "percentunit",
+            "coverage": "percentunit",
+        },
+        steps={"success_rate": panels.SHARE_STEPS, "satisfaction": panels.SHARE_STEPS},
     )
 
 
 def success_with_interval() -> Json:
     """Success of everything selected over time, as a band."""
-    low, high = wilson("succeeded", "finished")
+    low, high = wilson("succeeded", "judged")
     return panels.timeseries(
         11,
         "Success rate and what it may be by chance",
         "Success of all selected agents together, with its 95 % Wilson interval: a wide band means "
         "few interactions.",
         f"""
-        SELECT time, succeeded / nullIf(finished, 0) AS success, {low} AS low, {high} AS high
+        SELECT time, succeeded / nullIf(judged, 0) AS success, {low} AS low, {high} AS high
         FROM
         (
-            SELECT $__timeInterval(end) AS time, {_SUCCEEDED} AS succeeded, {_JUDGED} AS finished
-            {ENDED_HERE}
+            SELECT $__timeInterval(end) AS time, {_SUCCEEDED} AS succeeded, {_JUDGED} AS judged
+            FROM {INTERACTIONS}
             GROUP BY time
         )
         ORDER BY time
@@ -201,10 +219,10 @@ def success_over_time() -> Json:
     return panels.timeseries(
         12,
         "Success rate by agent",
-        "Share of the interactions finished in each interval that ended well. A gap: none did.",
+        "Share of the judged interactions of each interval that succeeded. A gap: there were none.",
         f"""
-        SELECT $__timeInterval(end) AS time, agent, {_SUCCESS} AS success
-        {ENDED_HERE}
+        SELECT $__timeInterval(end) AS time, agent, avgOrNull(success) AS success_rate
+        FROM {INTERACTIONS}
         GROUP BY time, agent ORDER BY time, agent
         """,
         "percentunit",
@@ -224,7 +242,7 @@ def traffic() -> Json:
         f"""
         SELECT $__timeInterval(end) AS time, agent,
             count() * 60 / $__interval_s AS interactions
-        {ENDED_HERE}
+        FROM interactions WHERE {ENDED_HERE}
         GROUP BY time, agent ORDER BY time, agent
         """,
         "reqpm",
@@ -388,24 +406,17 @@ def satisfaction() -> Json:
     return panels.table(
         50,
         "Explicit satisfaction",
-        "Mean of the feedback that users gave, 0 to 1, for interactions and for whole sessions; "
-        "coverage is the share that got any. The interval is Wilson's, which for ratings between 0 "
+        "Mean of the feedback that users gave on interactions, 0 to 1; coverage is the share of "
+        "the interactions that got any. The interval is Wilson's, which for ratings between 0 "
         "and 1 errs on the wide side; it says nothing about those who gave no feedback.",
         f"""
-        {_RATINGS}
-        SELECT agent, level, count() AS n, countIf(ratings.target != '') AS rated,
-            rated / n AS coverage, sumIf(rating, ratings.target != '') AS sum_ratings,
-            sum_ratings / nullIf(rated, 0) AS satisfaction, {low} AS low, {high} AS high
-        FROM
-        (
-            SELECT agent, 'interactions' AS level, interaction_id AS id FROM chosen
-            UNION ALL
-            SELECT any(agent) AS agent, 'sessions' AS level, session_id AS id
-            FROM chosen GROUP BY session_id
-        ) AS judged
-        LEFT JOIN ratings ON judged.id = ratings.target
-        GROUP BY agent, level
-        ORDER BY agent, level
+        SELECT environment, agent, agent_version, count() AS interactions,
+            count(rating) AS rated, rated / interactions AS coverage,
+            sumOrNull(rating) AS sum_ratings, sum_ratings / rated AS satisfaction,
+            {low} AS low, {high} AS high
+        FROM {INTERACTIONS}
+        GROUP BY environment, agent, agent_version
+        ORDER BY agent, agent_version, environment
         """,
         {
             "coverage": "percentunit",
@@ -425,10 +436,9 @@ def satisfaction_over_time() -> Json:
         "Satisfaction by agent",
         "Mean explicit feedback of the interactions that ended in each interval and got any.",
         f"""
-        {_RATINGS},
-        ended AS (SELECT interaction_id, end, agent {ENDED_HERE})
         SELECT $__timeInterval(end) AS time, agent, avg(rating) AS satisfaction
-        FROM ended INNER JOIN ratings ON ended.interaction_id = ratings.target
+        FROM {INTERACTIONS}
+        WHERE rating IS NOT NULL
         GROUP BY time, agent ORDER BY time, agent
         """,
         "percentunit",

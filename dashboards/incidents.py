@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards import panels
-from dashboards.query import ENDED_HERE, SELECTED, SELECTED_AGENT, Json, annotation
+from dashboards.judged import ENDED_HERE
+from dashboards.query import SELECTED, SELECTED_AGENT, Json, annotation
 
 EVIDENCE_PANEL_ID: Final = 72
 """The panel on which alert rules mark their states."""
@@ -56,7 +57,7 @@ def failure_groups() -> Json:
             arrayStringConcat(arraySort(groupUniqArray(5)(toString(agent))), ', ') AS agents,
             min(end) AS first_seen, max(end) AS last_seen,
             argMax(interaction_id, (end, interaction_id)) AS latest_example
-        {ENDED_HERE} AND status = 'error' AND fingerprint != ''
+        FROM interactions WHERE {ENDED_HERE} AND status = 'error' AND fingerprint != ''
         GROUP BY fingerprint
         ORDER BY failures DESC, fingerprint LIMIT 100
         """,
@@ -75,7 +76,7 @@ def failures_over_time() -> Json:
         f"""
         SELECT $__timeInterval(end) AS time, failure_reason AS reason,
             count() * 60 / $__interval_s AS failures
-        {ENDED_HERE} AND status = 'error'
+        FROM interactions WHERE {ENDED_HERE} AND status = 'error'
         GROUP BY time, reason ORDER BY time, reason
         """,
         "short",

@@ -32,6 +32,7 @@ def build() -> Json:
                 "Success",
                 [
                     agents.success_by_agent(),
+                    agents.sessions(),
                     agents.success_with_interval(),
                     agents.success_over_time(),
                 ],

@@ -54,11 +54,24 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Outcome of `publish`: version of the server, changes in order, what the data source says."""
+    """Outcome of `publish`.
+
+    Parameters
+    ----------
+    version
+        Version of the server, empty when it does not tell.
+    changes
+        What was done with each object, in order.
+    data_source
+        What Grafana says of the data source; empty after a dry run.
+    works
+        Whether Grafana can query ClickHouse; None after a dry run.
+    """
 
     version: str
     changes: tuple[Change, ...]
-    data_source: str
+    data_source: str = ""
+    works: bool | None = None
 
 
 def dashboards() -> list[Json]:
@@ -134,12 +147,13 @@ def publish(
     Returns
     -------
     Published
-        In a dry run ``data_source`` is empty.
+        What was done. A data source that does not work is said there and is no exception, because
+        everything is published all the same.
 
     Raises
     ------
     GrafanaUnavailable
-        When Grafana is away, or the data source does not work; everything else is then published.
+        When Grafana is away.
     GrafanaRejected
         When it refuses the credentials, lacks the plugin, or refuses an object.
     """
@@ -158,8 +172,14 @@ def publish(
         _bring(grafana, resource, was, dry_run)
         for resource, was in zip(wanted, current, strict=True)
     ]
-    said = "" if dry_run else _check_data_source(grafana, config)
-    return Published(version, tuple(changes), said)
+    if dry_run:
+        return Published(version, tuple(changes))
+    try:
+        return Published(
+            version, tuple(changes), grafana.check_data_source(DATASOURCE_UID), works=True
+        )
+    except (GrafanaRejected, GrafanaUnavailable) as error:
+        return Published(version, tuple(changes), str(error), works=False)
 
 
 def rendered() -> dict[str, str]:
@@ -247,14 +267,3 @@ def _check_version(version: str) -> None:
             f"this Grafana is version {version}; the ClickHouse plugin needs "
             f"{MINIMUM_VERSION[0]}.{MINIMUM_VERSION[1]} or newer"
         )
-
-
-def _check_data_source(grafana: Grafana, config: GrafanaConfig) -> str:
-    source = config.datasource
-    try:
-        return grafana.check_data_source(DATASOURCE_UID)
-    except (GrafanaRejected, GrafanaUnavailable) as error:
-        raise GrafanaUnavailable(
-            "everything is published, but Grafana cannot query ClickHouse at "
-            f"{source.host}:{source.port} ({source.protocol}) as {source.user}: {error}"
-        ) from error

@@ -49,18 +49,6 @@ CELL_TIME: Final = "toStartOfInterval(start, toIntervalSecond(bucket)) AS time"
 
 IN_CELLS: Final = f"width_s = width AND $__timeFilter(start) AND {SELECTED}"
 
-ENDED_HERE: Final = f"""FROM interactions
-WHERE $__timeFilter(end) AND {SELECTED} AND interaction_id IN
-(
-    SELECT interaction_id FROM interaction_cells
-    WHERE cell >= $__fromTime - INTERVAL 10 SECOND AND cell <= $__toTime
-)"""
-"""Selected interactions whose last event lies in the time range.
-
-The second condition follows from the first. It is there because ``interactions`` is a view that
-adds up cells: without it the cells of all times would be added up first.
-"""
-
 INTERACTION_SCOPE: Final = "(scope = 'interaction' OR startsWith(scope, 'interaction:'))"
 
 _CLAUSES: Final = (

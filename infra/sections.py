@@ -194,3 +194,22 @@ class GrafanaSettings(Section):
         default=None,
         description="service account token with the right to edit folders and data sources",
     )
+    user: str | None = Field(default=None, description="user name, where there is no token")
+    password: SecretStr | None = Field(default=None, description="password of that user")
+    ca_file: _File | None = Field(
+        default=None, description="CA certificates (PEM) for https; without it the usual ones"
+    )
+    folder: str = Field(
+        default="Driftline", min_length=1, description="title of the folder that receives it all"
+    )
+    clickhouse_url: _Url | None = Field(
+        default=None,
+        description="http(s)://host:port at which Grafana itself reaches ClickHouse, where that is"
+        " not the address that driftline uses, as between containers",
+    )
+    clickhouse_user: str | None = Field(
+        default=None,
+        description="ClickHouse user for Grafana, who should only read; without it `reader` of the"
+        " embedded engine, else driftline's own",
+    )
+    clickhouse_password: SecretStr | None = Field(default=None, description="password of that user")

@@ -71,6 +71,23 @@ class Traffic:
     interactions: list[Interaction] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     ratings: list[tuple[str, str, str, datetime, float | None]] = field(default_factory=list)
+    # target, name of the judge, value
+    outcomes: list[tuple[str, str, float]] = field(default_factory=list)
+
+    def success(self, target: str, status: str) -> bool | None:
+        """Whether something succeeded: by its lowest outcome, else by its status."""
+        given = [value for judged, _, value in self.outcomes if judged == target]
+        if given:
+            return min(given) >= 0.5
+        return {"ok": True, "error": False, "": None}[status]
+
+    def rating(self, *targets: str) -> float | None:
+        """Mean of the feedback on any of the targets; of one user under one name the latest."""
+        latest = {}
+        for target, user, name, _, value in sorted(self.ratings, key=lambda r: r[3]):
+            if value is not None and target in targets:
+                latest[target, user, name] = value
+        return float(np.mean(list(latest.values()))) if latest else None
 
     @property
     def start(self) -> datetime:
@@ -122,6 +139,14 @@ def traffic(now: datetime, seed: int = 7) -> Traffic:
             made.ratings.append((f"i{number}", "u1", "thumbs", at + timedelta(hours=9), None))
     made.ratings.append(("s0-booking", "u1", "csat", now, 0.25))
     made.ratings.append(("nobody-knows", "u1", "csat", now, 0.0))
+    # Outcomes: some agree with the status, some do not, some are all that is known.
+    for number in range(0, 400, 7):
+        made.outcomes.append((f"i{number}", "reward", float(number % 2)))
+        if number % 3 == 0:
+            made.outcomes.append((f"i{number}", "judge", 0.5))
+    for number in range(0, 100, 3):
+        made.outcomes.append((made.interactions[number].session, "reward", number % 4 / 3))
+    made.outcomes = sorted(set(made.outcomes))
     return made
 
 
@@ -160,9 +185,16 @@ def fill(client: Any, made: Traffic) -> None:
         }
         for n, (target, user, name, at, value) in enumerate(made.ratings)
     ]  # fmt: skip
-    outcome = {**ratings[0], "kind": "outcome", "value": 0.0, "event_id": "o", "user_id": ""}
-    insert(client, "evaluations", [*ratings, outcome])
-    insert(client, "evaluations", ratings)
+    outcomes = [
+        {
+            **ratings[0], "kind": "outcome", "target": target, "name": name, "user_id": "",
+            "event_id": f"o{n}", "payload_hash": n, "value": value,
+        }
+        for n, (target, name, value) in enumerate(made.outcomes)
+    ]  # fmt: skip
+    score = {**outcomes[0], "kind": "score", "target": "i1", "value": 0.0}
+    insert(client, "evaluations", [*ratings, *outcomes, score])
+    insert(client, "evaluations", [*ratings, *outcomes])
 
 
 def interaction_cells(i: Interaction) -> list[dict[str, Any]]:

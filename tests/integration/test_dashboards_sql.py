@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dashboards import publisher
+from dashboards import metrics, publisher
 from dashboards.query import quantile_ms, wilson
 from detectors import sketch
 from detectors.failures import fingerprint
 from infra.migrate import migrate
+from processors.store import ClickHouseConfig, Store
 from tests.conftest import ClickHouse
 from tests.grafana_macros import ALL, back_end, front_end
 from tests.integration import dashboard_data as data
@@ -74,6 +75,14 @@ def is_string(kind):
 
 def is_time(kind):
     return plain(kind).startswith("DateTime")
+
+
+def check_share(row, yes, n):
+    interval = stats.binomtest(int(yes), n).proportion_ci(method="wilson")
+    assert (row["succeeded"], row["judged"]) == (yes, n)
+    assert row["success_rate"] == pytest.approx(yes / n, rel=1e-12)
+    assert row["low"] == pytest.approx(interval.low, rel=1e-9)
+    assert row["high"] == pytest.approx(interval.high, rel=1e-9)
 
 
 @pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES.keys())
@@ -142,27 +151,89 @@ class TestVariables:
 
 class TestSuccess:
     def test_table_with_n_and_interval(self, database):
-        groups = defaultdict(list)
-        for i in database.traffic.interactions:
+        made, groups = database.traffic, defaultdict(list)
+        for i in made.interactions:
             groups[i.environment, i.agent, i.version].append(i)
         found = {(r["environment"], r["agent"], r["agent_version"]): r for r in rows(database, 10)}
         assert found.keys() == groups.keys()
         for key, group in groups.items():
-            row, judged = found[key], [i for i in group if i.status]
-            yes = sum(i.status == "ok" for i in judged)
-            interval = stats.binomtest(yes, len(judged)).proportion_ci(method="wilson")
+            row, success = found[key], [made.success(i.id, i.status) for i in group]
+            judged = [s for s in success if s is not None]
+            check_share(row, sum(judged), len(judged))
             assert row["interactions"] == len(group)
-            assert row["finished"] == len(judged)
             assert row["open"] == len(group) - len(judged)
-            assert row["success"] == pytest.approx(yes / len(judged), rel=1e-12)
-            assert row["low"] == pytest.approx(interval.low, rel=1e-9)
-            assert row["high"] == pytest.approx(interval.high, rel=1e-9)
             assert row["mean_duration"] == pytest.approx(np.mean([i.duration_ms for i in group]))
             costs = [i.cost for i in group if i.cost is not None]
             assert row["priced"] == len(costs)
             wanted = pytest.approx(np.mean(costs)) if costs else None
             assert row["mean_cost"] == wanted
         assert {r["mean_cost"] is None for r in found.values()} == {True, False}
+        assert any(r["open"] for r in found.values())
+
+    def test_sessions(self, database):
+        made, sessions = database.traffic, defaultdict(list)
+        for i in made.interactions:
+            sessions[i.session].append(i)
+        groups = defaultdict(list)
+        for name, parts in sessions.items():
+            first, last = min(parts, key=lambda i: i.end), max(parts, key=lambda i: i.end)
+            earliest = min(parts, key=lambda i: i.end - timedelta(milliseconds=i.duration_ms))
+            assert first.agent == last.agent
+            rating = made.rating(name, *(i.id for i in parts))
+            groups[earliest.environment, earliest.agent, earliest.version].append(
+                (made.success(name, last.status), rating)
+            )
+        found = {(r["environment"], r["agent"], r["agent_version"]): r for r in rows(database, 14)}
+        assert found.keys() == groups.keys()
+        for key, group in groups.items():
+            row = found[key]
+            judged = [success for success, _ in group if success is not None]
+            rated = [rating for _, rating in group if rating is not None]
+            assert row["sessions"] == len(group)
+            check_share(row, sum(judged), len(judged))
+            assert row["rated"] == len(rated)
+            assert row["coverage"] == pytest.approx(len(rated) / len(group))
+            assert row["satisfaction"] == pytest.approx(np.mean(rated))
+
+    def test_the_command_line_says_the_same(self, database):
+        store = Store(
+            ClickHouseConfig(
+                url=database.made.url,
+                user="reader",
+                password=database.made.reader_password,
+                database=database.made.database,
+            )
+        )
+        told = {
+            (entry["environment"], entry["agent"], entry["agent_version"] or ""): entry
+            for entry in metrics.collect(store)
+            if entry["scope"] == "all"
+        }
+        for panel, unit, n in ((10, "interactions", "interactions"), (14, "sessions", "sessions")):
+            shown = rows(database, panel)
+            assert len(shown) == len(told)
+            for row in shown:
+                entry = told[row["environment"], row["agent"], row["agent_version"]][unit]
+                success = entry["success"]
+                assert row[n] == entry["n"]
+                assert (row["succeeded"], row["judged"]) == (success["yes"], success["known"])
+                assert row["success_rate"] == pytest.approx(success["rate"])
+                assert row["low"] == pytest.approx(success["low"], rel=1e-6)
+                assert row["high"] == pytest.approx(success["high"], rel=1e-6)
+                explicit = entry["satisfaction"]["explicit"]
+                if unit == "sessions":
+                    assert row["rated"] == explicit["n"]
+                    assert row["satisfaction"] == pytest.approx(explicit["mean"])
+                else:
+                    assert row["mean_cost"] == pytest.approx(entry["cost_usd"]["mean"])
+                    assert row["mean_duration"] == pytest.approx(entry["duration_ms"]["mean"])
+        for row in rows(database, 50):
+            entry = told[row["environment"], row["agent"], row["agent_version"]]["interactions"]
+            explicit = entry["satisfaction"]["explicit"]
+            assert (row["rated"], row["satisfaction"]) == (
+                explicit["n"],
+                pytest.approx(explicit["mean"]),
+            )
 
     def test_selection(self, database):
         chosen = CHOICES["some"]
@@ -173,8 +244,9 @@ class TestSuccess:
         ]
         assert rows(database, 2, chosen) == [{"interactions": len(wanted)}]
         assert len(wanted) < len(database.traffic.interactions)
-        one = rows(database, 1, {"environment": ALL, "agent": [data.QUOTED]})
-        assert one == [{"success": 1.0}]
+        success = [database.traffic.success(i.id, i.status) for i in wanted]
+        share = np.mean([s for s in success if s is not None])
+        assert rows(database, 1, chosen) == [{"success": pytest.approx(share)}]
 
     def test_over_time_adds_up(self, database):
         # Within a bucket the share is one of the bucket's own n.
@@ -182,9 +254,10 @@ class TestSuccess:
         wanted = defaultdict(list)
         for i in database.traffic.interactions:
             at = int(i.end.timestamp()) // 600 * 600
-            if i.status:
-                wanted[datetime.fromtimestamp(at, UTC), i.agent].append(i.status == "ok")
-        found = {(r["time"].replace(tzinfo=UTC), r["agent"]): r["success"] for r in series}
+            success = database.traffic.success(i.id, i.status)
+            if success is not None:
+                wanted[datetime.fromtimestamp(at, UTC), i.agent].append(success)
+        found = {(r["time"].replace(tzinfo=UTC), r["agent"]): r["success_rate"] for r in series}
         assert {k: v for k, v in found.items() if v is not None} == pytest.approx(
             {k: np.mean(v) for k, v in wanted.items()}
         )
@@ -336,47 +409,39 @@ class TestCost:
 
 
 class TestSatisfaction:
-    def ratings(self, database):
-        latest = {}
-        for target, user, name, _, value in sorted(database.traffic.ratings, key=lambda r: r[3]):
-            if value is not None:
-                latest[target, user, name] = value
-        by_target = defaultdict(list)
-        for (target, _, _), value in latest.items():
-            by_target[target].append(value)
-        return {target: float(np.mean(values)) for target, values in by_target.items()}
-
     def test_mean_and_coverage(self, database):
-        rated = self.ratings(database)
-        found = {(r["agent"], r["level"]): r for r in rows(database, 50)}
-        for agent in {i.agent for i in database.traffic.interactions}:
-            ids = [i.id for i in database.traffic.interactions if i.agent == agent]
-            values = [rated[i] for i in ids if i in rated]
-            row = found[agent, "interactions"]
-            assert (row["n"], row["rated"]) == (len(ids), len(values))
-            assert row["coverage"] == pytest.approx(len(values) / len(ids))
-            assert row["satisfaction"] == pytest.approx(np.mean(values))
+        made, groups = database.traffic, defaultdict(list)
+        for i in made.interactions:
+            groups[i.agent, i.version].append(made.rating(i.id))
+        found = {(r["agent"], r["agent_version"]): r for r in rows(database, 50)}
+        assert found.keys() == groups.keys()
+        for key, ratings in groups.items():
+            row, given = found[key], [r for r in ratings if r is not None]
+            assert (row["interactions"], row["rated"]) == (len(ratings), len(given))
+            assert row["coverage"] == pytest.approx(len(given) / len(ratings))
+            assert row["satisfaction"] == pytest.approx(np.mean(given))
             assert row["low"] < row["satisfaction"] < row["high"]
-            sessions = {i.session for i in database.traffic.interactions if i.agent == agent}
-            assert found[agent, "sessions"]["n"] == len(sessions)
-        assert found["booking", "sessions"]["rated"] == 1
-        assert found["booking", "sessions"]["satisfaction"] == pytest.approx(0.25)
-        nobody = found["search", "sessions"]
-        assert (nobody["rated"], nobody["coverage"]) == (0, 0)
-        assert (nobody["satisfaction"], nobody["low"], nobody["high"]) == (None, None, None)
+
+    def test_nobody_rated(self, database):
+        end = min(i.end for i in database.traffic.interactions if database.traffic.rating(i.id))
+        found = rows(database, 50, end=end - timedelta(seconds=2))
+        assert found
+        for row in found:
+            assert (row["rated"], row["coverage"]) == (0, 0)
+            assert (row["satisfaction"], row["low"], row["high"]) == (None, None, None)
 
     def test_one_number(self, database):
-        rated = self.ratings(database)
-        values = [rated[i.id] for i in database.traffic.interactions if i.id in rated]
-        assert rows(database, 4) == [{"satisfaction": pytest.approx(np.mean(values))}]
+        ratings = [database.traffic.rating(i.id) for i in database.traffic.interactions]
+        wanted = np.mean([r for r in ratings if r is not None])
+        assert rows(database, 4) == [{"satisfaction": pytest.approx(wanted)}]
 
     def test_over_time(self, database):
-        rated = self.ratings(database)
         groups = defaultdict(list)
         for i in database.traffic.interactions:
-            if i.id in rated:
+            rating = database.traffic.rating(i.id)
+            if rating is not None:
                 at = datetime.fromtimestamp(int(i.end.timestamp()) // 900 * 900, UTC)
-                groups[at, i.agent].append(rated[i.id])
+                groups[at, i.agent].append(rating)
         found = rows(database, 51, interval_s=900)
         assert {(r["time"].replace(tzinfo=UTC), r["agent"]): r["satisfaction"] for r in found} == (
             pytest.approx({key: np.mean(v) for key, v in groups.items()})

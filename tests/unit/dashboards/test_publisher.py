@@ -10,7 +10,6 @@ from dashboards.grafana import (
     DataSourceConfig,
     GrafanaConfig,
     GrafanaRejected,
-    GrafanaUnavailable,
     MemoryGrafana,
 )
 from dashboards.publisher import publish
@@ -57,7 +56,7 @@ def test_an_empty_grafana_gets_everything_in_order(fake):
     assert actions(outcome) == ["created"] * 6
     assert fake.writes == WRITES
     assert outcome.version == "13.0.0"
-    assert outcome.data_source == "Data source is working"
+    assert (outcome.works, outcome.data_source) == (True, "Data source is working")
     assert fake.requests[-1].path == "/api/datasources/uid/driftline-ch/health"
 
 
@@ -103,7 +102,7 @@ def test_a_dry_run_only_looks(fake):
     outcome = publish(config(fake), dry_run=True)
     assert actions(outcome) == ["created"] * 6
     assert fake.writes == []
-    assert outcome.data_source == ""
+    assert (outcome.works, outcome.data_source) == (None, "")
     publish(config(fake))
     before = len(fake.writes)
     renamed = dataclasses.replace(config(fake), folder="Agents")
@@ -169,8 +168,10 @@ def test_a_missing_permission_is_told(fake):
 
 def test_a_clickhouse_out_of_reach_is_told_after_publishing(fake):
     fake.clickhouse_works = False
-    with pytest.raises(GrafanaUnavailable, match=r"everything is published, but .*clickhouse:8123"):
-        publish(config(fake))
+    outcome = publish(config(fake))
+    assert outcome.works is False
+    assert "400 dial tcp: connection refused" in outcome.data_source
+    assert actions(outcome) == ["created"] * 6
     assert fake.writes == WRITES
 
 
