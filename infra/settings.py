@@ -166,10 +166,10 @@ def _variable(section: str | None, name: str) -> str:
 
 
 def _refuse_unknown_variables() -> None:
-    known = {_variable(section, name) for section, name, _ in _fields()} | _NOT_SETTINGS
+    known = {_variable(section, name) for section, name, _ in _fields()}
     for variable in sorted(os.environ):
-        if variable.upper().startswith(PREFIX) and variable not in known:
-            raise UsageError(f"{variable} is not a setting; {_hint(variable.upper(), known)}")
+        if variable.upper().startswith(PREFIX) and variable not in known | _NOT_SETTINGS:
+            raise UsageError(f"{variable} is not a setting; {_hint(variable, known, PREFIX)}")
 
 
 def _file_path() -> Path:
@@ -219,6 +219,8 @@ def _explain(error: ValidationError, given: Mapping[str, Any]) -> str:
     return f"{where}: {message}" + ("" if secret else f", not {first['input']!r}")
 
 
-def _hint(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else "`driftline settings` lists them all"
+def _hint(name: str, known: Collection[str], prefix: str = "") -> str:
+    """Say which known name was probably meant; the prefix they share must not make them alike."""
+    bare = [candidate[len(prefix) :] for candidate in known]
+    near = difflib.get_close_matches(name.upper()[len(prefix) :] if prefix else name, bare, n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else "`driftline settings` lists them all"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,14 +138,29 @@ def _admin(kafka: KafkaConfig) -> Iterator[Any]:
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
 
+    away = (
+        f"no Kafka broker answers at {kafka.bootstrap_servers};"
+        " start it, or correct DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS"
+    )
+    # The client would try for its whole timeout and leave sockets behind.
+    if not any(_accepts(server) for server in kafka.bootstrap_servers.split(",")):
+        raise Unavailable(away)
     try:
         admin = KafkaAdminClient(**kafka.client_options(), bootstrap_timeout_ms=10_000)
     except (KafkaError, OSError) as error:
-        raise Unavailable(
-            f"no Kafka broker answers at {kafka.bootstrap_servers} ({type(error).__name__});"
-            " start it, or correct DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS"
-        ) from error
+        raise Unavailable(f"{away} ({type(error).__name__})") from error
     try:
         yield admin
+    except KafkaError as error:
+        raise Unavailable(f"{away} ({type(error).__name__})") from error
     finally:
         admin.close()
+
+
+def _accepts(server: str) -> bool:
+    host, _, port = server.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True

@@ -28,7 +28,7 @@ def data_file(name: str) -> Path:
 
 
 def free_port(count: int = 1) -> int:
-    """Return the first of ``count`` consecutive ports that are free now, below the ephemeral range."""
+    """Return the first of ``count`` ports in a row that are free, below the ephemeral range."""
     start = 18000 + os.getpid() * 37 % 12000
     for base in range(start, start + 2000, count):
         if all(_free(base + offset) for offset in range(count)):
@@ -46,7 +46,7 @@ def _free(port: int) -> bool:
 
 
 def eventually(check: Callable[[], Any], within_s: float, every_s: float = 0.1) -> Any:
-    """Return the first true value of ``check``; fail when none comes within ``within_s`` seconds."""
+    """Return the first true value of ``check``; fail when none comes in ``within_s`` seconds."""
     deadline = time.monotonic() + within_s
     while True:
         value = check()

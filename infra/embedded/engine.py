@@ -125,7 +125,7 @@ class Statement:
     database: str = "default"
     output_format: str = "TabSeparated"
     data_format: str | None = None
-    data: bytes = b""
+    data: bytes | memoryview = b""
     settings: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     reader: bool = False

@@ -74,14 +74,18 @@ def statement(parameters: Mapping[str, str], body: bytes, *, reader: bool) -> St
         The SQL is not UTF-8 or there is none.
     """
     in_url = parameters.get("query", "").encode()
-    text = in_url + (b"\n" if in_url and body else b"") + body
-    insert = _INSERT.match(text[:_HEAD_BYTES])
-    data_format, data = None, b""
+    before = in_url + b"\n" if in_url and body else in_url
+    insert = _INSERT.match(before + body[:_HEAD_BYTES])
+    data_format, data = None, memoryview(b"")
     if insert is not None and not _NOT_DATA.search(_IS_QUOTED.sub(b"", insert["head"])):
-        data_format = insert["format"].decode()
-        # A FORMAT that ends the URL parameter leaves the whole body as rows.
-        data = body if insert.end() >= len(in_url) > 0 else text[insert.end() :]
-        text = insert["head"]
+        data_format, data, text = insert["format"].decode(), memoryview(body), insert["head"]
+        rows_in_url = before[insert.end() :]
+        if rows_in_url.strip():
+            data = memoryview(rows_in_url + body)
+        elif insert.end() > len(before):
+            data = data[insert.end() - len(before) :]
+    else:
+        text = before + body
     try:
         sql = text.decode()
     except UnicodeDecodeError:

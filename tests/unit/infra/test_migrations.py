@@ -1,0 +1,32 @@
+"""Migration files: statements, and what must hold for all that are shipped."""
+
+from __future__ import annotations
+
+import re
+
+from infra.migrate import Migration, shipped
+
+
+def test_statements_are_split_at_eight_dashes_and_comments_dropped() -> None:
+    text = (
+        "-- about\nCREATE TABLE a (x String -- y\n)\n--------\n-- only a comment\n"
+        "--------  \nDROP TABLE b\n"
+    )
+    assert Migration("0001_x", text).statements == [
+        "-- about\nCREATE TABLE a (x String -- y\n)",
+        "DROP TABLE b",
+    ]
+
+
+def test_checksum_follows_the_text() -> None:
+    assert Migration("a", "x").checksum != Migration("a", "y").checksum
+
+
+def test_shipped_migrations_are_numbered_without_gaps_and_repeatable() -> None:
+    migrations = shipped()
+    assert migrations
+    for number, migration in enumerate(migrations, start=1):
+        assert re.fullmatch(rf"{number:04d}_[a-z0-9_]+", migration.name)
+        for statement in migration.statements:
+            if re.search(r"^CREATE ", statement, re.MULTILINE):
+                assert "IF NOT EXISTS" in statement, (migration.name, statement[:80])
