@@ -10,6 +10,7 @@ Only after 3 may a caller tell others that the events are safe.
 from __future__ import annotations
 
 import gzip
+import socket
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -184,6 +185,7 @@ class KafkaEventProducer:
         self._config = config
         timeout_ms = int(config.timeout_s * 1000)
         with self._errors():
+            _knock(kafka.bootstrap_servers)
             self._kafka: Any = KafkaProducer(
                 **kafka.client_options(),
                 acks="all",
@@ -270,3 +272,18 @@ class KafkaEventProducer:
                 f"Kafka at {self._address} does not take events ({error});"
                 " start it with `driftline up`, or correct DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS"
             ) from error
+
+
+def _knock(servers: str, timeout_s: float = 5.0) -> None:
+    """Connect to any of the servers; kafka-python would retry for long, then leak its sockets."""
+    refused: OSError | None = None
+    for server in servers.split(","):
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout_s).close()
+        except OSError as error:
+            refused = error
+        else:
+            return
+    if refused is not None:
+        raise refused

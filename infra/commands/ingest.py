@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -159,7 +159,7 @@ def simulate(
     sink: AbstractContextManager[Any] = file_producer(to_file) if to_file else _kafka()
     # A file may speak of any time; the topic takes no event of the future.
     clock = replaying.Clock(now_ns=lambda: last_ns) if to_file else replaying.Clock()
-    with sink as producer, _Bar(as_json) as bar, _written(truth, simulation.truth):
+    with _written(truth, simulation.truth), sink as producer, _Bar(as_json) as bar:
         started = time.monotonic()
         bar.expect(last_ns - span_ns, span_ns)
         tally = replaying.replay(
@@ -249,12 +249,18 @@ def _part_sent(part_read: float, tally: Tally) -> float:
 @contextmanager
 def _written(path: Path | None, truth: Callable[[], Any]) -> Iterator[None]:
     """Write the truth at the end, also of a run that was interrupted."""
-    with path.open("w") if path else nullcontext() as file:
+    if path is None:
+        yield
+        return
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
+    with file:
         try:
             yield
         finally:
-            if file is not None:
-                json.dump(truth(), file, indent=1)
+            json.dump(truth(), file, indent=1)
 
 
 def _summarise(tally: Tally, took_s: float, about: dict[str, Any], as_json: bool) -> None:
