@@ -163,10 +163,11 @@ def watermarks() -> Json:
         "Partitions",
         "How far event time has come in each partition, how long ago that is, how many records "
         "wait, and when the worker last said so. While old data is replayed, behind is large and "
-        "means nothing.",
+        "means nothing. Marks of what to compute again (dirty) have no event time.",
         f"""
-        SELECT topic, partition, watermark, dateDiff('second', watermark, now64(9)) AS behind,
-            lag AS waiting, dateDiff('second', updated, now64(3)) AS reported_ago, log_id
+        SELECT topic, partition, nullIf(watermark, toDateTime64(0, 9, 'UTC')) AS event_time,
+            dateDiff('second', event_time, now64(9)) AS behind, lag AS waiting,
+            dateDiff('second', updated, now64(3)) AS reported_ago, log_id
         FROM watermarks FINAL WHERE {_REPORTED}
         ORDER BY topic, log_id, partition
         """,

@@ -302,6 +302,8 @@ def fill_monitor(client: Any, now: datetime) -> None:
                 for p in (0, 1)
             ],
         )  # fmt: skip
+    dirty = {"log_id": "l1", "topic": "driftline.dirty", "partition": 0, "watermark": EPOCH}
+    insert(client, "watermarks", [{**dirty, "offset": 5, "lag": 2, "updated": ago(seconds=5)}])
     insert(
         client,
         "detector_state",

@@ -553,17 +553,20 @@ class TestMonitor:
         assert sum(r["late"] for r in rows(database, 87)) == pytest.approx(10)
 
     def test_partitions(self, database):
-        found = {r["partition"]: r for r in rows(database, 82)}
+        found = {(r["topic"], r["partition"]): r for r in rows(database, 82)}
+        dirty = found["driftline.dirty", 0]
+        assert (dirty["event_time"], dirty["behind"], dirty["waiting"]) == (None, None, 2)
+        found = {p: found["driftline.events", p] for p in (0, 1)}
         # The newer report counts; time has gone on since it was made.
         for p in (0, 1):
             assert found[p]["waiting"] == 15
             assert 5 + 10 * p <= found[p]["behind"] < 120
             assert 5 <= found[p]["reported_ago"] < 120
-        assert rows(database, 104) == [{"records": 30}]
+        assert rows(database, 104) == [{"records": 32}]
 
     def test_a_report_of_this_very_second_is_seen(self, database):
         end = database.now - timedelta(seconds=6)
-        assert len(rows(database, 82, end=end)) == 2
+        assert len(rows(database, 82, end=end)) == 3
 
     def test_signs_of_life(self, database):
         found = {r["component"]: r for r in rows(database, 83)}
