@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards import agents, incidents, panels, pipeline
+from dashboards import agents, incidents, panels, pipeline, usage
 from dashboards.query import CELL_WIDTH, SELECTED_ENVIRONMENT, Json, query_variable
 
 UID: Final = "driftline-overview"
@@ -24,7 +24,7 @@ def build() -> Json:
                     agents.interactions_now(),
                     agents.latency_now(),
                     agents.satisfaction_now(),
-                    agents.cost_now(),
+                    usage.cost_now(),
                     incidents.firing_now(),
                 ],
             ),
@@ -53,8 +53,8 @@ def build() -> Json:
                 ],
             ),
             ("What users say", [agents.satisfaction(), agents.satisfaction_over_time()]),
-            ("Tool calls", [agents.tools(), agents.tool_errors()]),
-            ("Tokens and cost", [agents.cost(), agents.tokens()]),
+            ("Tool calls", [usage.tools(), usage.tool_errors()]),
+            ("Tokens and cost", [usage.cost(), usage.tokens()]),
             (
                 "Can the monitor be trusted?",
                 [

@@ -215,7 +215,7 @@ def _explain(error: ValidationError, given: Mapping[str, Any]) -> str:
         .replace("expected less", "expected a number less")
         .replace("String should", "should")
     )
-    secret = name in {"password", "sasl_password", "reader_password", "token"}
+    secret = name.endswith("password") or name == "token"
     return f"{where}: {message}" + ("" if secret else f", not {first['input']!r}")
 
 

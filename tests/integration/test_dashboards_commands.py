@@ -157,3 +157,11 @@ def test_dashboards_render_and_check(driftline, tmp_path):
     code, _, err = driftline("dashboards", "render", str(tmp_path / "file"))
     assert code == 2
     assert "cannot write to" in err
+
+
+def test_a_mistyped_password_is_not_shown(driftline, tmp_path):
+    (tmp_path / "driftline.toml").write_text("[grafana]\nclickhouse_password = 98765\n")
+    code, _, err = driftline("publish")
+    assert code == 2
+    assert "grafana.clickhouse_password" in err
+    assert "98765" not in err
