@@ -214,6 +214,8 @@ class KafkaEventProducer:
         self._partitions = len(partitions)
         self._batches = [_Batch() for _ in range(self._partitions)]
         self._unacknowledged: deque[Any] = deque()
+        self.acknowledged: dict[int, int] = {}
+        """Per partition, the offset after the last record that Kafka has acknowledged."""
 
     def send(self, events: Iterable[Event]) -> None:
         """Encode events and send full records; waits when too many are on their way."""
@@ -261,7 +263,9 @@ class KafkaEventProducer:
 
     def _await_one(self) -> None:
         with self._errors():
-            self._unacknowledged.popleft().get(timeout=self._config.timeout_s + 5)
+            stored = self._unacknowledged.popleft().get(timeout=self._config.timeout_s + 5)
+        at = self.acknowledged.get(stored.partition, 0)
+        self.acknowledged[stored.partition] = max(at, stored.offset + 1)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

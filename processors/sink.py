@@ -42,7 +42,7 @@ from processors.store import Store
 log = logging.getLogger(__name__)
 
 GROUP: Final = "driftline-sink"
-_REPORT_SECONDS: Final = 1.0
+_REPORT_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +91,14 @@ class Sink(Service):  # type: ignore[misc]
         self._bad: dict[TopicPartition, BadLines] = {}
         self._watermarks: dict[TopicPartition, int] = {}
         self._stored: dict[TopicPartition, int] = {}
-        self._consumer: AIOKafkaConsumer
-        self._producer: AIOKafkaProducer
+        self._consumer: AIOKafkaConsumer = None
+        self._producer: AIOKafkaProducer = None
+        self._connected = asyncio.Event()
         self._marked: list[int] = [0]
         self.idle = asyncio.Event()
 
-    async def on_start(self) -> None:
-        """Connect; the first assignment arrives while the tasks run."""
+    async def _connect(self) -> None:
+        """Join the group and become able to produce."""
         timeout = int(self._config.session_timeout * 1000)
         self._consumer = AIOKafkaConsumer(
             EVENTS_TOPIC,
@@ -118,15 +119,20 @@ class Sink(Service):  # type: ignore[misc]
         await self._consumer.start()
         await self._producer.start()
         self._marked = [0] * len(await self._producer.partitions_for(DIRTY_TOPIC))
+        self._connected.set()
 
     async def on_stop(self) -> None:
         """Leave the group, so that another worker takes over at once."""
         for client in (self._consumer, self._producer):
+            if client is None:
+                continue
             with contextlib.suppress(KafkaError, asyncio.TimeoutError):
                 await asyncio.wait_for(client.stop(), 10)
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _read(self) -> None:
+        # Here rather than in on_start, so that the other group is joined at the same time.
+        await self._connect()
         while not self.should_stop:
             records = await self._gather()
             if not records:
@@ -264,7 +270,8 @@ class Sink(Service):  # type: ignore[misc]
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _report(self) -> None:
-        """Say every second how far event time has come and what still waits."""
+        """Say all the time how far event time has come and what still waits."""
+        await self._connected.wait()
         while not self.should_stop:
             await self.sleep(_REPORT_SECONDS)
             rows = await self._progress()

@@ -70,13 +70,19 @@ class Store:
         frame = frame.select(c.name for c in frame if c.null_count() < len(frame))
         buffer = io.BytesIO()
         frame.write_ipc_stream(buffer, compat_level=pl.CompatLevel.oldest())
+        self.insert_bytes(table, buffer.getvalue(), "ArrowStream", frame.columns)
+
+    def insert_bytes(
+        self, table: str, block: bytes, fmt: str, columns: list[str] | None = None
+    ) -> None:
+        """Insert rows in one of ClickHouse's input formats; returns when they are stored."""
         self._call(
             "raw_insert",
             table,
-            column_names=frame.columns,
-            insert_block=buffer.getvalue(),
+            column_names=columns,
+            insert_block=block,
             settings=_INSERT_SETTINGS,
-            fmt="ArrowStream",
+            fmt=fmt,
         )
 
     def query(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -83,9 +84,7 @@ class Sealing:
         found = report(rows.filter(pl.col("topic") == EVENTS_TOPIC), now)
         if found is not None:
             self._waiting.append(found)
-        done = dict(
-            rows.filter(pl.col("topic") == DIRTY_TOPIC).select("partition", "offset").iter_rows()
-        )
+        done = _done(rows)
         while self._waiting and _worked_off(self._waiting[0].marked, done):
             self._watermark = max(self._watermark, self._waiting.popleft().watermark)
         return self
@@ -94,6 +93,11 @@ class Sealing:
     def sealed(self) -> int:
         """End of the last sealed cell, ns since 1970; 0 before anything is sealed."""
         return max(0, (self._watermark - SEAL_DELAY_NS) // (10 * NS) * (10 * NS))
+
+
+def _done(rows: pl.DataFrame) -> dict[int, int]:
+    marks = rows.filter(pl.col("topic") == DIRTY_TOPIC)
+    return dict(marks.select("partition", "offset").iter_rows())
 
 
 def _worked_off(marked: tuple[int, ...], done: dict[int, int]) -> bool:
@@ -120,3 +124,22 @@ def progress_rows(log_id: str, done: dict[int, int]) -> pl.DataFrame:
 def clock_ns() -> int:
     """Wall clock in ns since 1970."""
     return time.time_ns()
+
+
+def settled(rows: pl.DataFrame, offsets: Mapping[int, int]) -> bool:
+    """Whether everything up to ``offsets`` is stored and all that follows from it as well. Pure.
+
+    Parameters
+    ----------
+    rows
+        Rows of ``watermarks`` of one log, as `read` gives them.
+    offsets
+        Per partition of the events topic, the offset after the last record of interest.
+    """
+    events = rows.filter(pl.col("topic") == EVENTS_TOPIC)
+    stored = dict(events.select("partition", "offset").iter_rows())
+    if any(stored.get(partition, 0) < offset for partition, offset in offsets.items()):
+        return False
+    of_interest = events.filter(pl.col("partition").is_in(list(offsets)))
+    found = report(of_interest, 0)
+    return found is None or _worked_off(found.marked, _done(rows))

@@ -87,12 +87,10 @@ def _line(frame: pl.DataFrame) -> pl.Expr:
             ',"content":"{}"', pl.lit("lorem ipsum ").repeat_by(pl.col("fill") // 12).list.join("")
         )
     )
-    return pl.format(
-        '{"event_id":"{}-{}","time_unix_nano":{},"agent":"agent-{}","kind":"{}",'
+    fields = pl.format(
+        '"event_id":"{}-{}","time_unix_nano":{},"agent":"agent-{}","kind":"{}",'
         '"agent_version":"v1","session_id":"session-{}","interaction_id":"{}",'
-        '"duration_ms":{}{}{}{}{},"attributes":{"region":"eu"}}'.replace("{\"", "\x01").replace(
-            "\"}}", "\x02"
-        ),
+        '"duration_ms":{}{}{}{}{}',
         "id", "step", "time", "agent", "kind", "session", "id", "duration",
         pl.when(is_tool).then(pl.format(',"name":"tool-{}"', "tool")).otherwise(pl.lit("")),
         pl.when(is_model)
@@ -112,4 +110,6 @@ def _line(frame: pl.DataFrame) -> pl.Expr:
         )
         .otherwise(pl.lit("")),
         content.otherwise(pl.lit("")),
-    ).str.replace_all("\x01", '{"').str.replace_all("\x02", '"}}')  # fmt: skip
+    )  # fmt: skip
+    # The outer braces apart: to the format they would be a placeholder.
+    return pl.concat_str(pl.lit("{"), fields, pl.lit(',"attributes":{"region":"eu"}}'))

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from infra.console import Json, emit_json, fail, print_table, say
-from ingest.errors import Rejected, UsageError
+from ingest.errors import Rejected, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -29,6 +29,10 @@ _Item = TypeVar("_Item")
 SpeedOption = Annotated[
     str,
     typer.Option("--speed", metavar="max|FACTOR", help="Seconds of event time per second, or max."),
+]
+WaitOption = Annotated[
+    bool,
+    typer.Option("--wait/--no-wait", help="Return only when all numbers include the events."),
 ]
 EnvironmentOption = Annotated[
     str | None, typer.Option(help="Environment to say instead of the recorded one.")
@@ -64,6 +68,7 @@ def replay(
         str | None, typer.Option(help="Agent to say instead of the recorded one.")
     ] = None,
     environment: EnvironmentOption = None,
+    wait: WaitOption = True,
     as_json: Json = False,
 ) -> None:
     """Send recorded runs of agents as events.
@@ -99,7 +104,10 @@ def replay(
         if shift is not None:
             items = (item if isinstance(item, Rejected) else shift(item) for item in items)
         tally = replaying.replay(items, producer, speed=factor, report=bar.show)
-    _summarise(tally, time.monotonic() - started, {"files": len(files)}, as_json)
+    took_s = time.monotonic() - started
+    if wait:
+        _await_processing(producer)
+    _summarise(tally, took_s, {"files": len(files)}, as_json)
 
 
 def simulate(
@@ -126,6 +134,7 @@ def simulate(
         Path | None, typer.Option(metavar="FILE", help="Write canonical NDJSON, send nothing.")
     ] = None,
     environment: EnvironmentOption = None,
+    wait: WaitOption = True,
     as_json: Json = False,
 ) -> None:
     """Send made-up but realistic traffic of four agents, with incidents on a schedule.
@@ -169,8 +178,11 @@ def simulate(
             clock=clock,
             report=bar.show,
         )
+    took_s = time.monotonic() - started
+    if wait and not to_file:
+        _await_processing(producer)
     about = {"run": simulation.config.run, "truth": str(truth) if truth else None}
-    _summarise(tally, time.monotonic() - started, about, as_json)
+    _summarise(tally, took_s, about, as_json)
 
 
 def _kafka() -> KafkaEventProducer:
@@ -179,6 +191,24 @@ def _kafka() -> KafkaEventProducer:
     from ingest.producer import KafkaEventProducer
 
     return KafkaEventProducer(connections.kafka(load()))
+
+
+def _await_processing(producer: KafkaEventProducer) -> None:
+    """Wait until workers have caught up; say so when none does, for the events are safe anyway."""
+    from infra import connections
+    from infra.settings import load
+    from infra.settling import wait_until_settled
+    from infra.topics import log_id
+    from ingest.events import EVENTS_TOPIC
+    from processors.store import Store
+
+    settings = load()
+    log = log_id(connections.kafka(settings), EVENTS_TOPIC)
+    try:
+        store = Store(connections.clickhouse(settings, reader=True))
+        wait_until_settled(store, log, producer.acknowledged, timeout=30.0)
+    except Unavailable as error:
+        say(f"note: {error}")
 
 
 class _Bar:

