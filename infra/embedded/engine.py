@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -285,19 +286,13 @@ def _insert(session: Any, statement: Statement) -> Result:
     insert with inlined data ends at the first newline of binary formats; this does neither.
     """
     head, settings = _without_settings(statement.sql)
-    descriptor = os.memfd_create("insert")
-    try:
-        rest = memoryview(statement.data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+    with _as_file(statement.data) as path:
         result = session.query(
-            f"{head} FROM INFILE '/proc/self/fd/{descriptor}' COMPRESSION 'none'"
+            f"{head} FROM INFILE '{path}' COMPRESSION 'none'"
             f" {settings} FORMAT {statement.data_format}",
             "Null",
             params=dict(statement.parameters),
         )
-    finally:
-        os.close(descriptor)
     return Result(
         body=b"",
         output_format=None,
@@ -305,6 +300,22 @@ def _insert(session: Any, statement: Statement) -> Result:
         bytes_written=result.bytes_written(),
         seconds=result.elapsed(),
     )
+
+
+@contextmanager
+def _as_file(data: bytes | memoryview) -> Iterator[str]:
+    """Path of a file with this content: in memory on Linux, elsewhere a temporary one."""
+    if hasattr(os, "memfd_create"):
+        with open(os.memfd_create("insert"), "wb", buffering=0) as file:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            yield file.name
 
 
 def _without_settings(insert: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka import KafkaProducer
 
 from tests.conftest import Runtime, run_driftline
 from tests.integration.test_runtime_broker import alive
@@ -125,3 +126,72 @@ def test_a_killed_supervisor_leaves_nothing_and_loses_nothing(tmp_path: Path) ->
     for address in status["addresses"].values():
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", int(address.rsplit(":", 1)[1]))) != 0
+
+
+def test_only_the_missing_parts_are_started(runtime: Runtime, tmp_path: Path) -> None:
+    """Kafka and ClickHouse that are somewhere else: here those of the other runtime."""
+    there = runtime.status()
+    secrets = json.loads(Path(there["credentials"]).read_text())
+    environment = {
+        "DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS": there["addresses"]["kafka"],
+        "DRIFTLINE_CLICKHOUSE_URL": there["addresses"]["clickhouse"],
+        "DRIFTLINE_CLICKHOUSE_PASSWORD": secrets["password"],
+        "DRIFTLINE_CLICKHOUSE_DATABASE": "other",
+    }
+    here = tmp_path / "home"
+    try:
+        done = run_driftline(
+            "up", "--detach", home=here, port_base=free_port(8), environment=environment
+        )
+        assert done.returncode == 0, done.stderr
+        status = json.loads(run_driftline("status", "--json", home=here).stdout)
+        states = {part["name"]: part["state"] for part in status["components"]}
+        assert states == {"kafka": "external", "clickhouse": "external", "worker-1": "running"}
+        assert status["addresses"] == there["addresses"]
+        assert status["log_id"] == there["log_id"]
+        assert not (here / "clickhouse").exists()
+        done = run_driftline("sql", "SHOW TABLES LIKE 'events'", home=here, environment=environment)
+        assert done.stdout.split() == ["name", "events"]
+        wrong = {**environment, "DRIFTLINE_CLICKHOUSE_PASSWORD": "wrong"}
+        done = run_driftline("sql", "SELECT 1", home=here, environment=wrong)
+        assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+        assert "Authentication failed" in done.stderr
+    finally:
+        run_driftline("down", home=here)
+    assert runtime.status()["healthy"]
+
+
+def test_services_that_are_away_are_named_at_start(tmp_path: Path) -> None:
+    port = free_port()
+    for variable, value in (
+        ("DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{port}"),
+        ("DRIFTLINE_CLICKHOUSE_URL", f"http://127.0.0.1:{port}"),
+    ):
+        done = run_driftline(
+            "up",
+            "--detach",
+            home=tmp_path / "home",
+            port_base=free_port(8),
+            environment={variable: value},
+        )
+        assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+        assert f"127.0.0.1:{port}" in done.stderr
+
+
+def test_a_worker_that_refuses_its_data_stays_down(runtime: Runtime) -> None:
+    """Last, for it leaves the worker of the runtime stopped."""
+    producer = KafkaProducer(acks="all", **runtime.kafka.client_options())
+    for _ in range(3):
+        producer.send("driftline.events", value=b"garbage\n" * 1000, partition=0)
+    producer.flush()
+    producer.close()
+
+    def stopped() -> dict[str, Any] | None:
+        workers = [part for part in runtime.status()["components"] if part["name"] == "worker-1"]
+        return workers[0] if workers[0]["state"] == "stopped" else None
+
+    worker = eventually(stopped, within_s=30)
+    assert "worker stopped" in worker["detail"]
+    assert runtime.driftline("status").returncode == 1
+    with runtime.client() as client:
+        assert client.command("SELECT 1") == 1

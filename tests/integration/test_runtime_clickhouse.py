@@ -507,3 +507,21 @@ def test_an_interrupted_migration_is_taken_up_again(clickhouse: ClickHouse) -> N
             migrate(client, database, [Migration("0001_a", f"{good}\n--------\nCREATE nonsense")])
         assert migrate(client, database, [Migration("0001_a", good)]) == ["0001_a"]
         client.command(f"DROP DATABASE {database} SYNC")
+
+
+def test_slow_readers_keep_no_insert_waiting(clickhouse: ClickHouse, reader: Any) -> None:
+    del reader
+    with clickhouse.client() as client, ThreadPoolExecutor(12) as pool:
+
+        def read(_: int) -> None:
+            with clickhouse.client("reader") as own:
+                own.command("SELECT sleep(1)")
+
+        reading = [pool.submit(read, number) for number in range(12)]
+        time.sleep(0.3)
+        started = time.monotonic()
+        client.raw_insert("t", ["a", "b"], b"9,x\n", fmt="CSV")
+        assert time.monotonic() - started < 0.7
+        assert sum(done.done() for done in reading) < 12
+        for done in reading:
+            done.result()
