@@ -90,8 +90,9 @@ async def serve(
     """
     from aiohttp import web
 
-    from infra.embedded.engine import MIB, Engine
+    from infra.embedded.engine import Engine
     from infra.embedded.http_server import Credentials, Server
+    from infra.embedded.statements import MIB
 
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()

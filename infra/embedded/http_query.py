@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from infra.embedded.engine import EngineError, Statement
+from infra.embedded.statements import EngineError, Statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable

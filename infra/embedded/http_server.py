@@ -21,8 +21,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from infra.embedded.engine import MIB, Engine, EngineError, Result, native_string, varint
+from infra.embedded import native
+from infra.embedded.engine import Engine
 from infra.embedded.http_query import decompress, statement
+from infra.embedded.statements import MIB, EngineError, Result
 
 READER = "reader"
 BODY_BYTES = 512 * MIB  # a block of 200,000 events has about 35 MB
@@ -124,7 +126,7 @@ class Server:
             encoding = headers.get("Content-Encoding", "").lower()
             asked = statement(parameters, decompress(body, encoding, BODY_BYTES), reader=reader)
             if _HELLO.match(asked.sql):
-                return Result(_hello(self._version), "Native")
+                return Result(native.hello(self._version), "Native")
             return self._engine.run(asked)
 
         pool = self._readers if reader else self._owners
@@ -159,25 +161,6 @@ async def _body(request: web.Request, parameters: dict[str, str]) -> bytes:
             raise EngineError.of(48, "NOT_IMPLEMENTED", text)
         parameters[name] = value
     return b""
-
-
-def _hello(version: str) -> bytes:
-    """Answer to clickhouse-go's first query, with revision 0: later blocks are plain Native.
-
-    Its driver decodes this one block at revision 54460: block info first, and a byte for each
-    column after its type.
-    """
-    block_info = bytes.fromhex("010002ffffffff00")
-    columns = [
-        ("displayName()", "String", native_string("driftline")),
-        ("version()", "String", native_string(version)),
-        ("revision()", "UInt32", bytes(4)),
-        ("timezone()", "String", native_string("UTC")),
-    ]
-    named = [
-        native_string(name) + native_string(kind) + b"\0" + value for name, kind, value in columns
-    ]
-    return block_info + varint(len(columns)) + varint(1) + b"".join(named)
 
 
 def _answer(result: Result, query_id: str, seconds: float) -> web.Response:

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,29 @@ def test_a_killed_supervisor_leaves_nothing_and_loses_nothing(tmp_path: Path) ->
     for address in status["addresses"].values():
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", int(address.rsplit(":", 1)[1]))) != 0
+
+
+def test_ctrl_c_stops_everything_in_order(tmp_path: Path) -> None:
+    base = free_port(8)
+    environment = {**os.environ, "DRIFTLINE_HOME": str(tmp_path / "home")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "infra.cli", "up", "--port-base", str(base)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    runtime = Runtime(tmp_path / "home", base)
+    eventually(lambda: runtime.status()["ready"], within_s=30)
+    children = pids(runtime.status()).values()
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert output.splitlines()[-2:] == ["stopping", "stopped"]
+    assert f"127.0.0.1:{base}" in output
+    assert "Traceback" not in output
+    assert not any(map(alive, children))
 
 
 def test_only_the_missing_parts_are_started(runtime: Runtime, tmp_path: Path) -> None:

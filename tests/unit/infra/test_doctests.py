@@ -8,7 +8,9 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["infra.embedded.engine", "infra.connections"])
+@pytest.mark.parametrize(
+    "name", ["infra.embedded.engine", "infra.embedded.native", "infra.connections"]
+)
 def test_examples(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0

@@ -11,8 +11,8 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.embedded.engine import EngineError, Limits
 from infra.embedded.http_query import decompress, statement
+from infra.embedded.statements import EngineError, Limits
 
 BINARY = st.binary(max_size=300)
 
