@@ -11,6 +11,6 @@ An event's way, file by file::
     replay          order, pace, shift to now, tally
     producer        batches per partition -> NDJSON records on the topic, acknowledged by all
 
-What everybody shares: ``events`` (the contract), ``errors`` (what can go wrong, by what to do next),
+What everybody shares: ``events`` (the contract), ``errors`` (by what to do next),
 ``codec`` (events <-> bytes) and ``kafka`` (where the brokers are).
 """

@@ -105,7 +105,7 @@ def replay(
             items = (item if isinstance(item, Rejected) else shift(item) for item in items)
         tally = replaying.replay(items, producer, speed=factor, report=bar.show)
     took_s = time.monotonic() - started
-    if wait:
+    if wait and tally.accepted:
         _await_processing(producer)
     _summarise(tally, took_s, {"files": len(files)}, as_json)
 
@@ -179,7 +179,7 @@ def simulate(
             report=bar.show,
         )
     took_s = time.monotonic() - started
-    if wait and not to_file:
+    if wait and tally.accepted and not to_file:
         _await_processing(producer)
     about = {"run": simulation.config.run, "truth": str(truth) if truth else None}
     _summarise(tally, took_s, about, as_json)

@@ -184,14 +184,16 @@ def test_commands(topic: Broker, driftline: Run, tmp_path: Path) -> None:
     servers = f"127.0.0.1:{topic.port}"
     before = ids(consume(topic, EVENTS_TOPIC, 0)).total()
     traces = data_file("any_agent_otel_traces.jsonl.gz")
-    first = driftline("replay", traces, "--json", servers=servers)
+    first = driftline("replay", traces, "--no-wait", "--json", servers=servers)
     assert (first.code, first.err) == (0, "")
     counted = json.loads(first.out)
     assert (counted["accepted"], counted["rejected"]) == (773, {})
 
     retail = data_file("tau2_retail_gpt41_vs_sft_simulations.jsonl.gz")
     info = data_file("tau2_run_info.jsonl.gz")
-    moved = driftline("replay", retail, "--info", info, "--shift-to-now", servers=servers)
+    moved = driftline(
+        "replay", retail, "--info", info, "--shift-to-now", "--no-wait", servers=servers
+    )
     assert moved.code == 0
     assert moved.out.splitlines()[1].split("\t")[:2] == ["accepted", "3416"]
 
@@ -206,11 +208,19 @@ def test_commands(topic: Broker, driftline: Run, tmp_path: Path) -> None:
     known = json.loads(truth.read_text())
     assert json.loads(made.out)["accepted"] == known["events"] == len(lines) > 3000
     assert known["end"] == "2025-08-01T12:00:00.000+00:00"
-    again = driftline("replay", written, "--speed", "2000", "--json", servers=servers)
+    again = driftline("replay", written, "--speed", "2000", "--no-wait", "--json", servers=servers)
     assert json.loads(again.out)["accepted"] == len(lines)
 
     live = driftline(
-        "simulate", "--duration", "2s", "--rate", "20/s", "--speed", "1", servers=servers
+        "simulate",
+        "--duration",
+        "2s",
+        "--rate",
+        "20/s",
+        "--speed",
+        "1",
+        "--no-wait",
+        servers=servers,
     )
     assert live.code == 0
     sent = int(live.out.splitlines()[1].split("\t")[1])
