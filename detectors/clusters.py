@@ -39,6 +39,8 @@ UNCLUSTERED: Final = ""
 _CORES: Final = 6_000  # distinct failures HDBSCAN looks at: its distance matrix is quadratic
 _KEYS: Final = 200_000
 _MEMORY: Final = 0.3  # weight of what a cluster was before, against the window of a refit
+_LOYALTY: Final = 0.05  # similarity that being known as one cluster is worth ...
+_APART: Final = 0.1  # ... and that being known as two costs
 _SAME: Final = 0.3  # overlap at which a cluster of a refit is a known one
 
 
@@ -110,7 +112,7 @@ class FailureClusters:
         min_cluster_size: int = 10,
         min_samples: int = 5,
         min_new: int = 4,
-        join: float = 0.3,
+        join: float = 0.25,
         similar: float = 0.25,
         n_components: int = 256,
         embed: Embedder | None = None,
@@ -126,6 +128,7 @@ class FailureClusters:
         self.seed = seed
         self.clusters: dict[str, Cluster] = {}
         self.lineage: list[Transition] = []
+        self.aliases: dict[str, str] = {}
         self._counts: dict[str, dict[str, float]] = {}
         self._sizes: dict[str, float] = {}
         self._profiles = Profiles({}, {})
@@ -155,6 +158,14 @@ class FailureClusters:
     def assign_many(self, failures: Iterable[Failure]) -> list[str]:
         """Cluster ids of failures in the order they happened."""
         return [self.assign(failure) for failure in failures]
+
+    def lookup(self, failure: Failure) -> str:
+        """Cluster id of a failure without counting it or founding anything."""
+        return self._placed(failure.key, terms_of(failure))
+
+    def current(self, cluster: str) -> str:
+        """Id under which a cluster goes now: its own, or that of what it was merged into."""
+        return self.aliases.get(cluster, cluster)
 
     def novelty(self, failure: Failure) -> float:
         """How unlike everything known a failure is: 0 typical ... 1 nothing in common."""
@@ -188,10 +199,10 @@ class FailureClusters:
         terms = {key: terms_of(distinct[key]) for key in keys}
         repeats = Counter(failure.key for failure in window)
         labels = self._cores([distinct[key] for key in keys])
-        fresh = self._joined(keys, terms, labels)
         before = {key: self._placed(key, terms[key]) for key in keys}
+        fresh = self._joined(keys, terms, labels, before)
         transitions, names = self._matched(keys, repeats, before, fresh)
-        self._adopt(keys, terms, repeats, fresh, names)
+        self._adopt(keys, terms, repeats, fresh, names, transitions)
         self._describe(keys, distinct, terms)
         self.lineage += transitions
         return transitions
@@ -211,7 +222,13 @@ class FailureClusters:
         labels[sample] = model.fit_predict(vectors)
         return labels
 
-    def _joined(self, keys: Sequence[str], terms: dict[str, Terms], labels: Ints) -> list[int]:
+    def _joined(
+        self,
+        keys: Sequence[str],
+        terms: dict[str, Terms],
+        labels: Ints,
+        before: dict[str, str],
+    ) -> list[int]:
         """Join cores with similar profiles and score every failure; -1 for unclustered."""
         found: list[int] = labels.tolist()
         limit = self._limit
@@ -223,7 +240,8 @@ class FailureClusters:
             counts = {str(c): count(terms[k] for k in members[c]) for c in present}
             sizes = {str(c): float(len(members[c])) for c in present}
             profiles = Profiles(counts, sizes)
-            group = self._groups(profiles, [str(c) for c in present])
+            home = {str(c): _most(before[k] for k in members[c]) for c in present}
+            group = self._groups(profiles, home)
             merged = [group[str(c)] if c >= 0 else -1 for c in found]
             members = _grouped(keys, merged)
             profiles = Profiles(
@@ -237,10 +255,18 @@ class FailureClusters:
         self._limit = limit
         return list(found)
 
-    def _groups(self, profiles: Profiles, names: Sequence[str]) -> dict[str, int]:
+    def _groups(self, profiles: Profiles, home: dict[str, str]) -> dict[str, int]:
+        """Cores to join. Those of one known cluster stay together a little more readily."""
+        names = list(home)
         if len(names) < 2:
             return dict.fromkeys(names, 0)
-        distance = np.array([[1 - profiles.similarity(a, b) for b in names] for a in names])
+
+        def away(a: str, b: str) -> float:
+            known = home[a] and home[b]
+            loyalty = 0.0 if not known else _LOYALTY if home[a] == home[b] else -_APART
+            return 1 - profiles.similarity(a, b) - loyalty
+
+        distance = np.array([[away(a, b) for b in names] for a in names])
         np.fill_diagonal(distance, 0)
         tree = AgglomerativeClustering(
             n_clusters=None,
@@ -307,6 +333,7 @@ class FailureClusters:
         repeats: Counter[str],
         fresh: Sequence[int],
         names: dict[int, str],
+        transitions: Sequence[Transition],
     ) -> None:
         """Take over the profiles of a refit; merged clusters end, absent ones stay as they are."""
         members = _grouped(keys, fresh)
@@ -322,12 +349,27 @@ class FailureClusters:
             self._sizes[name] = _MEMORY * self._sizes.get(name, 0.0) + len(members[c])
             if name not in self.clusters:
                 self.clusters[name] = Cluster(name, size=sum(repeats[k] for k in members[c]))
+        for step in transitions:
+            if step.what == "merged":
+                self._absorb(step.source, step.cluster)
+            elif step.what == "split":
+                self.clusters[step.cluster].parents.append(step.source)
         self._profiles = Profiles(self._counts, self._sizes)
         self._known = {}
         for key, c in zip(keys, fresh, strict=True):
             if c >= 0:
                 self._remember(key, names[c])
                 self._pool.pop(key)
+
+    def _absorb(self, gone: str, into: str) -> None:
+        """End a cluster that a refit merged into another; its id stays an alias for ever."""
+        old = self.clusters.pop(gone)
+        survivor = self.clusters[into]
+        survivor.size += old.size
+        survivor.parents.append(gone)
+        del self._counts[gone], self._sizes[gone]
+        self.aliases[gone] = into
+        self.aliases.update({a: into for a, to in self.aliases.items() if to == gone})
 
     def _describe(
         self, keys: Sequence[str], distinct: dict[str, Failure], terms: dict[str, Terms]
@@ -403,6 +445,7 @@ class FailureClusters:
             "params": {name: getattr(self, name) for name in (*self._params, "seed")},
             "clusters": [asdict(cluster) for cluster in self.clusters.values()],
             "lineage": [asdict(step) for step in self.lineage],
+            "aliases": self.aliases,
             "counts": self._counts,
             "sizes": self._sizes,
             "limit": self._limit,
@@ -424,6 +467,7 @@ class FailureClusters:
             cluster.examples = [_failure(example) for example in raw["examples"]]
             restored.clusters[cluster.id] = cluster
         restored.lineage = [Transition(**step) for step in snapshot["lineage"]]
+        restored.aliases = dict(snapshot["aliases"])
         restored._counts = {k: dict(v) for k, v in snapshot["counts"].items()}
         restored._sizes = dict(snapshot["sizes"])
         restored._profiles = Profiles(restored._counts, restored._sizes)
@@ -438,6 +482,12 @@ class FailureClusters:
 
 def _failure(raw: dict[str, Any]) -> Failure:
     return Failure(**{**raw, "path": tuple(raw["path"]), "arguments": tuple(raw["arguments"])})
+
+
+def _most(labels: Iterable[str]) -> str:
+    """Most frequent label, the alphabetically first of equals."""
+    counted = Counter(labels)
+    return min(counted, key=lambda label: (-counted[label], label))
 
 
 def _grouped(keys: Sequence[str], labels: Sequence[Any]) -> dict[Any, list[str]]:

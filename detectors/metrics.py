@@ -18,8 +18,11 @@ from detectors import sketch
 from detectors.base import Floats
 from detectors.ensembles import EnsembleDetector
 
-TAILS: Final = (0.9, 0.97)
-"""Reference quantiles whose exceedance is watched beside the rank."""
+TAILS: Final = (0.9, 0.99, 0.998)
+"""Reference quantiles whose exceedance is watched beside the rank.
+
+A tail that grows from p95 on moves no rank and few values across p90; the far quantile sees it.
+"""
 
 RANK_DISPERSION: Final = 1 / 3
 """Variance of a uniform rank, 1/12, over that of a fair 0/1 value, 1/4."""

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a cause with its wordings is one line
 """Planted failure modes: a stream of failures whose true causes are known.
 
 Forty causes, written by hand, share twelve tools and eight error templates, so that the deterministic
