@@ -179,7 +179,7 @@ class DetectionSettings(Section):
         " 60,480 is a week",
     )
     warm_up: float = Field(
-        default=500.0, ge=10, description="interactions of an agent that make its first baseline"
+        default=2_000.0, ge=10, description="interactions of an agent that make its first baseline"
     )
     min_effect: float = Field(
         default=0.01, ge=0, lt=1, description="smallest change of a rate worth an alert"

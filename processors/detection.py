@@ -60,11 +60,12 @@ class DetectionConfig:
     """How eager the detector is.
 
     ``arl`` is in ticks of 10 s with traffic: 60,480 is one false alert per agent and week at most,
-    in expectation. ``warm_up`` interactions make the baseline.
+    in expectation. ``warm_up`` interactions make the baseline: with fewer, a rare failure is easily
+    missed in it, and an alert then ends late.
     """
 
     arl: float = 60_480.0
-    warm_up: float = 500.0
+    warm_up: float = 2_000.0
     min_effect: float = 0.01
 
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +45,7 @@ log = logging.getLogger(__name__)
 
 GROUP: Final = "driftline-sink"
 _REPORT_SECONDS: Final = 0.5
+_HEARTBEAT_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +94,11 @@ class Sink(Service):  # type: ignore[misc]
         self._bad: dict[TopicPartition, BadLines] = {}
         self._watermarks: dict[TopicPartition, int] = {}
         self._stored: dict[TopicPartition, int] = {}
+        self._advanced: dict[TopicPartition, datetime] = {}
         self._consumer: AIOKafkaConsumer = None
         self._producer: AIOKafkaProducer = None
         self._connected = asyncio.Event()
+        self._beaten = 0.0
         self._marked: list[int] = [0]
         self.idle = asyncio.Event()
 
@@ -215,6 +220,7 @@ class Sink(Service):  # type: ignore[misc]
         await self._commit(batch.commits)
         self._advance(events)
         self._stored |= batch.commits
+        self._advanced |= dict.fromkeys(batch.commits, datetime.now(UTC))
 
     async def _insert(self, table: str, frame: pl.DataFrame) -> None:
         await until_done(lambda: asyncio.to_thread(self._store.insert, table, frame))
@@ -277,6 +283,23 @@ class Sink(Service):  # type: ignore[misc]
             rows = await self._progress()
             with contextlib.suppress(Unavailable):
                 await asyncio.to_thread(self._store.insert, "watermarks", rows)
+                await self._beat()
+
+    async def _beat(self) -> None:
+        """Give a sign of life, for the rule that watches for its absence."""
+        if time.monotonic() - self._beaten < _HEARTBEAT_SECONDS:
+            return
+        self._beaten = time.monotonic()
+        beat = pl.DataFrame(
+            {
+                "ts": [datetime.now(UTC)],
+                "component": ["processors"],
+                "instance": [f"{socket.gethostname()}:{os.getpid()}"],
+                "detail": [f"{len(self._consumer.assignment())} partitions"],
+            },
+            schema_overrides={"ts": pl.Datetime("ms", "UTC")},
+        )
+        await asyncio.to_thread(self._store.insert, "heartbeats", beat)
 
     async def _progress(self) -> pl.DataFrame:
         now, marked = datetime.now(UTC), list(self._marked)
@@ -288,7 +311,11 @@ class Sink(Service):  # type: ignore[misc]
                 continue  # nothing fetched yet: to claim no lag would be a guess
             watermark = self._watermarks.get(partition, 0)
             lag = max(0, end - offset)
-            found.append((self._kafka.log_id, *partition, watermark, offset, lag, marked, now))
+            # A partition that is new to us counts as moving, until it is known not to.
+            advanced = self._advanced.setdefault(partition, now)
+            found.append(
+                (self._kafka.log_id, *partition, watermark, offset, lag, marked, advanced, now)
+            )
         return pl.DataFrame(found, orient="row", schema=watermarks.SCHEMA)
 
     async def _next_offset(self, partition: TopicPartition) -> int | None:

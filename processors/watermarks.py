@@ -23,8 +23,14 @@ NS: Final = 1_000_000_000
 SEAL_DELAY_NS: Final = 15 * NS
 """A cell is sealed once the watermark is this far past its end; what comes then is late."""
 
+_IDLE_MS: Final = 3_000
+"""A partition that has not moved for so long, by the clock of its worker, is idle."""
+
 _IDLE_NS: Final = 30 * NS
 """How far behind the clock event time is taken to be when nothing is left to read."""
+
+_LIVE_NS: Final = 3600 * NS
+"""Traffic whose last event is no older than this is live."""
 
 _FRESH_NS: Final = 10 * NS
 """A report older than this says nothing about lag: its worker may be dead."""
@@ -37,12 +43,13 @@ SCHEMA: Final[dict[str, pl.DataType]] = {
     "offset": pl.UInt64(),
     "lag": pl.UInt64(),
     "marked": pl.List(pl.UInt64()),
+    "advanced": pl.Datetime("ms", "UTC"),
     "updated": pl.Datetime("ms", "UTC"),
 }
 
 _READ: Final = """
 SELECT topic, partition, toUnixTimestamp64Nano(watermark) AS watermark, offset, lag, marked,
-    toUnixTimestamp64Milli(updated) AS updated
+    toUnixTimestamp64Milli(advanced) AS advanced, toUnixTimestamp64Milli(updated) AS updated
 FROM watermarks FINAL WHERE log_id = {log_id:String}
 """
 
@@ -58,18 +65,30 @@ class Report:
 def report(rows: pl.DataFrame, now: int) -> Report | None:
     """What the sink's rows add up to; None while there are none. Pure.
 
-    A partition with lag holds event time back; one without lag is idle and does not. When all are
-    idle, event time follows the clock at a distance, provided their workers are alive.
+    A partition with lag holds event time back, and so does one that has just moved, for more may be
+    on its way; any other is idle and does not. When all are idle, event time follows the clock at a
+    distance, provided their workers are alive.
     """
     if rows.is_empty():
         return None
     marked = [max(column) for column in zip(*rows["marked"], strict=False)]
-    waiting = rows.filter(pl.col("lag") > 0)
+    moving = pl.col("updated") - pl.col("advanced") < _IDLE_MS
+    waiting = rows.filter((pl.col("lag") > 0) | moving)
     latest = int(rows["watermark"].max() or 0)  # type: ignore[arg-type]
     if not waiting.is_empty():
         return Report(int(waiting["watermark"].min() or 0), tuple(marked))  # type: ignore[arg-type]
     alive = int(rows["updated"].min() or 0) * 1_000_000 > now - _FRESH_NS  # type: ignore[arg-type]
-    return Report(max(latest, now - _IDLE_NS) if alive else latest, tuple(marked))
+    return Report(_idle(latest, now) if alive and latest else latest, tuple(marked))
+
+
+def _idle(latest: int, now: int) -> int:
+    """Event time when nothing is left to read.
+
+    The clock's for live traffic, but what was replayed from the past ends shortly after its last
+    event, so that more of it may follow.
+    """
+    clock = now - _IDLE_NS
+    return max(latest, clock if clock - latest < _LIVE_NS else latest + 60 * NS)
 
 
 class Sealing:
@@ -111,9 +130,10 @@ def read(store: Store, log_id: str) -> pl.DataFrame:
 
 def progress_rows(log_id: str, done: dict[int, int]) -> pl.DataFrame:
     """Rows that say up to which offset each partition of the dirty topic is worked off."""
+    now = datetime.now(UTC)
     return pl.DataFrame(
         [
-            (log_id, DIRTY_TOPIC, partition, 0, offset, 0, [], datetime.now(UTC))
+            (log_id, DIRTY_TOPIC, partition, 0, offset, 0, [], now, now)
             for partition, offset in done.items()
         ],
         schema=SCHEMA,

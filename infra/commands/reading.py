@@ -26,10 +26,12 @@ FROM findings FINAL ORDER BY found DESC, finding_id
 """
 
 _ALERTS = """
-SELECT alert_key, argMax(status, ts) AS status, argMax(severity, ts) AS severity, agent,
+SELECT alert_key, toString(argMax(e.status, e.ts)) AS status,
+    toString(argMax(e.severity, e.ts)) AS severity, agent,
     argMax(title, ts) AS title, argMax(description, ts) AS description,
     argMax(episode_start, ts) AS episode_start, max(ts) AS last_seen
-FROM alert_events FINAL GROUP BY alert_key, agent ORDER BY status = 'firing' DESC, last_seen DESC
+FROM alert_events AS e FINAL GROUP BY alert_key, agent
+ORDER BY status = 'firing' DESC, last_seen DESC
 """
 
 

@@ -285,6 +285,8 @@ CREATE TABLE IF NOT EXISTS watermarks
     lag UInt64,
     -- per partition of the dirty topic: the offset after the last mark these events made
     marked Array(UInt64),
+    -- when rows of this partition were last stored
+    advanced DateTime64(3, 'UTC'),
     updated DateTime64(3, 'UTC')
 )
 ENGINE = ReplacingMergeTree(updated)
