@@ -46,10 +46,17 @@ def fail(message: str, exit_code: int, *, as_json: bool) -> None:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    title: str | None = None,
+    *,
+    narrated: bool = False,
 ) -> None:
-    """Print a table for a person; for a pipe, tab-separated lines under a line of names."""
-    if not sys.stdout.isatty():
+    """Print a table for a person; for a pipe, tab-separated lines under a line of names.
+
+    What is ``narrated`` is for a person wherever it goes.
+    """
+    if not (narrated or sys.stdout.isatty()):
         emit("\t".join(columns))
         for row in rows:
             emit("\t".join(_plain(value) for value in row))
@@ -68,7 +75,7 @@ def stdout() -> Console:
     """Rich console on standard output."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 130)
 
 
 def _shown(value: Any) -> str:

@@ -98,7 +98,7 @@ def _summary(store: Any, sent: Sent, found: dict[str, Any], took: float) -> None
     from infra.commands.reading import failure_text, print_summary
 
     emit("\nWhat came of it\n")
-    print_summary(collect(store))
+    print_summary(collect(store), narrated=True)
     books = account(store)
     emit(
         f"\nBooks      {books['accepted']:,} events accepted = {books['stored']:,} stored"

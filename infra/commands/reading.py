@@ -82,7 +82,7 @@ def metrics(
         )  # fmt: skip
 
 
-def print_summary(entries: list[dict[str, Any]]) -> None:
+def print_summary(entries: list[dict[str, Any]], *, narrated: bool = False) -> None:
     """Print interactions and sessions of every agent and version."""
     columns = (
         "agent", "version", "n", "success (95 % interval)", "p50 ms", "p95 ms", "p99 ms",
@@ -97,6 +97,7 @@ def print_summary(entries: list[dict[str, Any]]) -> None:
                 if e["scope"] == "all" and e[name]["n"]
             ],
             title=name,
+            narrated=narrated,
         )
 
 
