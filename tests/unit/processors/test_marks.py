@@ -1,0 +1,67 @@
+"""Dirty marks: no cell gets lost on its way, and an agent's marks stay together."""
+
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processors import marks, windows
+
+cell = st.tuples(
+    st.sampled_from(["production", "test"]),
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=8),
+    st.integers(0, 400_000_000).map(lambda n: n * 10),
+)
+
+
+def frame(cells):
+    schema = {"environment": pl.String, "agent": pl.String, "start": pl.Int64}
+    return pl.DataFrame(list(cells), schema=schema, orient="row")
+
+
+@given(st.lists(cell, max_size=60), st.integers(1, 7))
+def test_every_cell_arrives_once(cells, partitions):
+    packed = list(marks.pack(frame(cells), partitions))
+    if not cells:
+        assert packed == []
+        return
+    values = [value for _, value in packed]
+    assert sorted(marks.unpack(values * 2).rows()) == sorted(set(cells))
+    assert all(0 <= partition < partitions for partition, _ in packed)
+    assert len({partition for partition, _ in packed}) == len(packed)
+
+
+@given(st.lists(cell, min_size=1, max_size=30), st.integers(1, 7), st.randoms())
+def test_an_agent_has_one_partition_whatever_else_is_marked(cells, partitions, random):
+    def where(some):
+        return {
+            agent: partition
+            for partition, value in marks.pack(frame(some), partitions)
+            for agent in marks.unpack([value])["agent"]
+        }
+
+    whole = where(cells)
+    part = random.sample(cells, random.randint(1, len(cells)))
+    assert where(part).items() <= whole.items()
+
+
+def test_the_partition_is_part_of_the_contract():
+    """Workers of today and tomorrow must agree: xxh3-64 of the name, modulo the partitions."""
+    packed = marks.pack(frame([("p", agent, 0) for agent in ("booking", "support", "shop")]), 4)
+    found = {a: p for p, value in packed for a in marks.unpack([value])["agent"]}
+    assert found == {"booking": 3, "support": 1, "shop": 1}
+
+
+@given(st.lists(st.integers(0, 4_000_000_000 * 10**9), min_size=1))
+def test_an_events_cell_is_the_ten_seconds_around_it(times):
+    events = pl.DataFrame({"environment": "p", "agent": "a", "time": times}).with_columns(
+        pl.col("time").cast(pl.Datetime("ns", "UTC"))
+    )
+    expected = {t // 10**9 - t // 10**9 % 10 for t in times}
+    assert sorted(marks.dirty_cells(events)["start"]) == sorted(expected)
+
+
+@given(st.lists(cell, min_size=1), st.sampled_from(windows.WIDTHS))
+def test_coarser_windows_contain_their_cells(cells, width):
+    found = marks.coarser(frame(cells), width)
+    assert found.is_unique().all()
+    assert set(found.rows()) == {(e, a, s - s % width) for e, a, s in cells}
