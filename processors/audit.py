@@ -59,7 +59,7 @@ SELECT environment, agent, start FROM
 LEFT JOIN
 (
     SELECT environment, agent, toUnixTimestamp(start) AS start,
-        sum(bitAnd(version, bitShiftLeft(1, 40) - 1)) AS n
+        sum(bitAnd(version, 0xFFFFFFFFFF)) AS n
     FROM windows FINAL WHERE width_s = 10 AND scope = 'all' GROUP BY environment, agent, start
 ) AS derived USING (environment, agent, start)
 WHERE stored.n != derived.n
