@@ -1,0 +1,139 @@
+"""One node of Apache Kafka: clients, codecs, topics made anew, workers that come, go and sleep."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from kafka import KafkaProducer
+
+from infra.topics import log_id
+from ingest import codec
+from ingest.events import EVENTS_TOPIC, Event
+from ingest.producer import KafkaEventProducer
+from tests.kafka.bed import Bed
+from tests.kafka.traffic import Load, Traffic
+from tests.support import eventually
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+
+
+def send_with_kafka_python(bed: Bed, compression: str | None, events: list[Event]) -> None:
+    producer = KafkaProducer(
+        **bed.cluster.kafka.client_options(), acks="all", compression_type=compression, linger_ms=20
+    )
+    sent = [
+        producer.send(EVENTS_TOPIC, codec.encode(events[at : at + 50]))
+        for at in range(0, len(events), 50)
+    ]
+    for future in sent:
+        future.get(timeout=30)
+    producer.close()
+
+
+def send_with_aiokafka(bed: Bed, compression: str | None, events: list[Event]) -> None:
+    async def send() -> None:
+        async with AIOKafkaProducer(
+            **bed.cluster.kafka.client_options(), acks="all", compression_type=compression,
+            linger_ms=20,
+        ) as producer:  # fmt: skip
+            sent = [
+                await producer.send(EVENTS_TOPIC, codec.encode(events[at : at + 50]))
+                for at in range(0, len(events), 50)
+            ]
+            await asyncio.gather(*sent)
+
+    asyncio.run(send())
+
+
+def test_every_client_and_codec_is_stored_and_derived(bed: Bed) -> None:
+    bed.worker()
+    traffic, events = Traffic(1), []
+    every = (None, "gzip", "snappy", "lz4", "zstd")
+    # kafka-python has snappy and zstd only with packages that driftline does not need.
+    for send, codecs in (
+        (send_with_kafka_python, (None, "gzip", "lz4")),
+        (send_with_aiokafka, every),
+    ):
+        for compression in codecs:
+            made = traffic.interactions(100, time.time_ns())
+            send(bed, compression, made)
+            events += made
+    with KafkaEventProducer(bed.cluster.kafka) as producer:
+        made = traffic.interactions(500, time.time_ns(), spread_s=30)
+        producer.send(made)
+        events += made
+    bed.settle()
+    bed.check(events)
+    expected = log_id(bed.cluster.kafka, EVENTS_TOPIC)
+    assert bed.store.query("SELECT DISTINCT log_id FROM ledger")["log_id"].to_list() == [expected]
+    done = bed.run("accounting", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_topic_made_anew_is_another_log(bed: Bed) -> None:
+    """The new records have the offsets of the old ones, and are others."""
+    traffic, events, logs = Traffic(2), [], []
+    for _ in range(2):
+        logs.append(log_id(bed.cluster.kafka, EVENTS_TOPIC))
+        worker = bed.worker()
+        with KafkaEventProducer(bed.cluster.kafka) as producer:
+            made = traffic.interactions(200, time.time_ns())
+            producer.send(made)
+            events += made
+        bed.settle()
+        bed.check(events)
+        worker.terminate()
+        worker.wait(30)
+        bed.cluster.delete_topics()
+        bed.make_topics()
+    assert len(set(logs)) == 2
+    stored = bed.store.query("SELECT DISTINCT log_id FROM ledger")["log_id"].to_list()
+    assert set(stored) == set(logs)
+
+
+def test_workers_join_and_leave_under_load(bed: Bed) -> None:
+    """Every way to leave: asked to, and killed."""
+    load = Load(bed.cluster.kafka, seed=3)
+    bed.worker()
+    load.start()
+    eventually(bed.stored, 60)
+    for farewell in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
+        other = bed.worker()
+        time.sleep(8)
+        other.send_signal(farewell)
+        other.wait(30)
+        time.sleep(3)
+    first = bed.workers[0]
+    bed.worker()
+    time.sleep(6)
+    first.kill()
+    first.wait()
+    time.sleep(3)
+    events = load.finish()
+    bed.settle()
+    bed.check(events)
+
+
+def test_a_worker_that_slept_through_a_rebalance_harms_nothing(bed: Bed) -> None:
+    """Frozen with a batch in hand, long after others took its partitions, it goes on."""
+    load = Load(bed.cluster.kafka, seed=4, per_second=400)
+    sleeper = bed.worker()
+    load.start()
+    eventually(bed.stored, 60)
+    bed.worker()
+    time.sleep(8)
+    for _ in range(2):
+        sleeper.send_signal(signal.SIGSTOP)
+        before = bed.stored()
+        time.sleep(16)  # the session lasts ten seconds
+        eventually(lambda: bed.stored() > before, 30)
+        sleeper.send_signal(signal.SIGCONT)
+        time.sleep(8)
+    events = load.finish()
+    bed.settle()
+    assert sleeper.poll() is None
+    bed.check(events)
