@@ -159,7 +159,7 @@ class ProcessingSettings(Section):
         default=0.5, gt=0, le=60, description="how often changed windows are computed again"
     )
     recompute_share: float = Field(
-        default=0.35,
+        default=0.15,
         gt=0,
         le=1,
         description="share of time spent on that at most, so that load slows it, not the inserts",

@@ -39,6 +39,8 @@ from processors.store import ClickHouseConfig, Store
 log = logging.getLogger(__name__)
 
 APP_ID: Final = "driftline"
+_LONGEST_REST: Final = 15.0
+
 BUG_EXIT: Final = 70
 """Exit code after an unexpected error: the process dies, so that nothing is acknowledged."""
 
@@ -57,7 +59,7 @@ class WorkerConfig:
     sink: SinkConfig = field(default_factory=SinkConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     recompute_interval: float = 0.5
-    recompute_share: float = 0.25
+    recompute_share: float = 0.15
 
 
 def build_app(config: WorkerConfig) -> faust.App:
@@ -105,6 +107,7 @@ def build_app(config: WorkerConfig) -> faust.App:
                 log.exception("recompute failed")
                 _exit(BUG_EXIT)
             rest = (time.monotonic() - started) * (1 / config.recompute_share - 1)
+            rest = min(rest, _LONGEST_REST)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(sink.idle.wait(), rest)
 

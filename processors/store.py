@@ -70,10 +70,11 @@ class Store:
         frame = frame.select(c.name for c in frame if c.null_count() < len(frame))
         buffer = io.BytesIO()
         frame.write_ipc_stream(buffer, compat_level=pl.CompatLevel.oldest())
-        self.insert_bytes(table, buffer.getvalue(), "ArrowStream", frame.columns)
+        # The view, because the client would copy bytes to put the statement in front of them.
+        self.insert_bytes(table, buffer.getbuffer(), "ArrowStream", frame.columns)
 
     def insert_bytes(
-        self, table: str, block: bytes, fmt: str, columns: list[str] | None = None
+        self, table: str, block: bytes | memoryview, fmt: str, columns: list[str] | None = None
     ) -> None:
         """Insert rows in one of ClickHouse's input formats; returns when they are stored."""
         self._call(
@@ -101,9 +102,15 @@ class Store:
         )
         return pl.read_ipc_stream(body) if body else pl.DataFrame()
 
-    def command(self, sql: str, parameters: dict[str, Any] | None = None) -> None:
+    def command(
+        self,
+        sql: str,
+        parameters: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
         """Run a statement that returns nothing, such as INSERT ... SELECT."""
-        self._call("raw_query", sql, parameters=parameters, settings=_INSERT_SETTINGS)
+        merged = _INSERT_SETTINGS | (settings or {})
+        self._call("raw_query", sql, parameters=parameters, settings=merged)
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         try:
