@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup lock demo up test check bench format clean
+.PHONY: help setup lock demo up test check bench peers format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,14 @@ check: $(STAMP) ## formatting, lint, types, import contracts, generated files
 
 bench: $(STAMP) ## throughput beside a bare ClickHouse insert and a per-event Faust agent
 	@$(BIN)/driftline bench throughput
+
+peers: ## build the locked environments of the peers in the detector benchmarks (some GB)
+	@for lock in bench/peers/*.txt; do \
+		env=bench/peers/env-$$(basename $$lock .txt); \
+		test -x $$env/bin/python || $(PYTHON) -m venv $$env; \
+		echo "$$env ..."; \
+		$$env/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $$lock || echo "$$env does not install; it is left out"; \
+	done
 
 format: $(STAMP) ## rewrite the code in the project's style
 	@$(BIN)/ruff format .

@@ -102,7 +102,7 @@ class FailureClusters:
     >>> clusters = FailureClusters(min_new=3)
     >>> said = ["paid to the old card", "refund went to the old card", "old card got the refund"]
     >>> [clusters.assign(Failure(tool="refund", text=text)) for text in said]
-    ['', '', '3a6d8d4b42d1']
+    ['', '', 'b9f4760b6b04']
     """
 
     _params = ("min_cluster_size", "min_samples", "min_new", "join", "similar", "n_components")

@@ -28,6 +28,7 @@ _USED: Final = 0.02
 """A cluster uses a term when at least this share of its members has it."""
 
 _VOCABULARY: Final = 200_000
+_PRIOR: Final = 50  # failures imagined before the first, so that few do not decide what is rare
 
 Terms = frozenset[str]
 
@@ -141,7 +142,8 @@ class Rarity:
     def weights(self, terms: Terms) -> dict[str, float]:
         """Unit vector of a failure's terms by squared rarity."""
         found = {
-            t: math.log((self._total + 1) / (self._counts[t] + 0.5)) ** 2 for t in sorted(terms)
+            t: math.log((self._total + _PRIOR) / (self._counts[t] + 0.5)) ** 2
+            for t in sorted(terms)
         }
         norm = math.sqrt(sum(w * w for w in found.values())) or 1.0
         return {t: w / norm for t, w in found.items()}

@@ -66,14 +66,14 @@ def scatter(
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in spots]
-        parts.append(
-            f'<rect x="{right + 14}" y="{_TOP + 20 * i}" width="10" height="10" fill="{colour}"/>'
-        )
+        box = f'x="{right + 14}" y="{_TOP + 20 * i}" width="10" height="10"'
+        parts.append(f'<rect {box} fill="{colour}"/>')
         parts.append(_text(right + 30, _TOP + 20 * i + 9, name, 12))
     body = "\n".join(parts)
     file.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        f'font-family="sans-serif"><rect width="100%" height="100%" fill="#fff"/>\n{body}\n</svg>\n',
+        f'font-family="sans-serif">'
+        f'<rect width="100%" height="100%" fill="#fff"/>\n{body}\n</svg>\n',
         encoding="utf-8",
     )
 

@@ -55,6 +55,14 @@ def _run(name: str, quick: bool, seed: int, out: Path) -> dict[str, Any]:
         from infra.bench import throughput
 
         return throughput.run(quick, seed, say)
+    if name == "detectors":
+        from infra.bench import detectors
+
+        return detectors.run(quick, seed, out, say)
+    if name == "clusters":
+        from infra.bench import clusters
+
+        return clusters.run(quick, seed, out, say)
     raise UsageError(f"there is no bench {name!r}; there are {', '.join(NAMES)}")
 
 

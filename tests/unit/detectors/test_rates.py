@@ -25,7 +25,7 @@ def test_it_is_a_detector():
 def test_false_alarms_stay_within_the_guarantee_with_an_unknown_baseline():
     # P(alarm within T ticks) <= T / arl, references of 200 values only
     rng = np.random.default_rng(3)
-    streams, ticks, arl = 1500, 1000, 5000
+    streams, ticks, arl = 800, 800, 4000
     detector = RateDetector(streams, arl=arl, dispersion=1.0, direction="both")
     detector.calibrate(rng.binomial(200, 0.1, streams), 200)
     alarms = (run(detector, [0.1] * ticks, rng) >= 0).mean()

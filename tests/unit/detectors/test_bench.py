@@ -1,0 +1,69 @@
+"""The parts of the benchmarks that can be wrong in silence."""
+
+import numpy as np
+import pytest
+
+from infra.bench import clusters, detectors, planted
+from infra.bench.isolated import run_peer
+from infra.bench.plots import scatter
+from infra.bench.scenarios import CHANGES, quiet
+
+
+def test_a_peer_that_is_not_installed_is_left_out():
+    assert run_peer("nothing", "drift_peers", {}) is None
+
+
+def test_a_plot_leaves_out_what_is_not_finite(tmp_path):
+    file = tmp_path / "a.svg"
+    scatter(file, "a < b", "x", "y", {"one": [(10, 20), (100, float("inf")), (1000, 90)]})
+    text = file.read_text()
+    assert text.count("<circle") == 2
+    assert "a &lt; b" in text
+    scatter(tmp_path / "empty.svg", "t", "x", "y", {"one": []})
+    assert not (tmp_path / "empty.svg").exists()
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda c: c.name)
+def test_the_oracle_knows_both_laws(change):
+    # the log likelihood ratio has expectation exp = 1 before the change and a rise after it
+    rng = np.random.default_rng(1)
+    ratio = change.log_ratio
+    assert np.exp(ratio(change.null(rng, 200, 500))).mean() == pytest.approx(1, abs=0.05)
+    assert ratio(change.changed(rng, 50, 3000)[:, 1500:]).mean() > 0
+
+
+def test_the_arl_of_a_known_law_is_measured():
+    rng = np.random.default_rng(2)
+    path = 1 / rng.random((4000, 200))  # P(path >= c) = 1 / c at every event
+    arl = detectors._Crossings(path).arl()
+    level = detectors._LADDER
+    at = np.searchsorted(level, 500)
+    assert arl[at] == pytest.approx(level[at], rel=0.2)
+
+
+def test_delays_leave_out_runs_that_rang_before():
+    path = np.zeros((detectors.BEFORE + 10, 3))
+    path[5, 0] = 9
+    path[detectors.BEFORE + 3, 1] = 9
+    assert detectors._delay(path, 5).tolist() == [4.0, np.inf]
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "seasonal", "pareto"])
+def test_quiet_streams_have_possible_counts(kind):
+    learn, watch = quiet(kind, 2, 7, np.random.default_rng(3), per_hour=1)
+    for ticks in (learn, watch):
+        assert ((ticks.total >= 0) & (ticks.total <= ticks.n)).all()
+    assert len(watch.hour) == 168
+
+
+def test_planted_streams_are_seeded_and_keep_their_promises():
+    one, two = planted.stream(2000, 3), planted.stream(2000, 3)
+    assert one.failures == two.failures
+    assert len(planted.modes()) == 40
+    assert np.mean(one.truth >= 1000) == pytest.approx(0.15, abs=0.03)
+
+
+def test_purity_and_lone_clusters():
+    truth = np.array([0, 0, 1, 1])
+    assert clusters._purity(truth, np.array([0, 0, 0, 1])) == 0.75
+    assert clusters._alone(["a", "", ""]) == ["a", "alone 1", "alone 2"]

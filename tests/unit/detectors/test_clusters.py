@@ -1,0 +1,162 @@
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score, v_measure_score
+
+from detectors.clusters import FailureClusters
+from detectors.features import Failure, FailureFeatures
+from detectors.pool import Pool
+from detectors.terms import Profiles, Rarity, count, terms_of
+from infra.bench import planted
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[FailureClusters, planted.Planted]:
+    data = planted.stream(2000, 1)
+    clusters = FailureClusters()
+    clusters.assign_many(data.failures)
+    clusters.refit(data.failures)
+    return clusters, data
+
+
+def labels(clusters: FailureClusters, failures) -> list[str]:
+    found = [clusters.lookup(f) for f in failures]
+    return [name or f"alone {i}" for i, name in enumerate(found)]
+
+
+def test_planted_modes_are_recovered_where_the_fingerprint_cannot(fitted):
+    clusters, data = fitted
+    by_fingerprint = [f.fingerprint for f in data.failures]
+    assert adjusted_rand_score(data.truth, by_fingerprint) <= 0.6
+    found = labels(clusters, data.failures)
+    assert adjusted_rand_score(data.truth, found) >= 0.85
+    assert v_measure_score(data.truth, found) >= 0.90
+    assert 32 <= len({name for name in found if " " not in name}) <= 60
+
+
+def test_unseen_failures_of_known_modes_go_where_they_belong(fitted):
+    clusters, _ = fitted
+    again = FailureClusters.restore(clusters.snapshot())
+    fresh = planted.stream(600, 99)
+    found = again.assign_many(fresh.failures)
+    alone = [name or f"alone {i}" for i, name in enumerate(found)]
+    assert adjusted_rand_score(fresh.truth, alone) >= 0.85
+
+
+def test_ids_survive_a_refit_and_a_restart(fitted):
+    clusters, data = fitted
+    before = labels(clusters, data.failures)
+    again = FailureClusters.restore(json.loads(json.dumps(clusters.snapshot())))
+    assert labels(again, data.failures) == before
+    more = planted.stream(200, 5).failures
+    clusters = FailureClusters.restore(clusters.snapshot())
+    for restored in (clusters, again):
+        restored.assign_many(more)
+        restored.refit([*data.failures, *more])
+    assert again.snapshot() == clusters.snapshot()  # deterministic
+    after = labels(clusters, data.failures)
+    members = Counter(name for name in before if " " not in name)
+    kept = []
+    for name in (n for n, size in members.items() if size >= 10):
+        now = Counter(b for a, b in zip(before, after, strict=True) if a == name)
+        kept.append(now.most_common(1)[0][0] == clusters.current(name))
+    assert len(kept) >= 20
+    assert np.mean(kept) >= 0.98
+
+
+def test_a_new_mode_is_founded_between_refits():
+    said = [
+        "the drone battery was swapped for a kite",
+        "a kite came in place of the drone battery",
+        "drone battery replaced by kite again",
+        "asked for drone battery, got kite",
+    ]
+    clusters = FailureClusters(min_new=4)
+    found = [clusters.assign(Failure(tool="ship", text=text)) for text in said]
+    assert found[:3] == ["", "", ""]
+    assert found[3] != ""
+    assert clusters.clusters[found[3]].size == 4
+    assert clusters.assign(Failure(tool="ship", text=said[0])) == found[3]
+    assert "kite" in clusters.name(found[3])
+    assert clusters.novelty(Failure(text="qwertz asdf")) > 0.7
+
+
+def test_an_exact_repeat_does_not_count_as_another_failure_of_its_kind():
+    clusters = FailureClusters(min_new=3)
+    same = Failure(tool="t", text="one odd thing happened to the printer")
+    assert clusters.assign_many([same] * 10) == [""] * 10
+
+
+def test_clusters_are_described(fitted):
+    clusters, data = fitted
+    for name in {x for x in labels(clusters, data.failures) if " " not in x}:
+        cluster = clusters.clusters[name]
+        assert cluster.name
+        assert cluster.medoid is not None
+        assert clusters.lookup(cluster.medoid) == name
+        assert len({f.key for f in (cluster.medoid, *cluster.examples)}) == 1 + len(
+            cluster.examples
+        )
+
+
+def test_merging_keeps_the_old_id_as_an_alias():
+    clusters = FailureClusters()
+    data = planted.stream(800, 3, chosen=[0, 1], singletons=0, zipf=0)
+    clusters.refit(data.failures)
+    ids = sorted(clusters.clusters)
+    assert len(ids) >= 2
+    clusters._absorb(ids[0], ids[1])
+    assert clusters.current(ids[0]) == ids[1]
+    assert ids[0] in clusters.clusters[ids[1]].parents
+
+
+def test_an_embedder_takes_the_place_of_the_svd():
+    calls = []
+
+    def embed(texts):
+        calls.append(len(texts))
+        return np.array([[len(t), t.count("a") + 1, 1.0] for t in texts])
+
+    failures = planted.stream(50, 1).failures
+    vectors = FailureFeatures(embed=embed).fit(failures).transform(failures)
+    assert calls == [50]
+    assert vectors.shape[0] == 50
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_profiles_and_rarity():
+    a, b = (frozenset(x.split()) for x in ("red car stuck", "blue car lost"))
+    profiles = Profiles({"a": count([a]), "b": count([b])}, {"a": 1, "b": 1})
+    assert profiles.best(frozenset(["red"]))[0] == "a"
+    assert profiles.best(frozenset(["unheard"])) == ("", 0.0)
+    assert "car" not in profiles.label("a")  # both use it
+    seen = Rarity()
+    for _ in range(50):
+        seen.add(frozenset(["common"]))
+    weights = seen.weights(frozenset(["common", "rare"]))
+    assert weights["rare"] > 10 * weights["common"]
+    assert "tool=t" in terms_of(Failure(tool="t"))
+
+
+def test_the_pool_forgets_the_oldest(monkeypatch):
+    monkeypatch.setattr("detectors.pool.CAPACITY", 2)
+    pool = Pool()
+    for key in "abc":
+        pool.add(key, Failure(text=key), {"x": 1.0})
+    assert len(pool) == 2
+    assert pool.pop("a") is None
+    assert sorted(pool.resembling("b", 0.5)) == ["b", "c"]
+    assert pool.pop("b") is not None
+    assert pool.resembling("c", 0.5) == ["c"]
+
+
+def test_a_foreign_snapshot_is_refused():
+    with pytest.raises(ValueError, match="not a snapshot"):
+        FailureClusters.restore({"detector": "FailureClusters", "version": 7})
+
+
+def test_tiny_windows_change_nothing():
+    clusters = FailureClusters()
+    assert clusters.refit([Failure(text="x")]) == []
