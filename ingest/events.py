@@ -138,9 +138,7 @@ class Event(
     error_message: Annotated[Text | None, Meta(description="Message of the error.")] = None
     input_tokens: Annotated[
         NonNegativeInt | None,
-        Meta(
-            description="gen_ai.usage.input_tokens. On kind interaction it is a total and not summed."
-        ),
+        Meta(description="gen_ai.usage.input_tokens; on kind interaction a total, not summed."),
     ] = None
     output_tokens: Annotated[
         NonNegativeInt | None, Meta(description="gen_ai.usage.output_tokens.")

@@ -57,8 +57,10 @@ def main() -> None:
                 seen.add(event["event_id"])
                 failed = event.get("status", "ok") == "error"
                 key = event["agent"], event["time_unix_nano"] // 10_000_000_000
-                for table, at in ((windows, key), (interactions, event["interaction_id"])):
-                    row = table.setdefault(at, [0, 0, 0.0])  # type: ignore[attr-defined]
+                for row in (
+                    windows.setdefault(key, [0, 0, 0.0]),
+                    interactions.setdefault(event["interaction_id"], [0, 0, 0.0]),
+                ):
                     row[0] += 1
                     row[1] += failed
                     row[2] += event["duration_ms"]
