@@ -99,7 +99,8 @@ def build_app(config: WorkerConfig) -> faust.App:
         async for events in stream.noack_take(1_000, within=config.recompute_interval):
             started = time.monotonic()
             try:
-                await _work_off(store, config.kafka.log_id, dirty, events)
+                partitions = await sink.dirty_partitions()
+                await _work_off(store, config.kafka.log_id, dirty, partitions, events)
                 for event in events:
                     await stream.ack(event)
             except Exception:
@@ -115,7 +116,11 @@ def build_app(config: WorkerConfig) -> faust.App:
 
 
 async def _work_off(
-    store: Store, log_id: str, dirty: faust.TopicT, events: Sequence[EventT[Any]]
+    store: Store,
+    log_id: str,
+    dirty: faust.TopicT,
+    partitions: int,
+    events: Sequence[EventT[Any]],
 ) -> None:
     """Compute what the marks name, coarser windows after finer ones, then say how far we are."""
     named: dict[bytes, list[bytes]] = {}
@@ -128,15 +133,16 @@ async def _work_off(
         cells = marks.unpack(values)
         await until_done(partial(asyncio.to_thread, windows.recompute, store, finer, cells))
         if coarser is not None:
-            await _mark_coarser(dirty, marks.coarser(cells, coarser), coarser)
+            await _mark_coarser(dirty, partitions, marks.coarser(cells, coarser), coarser)
     done = {event.message.partition: event.message.offset + 1 for event in events}
     rows = watermarks.progress_rows(log_id, done)
     await until_done(lambda: asyncio.to_thread(store.insert, "watermarks", rows))
 
 
-async def _mark_coarser(dirty: faust.TopicT, cells: pl.DataFrame, width: int) -> None:
+async def _mark_coarser(
+    dirty: faust.TopicT, partitions: int, cells: pl.DataFrame, width: int
+) -> None:
     """Pass the mark on, once the finer rows are stored, to whoever computes the coarser window."""
-    partitions = dirty.app.consumer.topic_partitions(DIRTY_TOPIC)
     for partition, value in marks.pack(cells, partitions):
         await until_done(
             lambda p=partition, v=value: _sent(dirty, str(width).encode(), v, p)  # type: ignore[misc]

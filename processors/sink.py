@@ -126,6 +126,11 @@ class Sink(Service):  # type: ignore[misc]
         self._marked = [0] * len(await self._producer.partitions_for(DIRTY_TOPIC))
         self._connected.set()
 
+    async def dirty_partitions(self) -> int:
+        """How many partitions marks go to; of Faust's consumers only the group's leader knows."""
+        await self._connected.wait()
+        return len(self._marked)
+
     async def on_stop(self) -> None:
         """Leave the group, so that another worker takes over at once."""
         for client in (self._consumer, self._producer):
