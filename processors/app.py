@@ -39,7 +39,9 @@ from processors.store import ClickHouseConfig, Store
 log = logging.getLogger(__name__)
 
 APP_ID: Final = "driftline"
-_LONGEST_REST: Final = 15.0
+_BACKLOG_REST: Final = 5.0
+"""Seconds between computations of hot cells while a backlog is worked off, at least."""
+
 
 BUG_EXIT: Final = 70
 """Exit code after an unexpected error: the process dies, so that nothing is acknowledged."""
@@ -107,10 +109,10 @@ def build_app(config: WorkerConfig) -> faust.App:
                 # Faust would acknowledge the marks and go on; dying acknowledges nothing.
                 log.exception("recompute failed")
                 _exit(BUG_EXIT)
-            rest = (time.monotonic() - started) * (1 / config.recompute_share - 1)
-            rest = min(rest, _LONGEST_REST)
+            spent = time.monotonic() - started
+            rest = max(_BACKLOG_REST, min(spent / config.recompute_share, 3 * _BACKLOG_REST))
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(sink.idle.wait(), rest)
+                await asyncio.wait_for(sink.caught_up.wait(), rest)
 
     return app
 

@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 GROUP: Final = "driftline-sink"
 _REPORT_SECONDS: Final = 0.5
 _HEARTBEAT_SECONDS: Final = 10.0
+_FRESH_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Batch:
 class Sink(Service):  # type: ignore[misc]
     """Consume events, store them, mark what they change, commit.
 
-    ``idle`` is set while nothing waits to be read.
+    ``caught_up`` is set while what is read is fresh, and clear while a backlog is worked off.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Sink(Service):  # type: ignore[misc]
         self._connected = asyncio.Event()
         self._beaten = 0.0
         self._marked: list[int] = [0]
-        self.idle = asyncio.Event()
+        self.caught_up = asyncio.Event()
 
     async def _connect(self) -> None:
         """Join the group and become able to produce."""
@@ -145,10 +146,12 @@ class Sink(Service):  # type: ignore[misc]
         await self._connect()
         while not self.should_stop:
             records = await self._gather()
+            if self._is_fresh(records):
+                self.caught_up.set()
+            else:
+                self.caught_up.clear()
             if not records:
-                self.idle.set()
                 continue
-            self.idle.clear()
             try:
                 batch = await asyncio.to_thread(self._decode, records)
             except Rejected as error:
@@ -161,6 +164,14 @@ class Sink(Service):  # type: ignore[misc]
         while not self.should_stop:
             with contextlib.suppress(asyncio.TimeoutError):
                 await self._deliver(await asyncio.wait_for(self._queue.get(), 1.0))
+
+    def _is_fresh(self, fetched: dict[TopicPartition, list[ConsumerRecord]]) -> bool:
+        waiting = any(
+            (self._consumer.highwater(partition) or 0) > part[-1].offset + 1
+            for partition, part in fetched.items()
+        )
+        newest = max((part[-1].timestamp for part in fetched.values()), default=0) / 1000
+        return not waiting or time.time() - newest < _FRESH_SECONDS
 
     async def _gather(self) -> dict[TopicPartition, list[ConsumerRecord]]:
         """Fetch until the batch is full or has lingered."""
