@@ -2,8 +2,25 @@
 
 ::
 
-    sketch    log-histogram of latencies and costs: mergeable, any quantile to 1 %
-    base      what every detector owes; arrays <-> JSON types
-    rates     has a rate changed? e-SR over thousands of streams, honest about its baseline
-    failures  error message -> template -> fingerprint
+    base       what every detector owes; arrays <-> JSON types
+    sketch     log-histogram of latencies and costs: mergeable, any quantile to 1 %
+
+    rates      has a rate changed? e-SR over thousands of streams, honest about its baseline
+      reference  ... what "normal" is, its uncertainty, its dispersion
+      recovery   ... is the change over?
+    ensembles  one question asked in several ways: indicators of a metric, categories of a mix
+    metrics    heavy-tailed metrics as ranks and exceedances
+    seasonal   baselines per hour of the week, shrunk where data is thin
+    drift      inputs or behaviour? topics of texts, two-sample test of vectors
+    budget     false alerts a week, spent over all streams
+    slices     which version, tool or topic carries a change
+    verdicts   is the new version better? valid however often one looks
+
+    failures   error message -> template -> fingerprint
+    features   failures as vectors
+    terms      clusters described by the words that set them apart
+    pool       failures that wait for others of their kind
+    clusters   failure clusters with an identity
+
+The guide is docs/detectors.md.
 """

@@ -19,6 +19,7 @@ from detectors.metrics import RANK_DISPERSION, TAILS, RankReference
 from detectors.rates import RateDetector
 from detectors.seasonal import HourOfWeek
 from detectors.verdicts import compare_means, difference_sequence, fixed_sample_size
+from infra.bench import pairs
 from infra.bench.isolated import run_peer
 from infra.bench.plots import scatter
 from infra.bench.report import report, result
@@ -48,7 +49,7 @@ def run(quick: bool, seed: int, out: Path, say: Say = lambda line: None) -> dict
         Takes one line of progress.
     """
     results: Results = []
-    for part in (_delays, _silence, _budget, _verdicts, _cost):
+    for part in (_delays, _silence, _budget, _verdicts, _real_pairs, _cost):
         say((part.__doc__ or "").splitlines()[0])
         results += part(quick, seed, out)
     return report("detectors", seed, _PACKAGES, results)
@@ -200,7 +201,7 @@ def _peers(change: Change, data: list[Values]) -> dict[str, list[dict[str, Any]]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "data.npz"
         np.savez(file, allow_pickle=False, reference=data[0], calm=data[1], after=data[2])
-        for env in ("river", "frouros", "alibi"):
+        for env in ("river", "frouros"):
             request = {"file": str(file), "kind": change.kind, "before": BEFORE}
             found.update(run_peer(env, "drift_peers", request) or {})
     return found
@@ -382,6 +383,11 @@ def _verdicts(quick: bool, seed: int, out: Path) -> Results:
 def _share_interval(hits: int, n: int) -> tuple[float, float]:
     low, high = stats.beta.ppf([0.025, 0.975], [hits, hits + 1], [n - hits + 1, n - hits])
     return (0.0 if hits == 0 else float(low)), float(high)
+
+
+def _real_pairs(quick: bool, seed: int, out: Path) -> Results:
+    """Real pairs of versions: retail differs in latency, telecom in success."""
+    return pairs.measure(seed)
 
 
 # -- cost ------------------------------------------------------------------------------------------

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from infra.bench import clusters, detectors, planted
+from infra.bench import clusters, detectors, pairs, planted
 from infra.bench.isolated import run_peer
 from infra.bench.plots import scatter
 from infra.bench.scenarios import CHANGES, quiet
+from tests.support import data_file
 
 
 def test_a_peer_that_is_not_installed_is_left_out():
@@ -67,3 +68,25 @@ def test_purity_and_lone_clusters():
     truth = np.array([0, 0, 1, 1])
     assert clusters._purity(truth, np.array([0, 0, 0, 1])) == 0.75
     assert clusters._alone(["a", "", ""]) == ["a", "alone 1", "alone 2"]
+
+
+def test_real_versions_differ_where_they_should():
+    data_file("tau2_retail_gpt41_vs_sft_simulations.jsonl.gz")
+    found = {r["metric"]: r for r in pairs.measure(7)}
+
+    def differs(name: str) -> bool:
+        return found[name]["low"] > 0 or found[name]["high"] < 0
+
+    assert not differs("pairs.retail.success")
+    assert differs("pairs.retail.log_latency")
+    assert differs("pairs.telecom.success")
+    assert differs("pairs.telecom_solo.success")
+    assert max(r["value"] for name, r in found.items() if "shuffled" in name) <= 0.05
+
+
+def test_the_labelled_runs_are_read():
+    data_file("agentrx_tau_retail_failure_labels.jsonl.gz")
+    failures, truth, texts = clusters._agentrx()
+    assert len(failures) == len(truth) == len(texts) == 29
+    assert len(set(truth.tolist())) == 7
+    assert all(f.path and f.text for f in failures)
