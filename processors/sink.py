@@ -162,13 +162,15 @@ class Sink(Service):  # type: ignore[misc]
     @Service.task  # type: ignore[untyped-decorator]
     async def _write(self) -> None:
         while not self.should_stop:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await self._deliver(await asyncio.wait_for(self._queue.get(), 1.0))
+            try:
+                batch = await asyncio.wait_for(self._queue.get(), 1.0)
+            except TimeoutError:
+                continue
+            await self._deliver(batch)
 
     def _is_fresh(self, fetched: dict[TopicPartition, list[ConsumerRecord]]) -> bool:
         waiting = any(
-            (self._consumer.highwater(partition) or 0) > part[-1].offset + 1
-            for partition, part in fetched.items()
+            (self._end(partition) or 0) > part[-1].offset + 1 for partition, part in fetched.items()
         )
         newest = max((part[-1].timestamp for part in fetched.values()), default=0) / 1000
         return not waiting or time.time() - newest < _FRESH_SECONDS
@@ -321,7 +323,7 @@ class Sink(Service):  # type: ignore[misc]
         now, marked = datetime.now(UTC), list(self._marked)
         found = []
         for partition in self._consumer.assignment():
-            end = self._consumer.highwater(partition)
+            end = self._end(partition)
             offset = await self._next_offset(partition)
             if end is None or offset is None:
                 continue  # nothing fetched yet: to claim no lag would be a guess
@@ -333,6 +335,11 @@ class Sink(Service):  # type: ignore[misc]
                 (self._kafka.log_id, *partition, watermark, offset, lag, marked, advanced, now)
             )
         return pl.DataFrame(found, orient="row", schema=watermarks.SCHEMA)
+
+    def _end(self, partition: TopicPartition) -> int | None:
+        """Offset after the last record; None when not known, or when a rebalance took it away."""
+        held = partition in self._consumer.assignment()
+        return self._consumer.highwater(partition) if held else None
 
     async def _next_offset(self, partition: TopicPartition) -> int | None:
         """Offset after the last stored record. What is fetched and not yet stored still waits."""
