@@ -45,7 +45,7 @@ class EnsembleDetector:
     ...     if mix.detected[0]:
     ...         break
     >>> tick, int(mix.change_start[0]), int(mix.leading[0])
-    (318, 301, 2)
+    (319, 301, 2)
     """
 
     _params: ClassVar = ("n_groups", "indicators", "arl")

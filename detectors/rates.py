@@ -94,7 +94,7 @@ class RateDetector(Streams):
     ...     if detector.detected[0]:
     ...         break
     >>> tick, int(detector.change_start[0])
-    (228, 198)
+    (232, 198)
     """
 
     _params: ClassVar = (

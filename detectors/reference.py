@@ -9,7 +9,7 @@ from scipy import special
 
 from detectors.base import Bools, Floats, Ints, Streams, ratio
 
-LEVELS: Final = (0.0, 0.75, 1.5, 2.25, 3.0, 4.0, 5.0)
+LEVELS: Final = (0.3, 0.8, 1.3, 1.9, 2.6, 3.5, 5.0)
 """Standard-normal levels of the confidence limits of the mean that are tried as null hypotheses."""
 
 BLOCKS: Final = (1, 2, 4, 8, 16)
@@ -20,9 +20,11 @@ MIN_BLOCKS: Final = 20
 
 TINY: Final = 1e-9
 
-# R(z) = exp(z_+^2 / 2.5) / C with C = E exp(Z_+^2 / 2.5) = 1/2 + sqrt(5)/2 for a standard normal Z:
-# an e-value of the reference against means above its confidence limit of level z.
-TESTIMONY: Final = np.exp(np.square(np.array(LEVELS)) / 2.5) / (0.5 + np.sqrt(5) / 2)
+# R(z) = exp(z_+^2 / 2.5) / C, with C = E exp(Z_+^2 / 2.5) = 1/2 + sqrt(5)/2 for a standard normal
+# Z, is an e-value of the reference against the mean at its confidence limit of level z. A mean between
+# two levels is judged by the evidence at the upper one, which is smaller, and by R at the lower one,
+# which is smaller too: so the minimum over the levels is below the product at any mean.
+TESTIMONY: Final = np.exp(np.square(np.array((0.0, *LEVELS[:-1]))) / 2.5) / (0.5 + np.sqrt(5) / 2)
 
 
 class Reference(Streams):
