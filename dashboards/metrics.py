@@ -90,6 +90,7 @@ SELECT environment, agent, agent_version, scope, sum(w.events) AS n, sum(w.ok) A
 FROM windows AS w FINAL
 WHERE width_s = 10 AND {where}
 GROUP BY environment, agent, agent_version, scope
+HAVING n > 0 -- none are left where every event lost a collision
 ORDER BY environment, agent, agent_version, scope != 'all', scope
 """
 
@@ -105,7 +106,7 @@ SELECT environment, agent, agent_version, reason, count() AS n FROM
     FROM sessions AS s
     INNER JOIN
     (
-        SELECT target, argMin(e.reason, e.value) AS reason FROM current_evaluations AS e
+        SELECT target, argMin(e.reason, (e.value, e.reason)) AS reason FROM current_evaluations AS e
         WHERE kind = 'outcome' AND e.value < 0.5 GROUP BY target
     ) AS o ON o.target = s.session_id
     LEFT JOIN

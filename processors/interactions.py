@@ -37,7 +37,9 @@ FROM
             AS speaker,
         minIf(e.session_id, counted AND e.session_id != '') AS session_id,
         minIf(e.user_id, counted AND e.user_id != '') AS user_id,
-        fromUnixTimestamp64Nano(minIf(ns - toInt64(ifNull(e.duration_ms, 0) * 1e6), counted))
+        -- the contract allows durations that would begin before any date
+        fromUnixTimestamp64Nano(minIf(
+            greatest(0, ns - toInt64(least(ifNull(e.duration_ms, 0) * 1e6, 9e18))), counted))
             AS start,
         fromUnixTimestamp64Nano(maxIf(ns, counted)) AS end,
         countIf(counted) AS events,

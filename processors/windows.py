@@ -112,8 +112,11 @@ def statements(width: int, marks: pl.DataFrame) -> list[str]:
         ranges = _ranges(starts[at : at + _MAX_CELLS_PER_STATEMENT], width)
         finest = width == WIDTHS[0]
         column = "time" if finest else "start"
+        # Of another precision than the column, a bound would be compared as a floating-point number
+        # where ClickHouse chooses parts, and the last 100 ns before it would be lost.
+        bound = "toDateTime64({}, 9, 'UTC')" if finest else "toDateTime({}, 'UTC')"
         when = " OR ".join(
-            f"({column} >= toDateTime({lo}, 'UTC') AND {column} < toDateTime({hi}, 'UTC'))"
+            f"({column} >= {bound.format(lo)} AND {column} < {bound.format(hi)})"
             for lo, hi in ranges
         )
         where = f"{named} AND ({when})"

@@ -192,14 +192,15 @@ ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(cell)
 ORDER BY (cell, interaction_id)
 --------
--- One user request to its final answer. status is '' while no closing event has come; cost_usd is
--- NULL when nothing is priced or any model call has no price.
+-- One user request to its final answer, told of the agent of the closing event, else of the
+-- earliest. status is '' while no closing event has come; cost_usd is NULL when nothing is priced or
+-- any model call has no price.
 CREATE VIEW IF NOT EXISTS interactions AS
 SELECT
     interaction_id,
-    argMin(c.environment, (1 - root, c.start, c.environment)) AS environment,
-    argMin(c.agent, (1 - root, c.start, c.agent)) AS agent,
-    argMin(c.agent_version, (1 - root, c.start, c.agent_version)) AS agent_version,
+    argMin(c.environment, (1 - root, c.cell)) AS environment,
+    argMin(c.agent, (1 - root, c.cell)) AS agent,
+    argMin(c.agent_version, (1 - root, c.cell)) AS agent_version,
     if(minIf(c.session_id, c.session_id != '') = '', interaction_id,
         minIf(c.session_id, c.session_id != '')) AS session_id,
     minIf(c.user_id, c.user_id != '') AS user_id,
@@ -257,12 +258,13 @@ SELECT
 FROM interactions AS i
 GROUP BY session_id
 --------
--- Per target, kind, name and user the evaluation that counts: the latest.
+-- Per target, kind, name and user the evaluation that counts: the latest, where one that only
+-- comments does not take away a value given before.
 CREATE VIEW IF NOT EXISTS current_evaluations AS
 SELECT target, kind, name, user_id,
-    argMax(e.value, (e.time, e.event_id)) AS value,
-    argMax(e.reason, (e.time, e.event_id)) AS reason,
-    max(e.time) AS time
+    argMax(e.value, (e.value IS NOT NULL, e.time, e.event_id)) AS value,
+    argMax(e.reason, (e.value IS NOT NULL, e.time, e.event_id)) AS reason,
+    argMax(e.time, (e.value IS NOT NULL, e.time, e.event_id)) AS time
 FROM
 (
     SELECT target, kind, name, user_id, time, event_id, value, reason
