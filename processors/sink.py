@@ -20,15 +20,23 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 import polars as pl
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import (
+    AIOKafkaConsumer,
+    AIOKafkaProducer,
+    ConsumerRebalanceListener,
+    ConsumerRecord,
+    TopicPartition,
+)
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from mode import Service
 
@@ -57,7 +65,7 @@ class SinkConfig:
     ``session_timeout`` is how long a dead worker's partitions stay unread.
     """
 
-    batch_bytes: int = 48 << 20
+    batch_bytes: int = 24 << 20
     linger: float = 0.2
     session_timeout: float = 10.0
 
@@ -70,6 +78,32 @@ class Batch:
     partitions: np.ndarray[Any, np.dtype[np.uint32]]
     offsets: np.ndarray[Any, np.dtype[np.uint64]]
     commits: dict[TopicPartition, int]
+
+
+@dataclass(slots=True)
+class _Place:
+    """How far one partition has come: next offset to store, event time in ns, when it moved."""
+
+    stored: int | None = None
+    watermark: int = 0
+    # A partition that is new to us counts as moving, until it is known not to.
+    advanced: datetime = field(default_factory=lambda: datetime.now(UTC))
+    bad: BadLines = field(default_factory=BadLines)
+
+
+class _Places(defaultdict[TopicPartition, _Place], ConsumerRebalanceListener):  # type: ignore[misc]
+    """The partitions that are ours; what moves away is forgotten, for others move it on."""
+
+    def __init__(self) -> None:
+        super().__init__(_Place)
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Forget them; a batch on its way is stored all the same, and collapses."""
+        for partition in revoked:
+            self.pop(partition, None)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Nothing to do: where they stand is looked up when they are reported."""
 
 
 class Sink(Service):  # type: ignore[misc]
@@ -92,10 +126,7 @@ class Sink(Service):  # type: ignore[misc]
         self._config = config
         self._fatal = fatal
         self._queue: asyncio.Queue[Batch] = asyncio.Queue(maxsize=1)
-        self._bad: dict[TopicPartition, BadLines] = {}
-        self._watermarks: dict[TopicPartition, int] = {}
-        self._stored: dict[TopicPartition, int] = {}
-        self._advanced: dict[TopicPartition, datetime] = {}
+        self._places = _Places()
         self._consumer: AIOKafkaConsumer = None
         self._producer: AIOKafkaProducer = None
         self._connected = asyncio.Event()
@@ -107,7 +138,6 @@ class Sink(Service):  # type: ignore[misc]
         """Join the group and become able to produce."""
         timeout = int(self._config.session_timeout * 1000)
         self._consumer = AIOKafkaConsumer(
-            EVENTS_TOPIC,
             group_id=GROUP,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -122,9 +152,10 @@ class Sink(Service):  # type: ignore[misc]
         self._producer = AIOKafkaProducer(
             acks="all", max_request_size=8 << 20, **self._kafka.client_options()
         )
-        await self._consumer.start()
         await self._producer.start()
         self._marked = [0] * len(await self._producer.partitions_for(DIRTY_TOPIC))
+        self._consumer.subscribe([EVENTS_TOPIC], listener=self._places)
+        await self._consumer.start()
         self._connected.set()
 
     async def dirty_partitions(self) -> int:
@@ -210,7 +241,7 @@ class Sink(Service):  # type: ignore[misc]
         for partition, part in fetched.items():
             lines = flags[starts[record] : starts[record + len(part)]]
             record += len(part)
-            quality = self._bad.setdefault(partition, BadLines()).update(lines)
+            quality = self._places[partition].bad.update(lines)
             if quality.exceeded:
                 codes = sorted({str(r.code) for r in decoded.rejections})
                 raise Rejected(
@@ -236,9 +267,7 @@ class Sink(Service):  # type: ignore[misc]
         await self._insert("ledger", ledger)
         await self._produce_marks(events)
         await self._commit(batch.commits)
-        self._advance(events)
-        self._stored |= batch.commits
-        self._advanced |= dict.fromkeys(batch.commits, datetime.now(UTC))
+        self._advance(events, batch.commits)
 
     async def _insert(self, table: str, frame: pl.DataFrame) -> None:
         await until_done(lambda: asyncio.to_thread(self._store.insert, table, frame))
@@ -279,18 +308,21 @@ class Sink(Service):  # type: ignore[misc]
             log.warning("offsets not committed, the next commit will: %s", error)
 
     def _watermarks_of(self, events: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
-        known = {p.partition: w for p, w in self._watermarks.items()}
+        known = {p.partition: place.watermark for p, place in self._places.items()}
         partitions, where = np.unique(events["partition"].to_numpy(), return_inverse=True)
-        never = -(2**62)
-        table = np.array([known.get(int(p), never) for p in partitions], dtype=np.int64)
+        table = np.array([known.get(int(p), 0) for p in partitions], dtype=np.int64)
         found: np.ndarray[Any, np.dtype[np.int64]] = table[where]
         return found
 
-    def _advance(self, events: pl.DataFrame) -> None:
-        latest = events.group_by("partition").agg(pl.col("time").max().to_physical())
-        for partition, watermark in latest.iter_rows():
-            key = TopicPartition(EVENTS_TOPIC, partition)
-            self._watermarks[key] = max(self._watermarks.get(key, watermark), watermark)
+    def _advance(self, events: pl.DataFrame, commits: dict[TopicPartition, int]) -> None:
+        latest = dict(
+            events.group_by("partition").agg(pl.col("time").max().to_physical()).iter_rows()
+        )
+        for partition in commits.keys() & self._consumer.assignment():
+            place = self._places[partition]
+            place.watermark = max(place.watermark, latest.get(partition.partition, 0))
+            place.stored = commits[partition]
+            place.advanced = datetime.now(UTC)
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _report(self) -> None:
@@ -320,20 +352,21 @@ class Sink(Service):  # type: ignore[misc]
         await asyncio.to_thread(self._store.insert, "heartbeats", beat)
 
     async def _progress(self) -> pl.DataFrame:
-        now, marked = datetime.now(UTC), list(self._marked)
         found = []
         for partition in self._consumer.assignment():
+            place = self._places[partition]
+            if place.stored is None:
+                await self._resume(partition, place)
             end = self._end(partition)
-            offset = await self._next_offset(partition)
-            if end is None or offset is None:
+            if end is None or place.stored is None:
                 continue  # nothing fetched yet: to claim no lag would be a guess
-            watermark = self._watermarks.get(partition, 0)
-            lag = max(0, end - offset)
-            # A partition that is new to us counts as moving, until it is known not to.
-            advanced = self._advanced.setdefault(partition, now)
+            lag = max(0, end - place.stored)
             found.append(
-                (self._kafka.log_id, *partition, watermark, offset, lag, marked, advanced, now)
-            )
+                (
+                    self._kafka.log_id, *partition, place.watermark, place.stored, lag,
+                    list(self._marked), place.advanced, datetime.now(UTC),
+                )
+            )  # fmt: skip
         return pl.DataFrame(found, orient="row", schema=watermarks.SCHEMA)
 
     def _end(self, partition: TopicPartition) -> int | None:
@@ -341,13 +374,20 @@ class Sink(Service):  # type: ignore[misc]
         held = partition in self._consumer.assignment()
         return self._consumer.highwater(partition) if held else None
 
-    async def _next_offset(self, partition: TopicPartition) -> int | None:
-        """Offset after the last stored record. What is fetched and not yet stored still waits."""
-        if partition not in self._stored:
-            with contextlib.suppress(asyncio.TimeoutError, KafkaError):
-                async with asyncio.timeout(1):
-                    committed = await self._consumer.committed(partition)
-                    if committed is None:
-                        committed = (await self._consumer.beginning_offsets([partition]))[partition]
-                    self._stored.setdefault(partition, committed)
-        return self._stored.get(partition)
+    async def _resume(self, partition: TopicPartition, place: _Place) -> None:
+        """Learn where whoever read the partition before has left it."""
+        with contextlib.suppress(asyncio.TimeoutError, KafkaError, Unavailable):
+            async with asyncio.timeout(2):
+                stored = await self._consumer.committed(partition)
+                if stored is None:
+                    stored = (await self._consumer.beginning_offsets([partition]))[partition]
+                last = await asyncio.to_thread(
+                    watermarks.last_report, self._store, self._kafka.log_id, partition.partition
+                )
+            if place.stored is None:  # nothing was stored meanwhile
+                place.stored = stored
+            place.watermark = max(place.watermark, last.watermark)
+            # Its marks may still wait to be worked off.
+            self._marked = [
+                max(pair) for pair in zip_longest(self._marked, last.marked, fillvalue=0)
+            ]

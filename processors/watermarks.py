@@ -128,6 +128,16 @@ def read(store: Store, log_id: str) -> pl.DataFrame:
     return store.query(_READ, {"log_id": log_id})
 
 
+def last_report(store: Store, log_id: str, partition: int) -> Report:
+    """What was last said of a partition of the events topic, by whoever read it."""
+    rows = read(store, log_id).filter(
+        (pl.col("topic") == EVENTS_TOPIC) & (pl.col("partition") == partition)
+    )
+    if rows.is_empty():
+        return Report(0, ())
+    return Report(int(rows["watermark"][0]), tuple(rows["marked"][0]))
+
+
 def progress_rows(log_id: str, done: dict[int, int]) -> pl.DataFrame:
     """Rows that say up to which offset each partition of the dirty topic is worked off."""
     now = datetime.now(UTC)
