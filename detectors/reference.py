@@ -21,9 +21,9 @@ MIN_BLOCKS: Final = 20
 TINY: Final = 1e-9
 
 # R(z) = exp(z_+^2 / 2.5) / C, with C = E exp(Z_+^2 / 2.5) = 1/2 + sqrt(5)/2 for a standard normal
-# Z, is an e-value of the reference against the mean at its confidence limit of level z. A mean between
-# two levels is judged by the evidence at the upper one, which is smaller, and by R at the lower one,
-# which is smaller too: so the minimum over the levels is below the product at any mean.
+# Z, is an e-value of the reference against the mean at its confidence limit of level z. A mean
+# between two levels is judged by the evidence at the upper one, which is smaller, and by R at the
+# lower one, smaller too: so the minimum over the levels is below the product at any mean.
 TESTIMONY: Final = np.exp(np.square(np.array((0.0, *LEVELS[:-1]))) / 2.5) / (0.5 + np.sqrt(5) / 2)
 
 

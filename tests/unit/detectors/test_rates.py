@@ -87,7 +87,7 @@ def test_changes_below_the_minimum_effect_are_no_changes():
     found = []
     for detector in (strict, lenient):
         detector.calibrate(rng.binomial(20_000, 0.1, 60), 20_000)
-        found.append(run(detector, [0.13] * 300, rng, n=20) >= 0)
+        found.append(run(detector, [0.14] * 300, rng, n=20) >= 0)
     assert found[0].all()
     assert not found[1].any()
 
