@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingest.errors import Unavailable, UsageError
 from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC, FINDINGS_TOPIC
+from ingest.reach import reach
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,9 +142,7 @@ def _admin(kafka: KafkaConfig) -> Iterator[Any]:
         f"no Kafka broker answers at {kafka.bootstrap_servers};"
         " start it, or correct DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS"
     )
-    # The client would try for its whole timeout and leave sockets behind.
-    if not any(_accepts(server) for server in kafka.bootstrap_servers.split(",")):
-        raise Unavailable(away)
+    reach(kafka)  # the client would try for its whole timeout and leave sockets behind
     try:
         admin = KafkaAdminClient(**kafka.client_options(), bootstrap_timeout_ms=10_000)
     except (KafkaError, OSError) as error:
@@ -155,12 +153,3 @@ def _admin(kafka: KafkaConfig) -> Iterator[Any]:
         raise Unavailable(f"{away} ({type(error).__name__})") from error
     finally:
         admin.close()
-
-
-def _accepts(server: str) -> bool:
-    host, _, port = server.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except OSError:
-        return False
-    return True

@@ -12,5 +12,5 @@ An event's way, file by file::
     producer        batches per partition -> NDJSON records on the topic, acknowledged by all
 
 What everybody shares: ``events`` (the contract), ``errors`` (by what to do next),
-``codec`` (events <-> bytes) and ``kafka`` (where the brokers are).
+``codec`` (events <-> bytes), ``kafka`` (where the brokers are) and ``reach`` (whether they answer).
 """

@@ -10,7 +10,6 @@ Only after 3 may a caller tell others that the events are safe.
 from __future__ import annotations
 
 import gzip
-import socket
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from ingest import codec
 from ingest.errors import Unavailable, UsageError
 from ingest.events import EVENTS_TOPIC, Event
 from ingest.kafka import KafkaConfig
+from ingest.reach import reach
 
 
 class Producer(Protocol):
@@ -184,8 +184,8 @@ class KafkaEventProducer:
         self._address = kafka.bootstrap_servers
         self._config = config
         timeout_ms = int(config.timeout_s * 1000)
+        reach(kafka)
         with self._errors():
-            _knock(kafka.bootstrap_servers)
             self._kafka: Any = KafkaProducer(
                 **kafka.client_options(),
                 acks="all",
@@ -276,18 +276,3 @@ class KafkaEventProducer:
                 f"Kafka at {self._address} does not take events ({error});"
                 " start it with `driftline up`, or correct DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS"
             ) from error
-
-
-def _knock(servers: str, timeout_s: float = 5.0) -> None:
-    """Connect to any of the servers; kafka-python would retry for long, then leak its sockets."""
-    refused: OSError | None = None
-    for server in servers.split(","):
-        host, _, port = server.rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), timeout_s).close()
-        except OSError as error:
-            refused = error
-        else:
-            return
-    if refused is not None:
-        raise refused
