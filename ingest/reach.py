@@ -36,7 +36,7 @@ async def _first_refusal(kafka: KafkaConfig) -> Unavailable | None:
     """None when any broker is fine, else why one that answers refuses, else that none answers."""
     silent = Unavailable(
         f"no Kafka broker answers at {kafka.bootstrap_servers};"
-        " start it, or correct DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS"
+        " start it, as `driftline up` does, or correct DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS"
     )
     refusal = None
     for server in kafka.bootstrap_servers.split(","):
