@@ -1,0 +1,119 @@
+"""Real recordings through the whole pipeline: from the command line to the numbers it prints."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.conftest import Runtime
+from tests.support import data_file, eventually
+
+RETAIL = "tau2_retail_gpt41_vs_sft_simulations.jsonl.gz"
+TELECOM = "tau2_telecom_gpt41_vs_sft_simulations.jsonl.gz"
+SPANS = "any_agent_otel_traces.jsonl.gz"
+GPT, TUNED = "gpt-4.1", "fine-tuned"
+
+
+def replay(runtime: Runtime, name: str, *options: str) -> dict[str, Any]:
+    """Replay a file; returns when all numbers include it."""
+    done = runtime.driftline("replay", str(data_file(name)), *options, "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return dict(json.loads(done.stdout))
+
+
+def metrics(runtime: Runtime, *options: str) -> dict[str, dict[str, Any]]:
+    """Whole agents by version, the fine-tuned model under a short name."""
+    done = runtime.driftline("metrics", *options, "--json")
+    assert done.returncode == 0, done.stderr
+    return {
+        TUNED if "sft" in (e["agent_version"] or "") else GPT: e
+        for e in json.loads(done.stdout)
+        if e["scope"] == "all"
+    }
+
+
+def books(runtime: Runtime) -> dict[str, Any]:
+    return dict(json.loads(runtime.driftline("accounting", "--json").stdout))
+
+
+def info() -> tuple[str, str]:
+    return "--info", str(data_file("tau2_run_info.jsonl.gz"))
+
+
+@pytest.fixture(scope="module")
+def retail(runtime: Runtime) -> dict[str, Any]:
+    return replay(runtime, RETAIL, *info())
+
+
+@pytest.fixture(scope="module")
+def telecom(runtime: Runtime) -> dict[str, Any]:
+    return replay(runtime, TELECOM, *info())
+
+
+def test_retail(runtime: Runtime, retail: dict[str, Any]) -> None:
+    found = metrics(runtime, "--agent", "retail")
+    assert found.keys() == {GPT, TUNED}
+    for version, mean_s in ((GPT, 24.2), (TUNED, 39.2)):
+        sessions = found[version]["sessions"]
+        assert sessions["n"] == 40
+        assert (sessions["success"]["yes"], sessions["success"]["known"]) == (34, 40)
+        assert sessions["success"]["rate"] == 0.85
+        assert sessions["duration_ms"]["mean"] / 1e3 == pytest.approx(mean_s, abs=0.1)
+        assert found[version]["interactions"]["n"] > 40
+    assert found[GPT]["sessions"]["cost_usd"]["mean"] == pytest.approx(0.0472, abs=5e-5)
+    assert found[TUNED]["sessions"]["cost_usd"] == {"sum": None, "mean": None}
+    assert found[TUNED]["input_tokens"] > 0
+
+
+def test_telecom(runtime: Runtime, telecom: dict[str, Any]) -> None:
+    found = metrics(runtime, "--agent", "telecom")
+    known = {
+        version: (e["sessions"]["success"]["yes"], e["sessions"]["success"]["known"])
+        for version, e in found.items()
+    }
+    assert known == {GPT: (18, 40), TUNED: (30, 40)}
+    reasons = [e["failure_reasons"] for e in found.values()]
+    assert sum(r.get("max_steps", 0) for r in reasons) == 5
+    assert sum(r.get("too_many_errors", 0) for r in reasons) == 1
+
+
+@pytest.mark.usefixtures("retail", "telecom")
+def test_a_file_that_is_replayed_again_changes_no_byte(runtime: Runtime) -> None:
+    before, counted = runtime.driftline("metrics", "--json").stdout, books(runtime)
+    again = replay(runtime, RETAIL, *info())
+    assert runtime.driftline("metrics", "--json").stdout == before
+    after = books(runtime)
+    assert after["balanced"]
+    assert after["accepted"] == counted["accepted"] + again["accepted"]
+    assert after["duplicates"] == counted["duplicates"] + again["accepted"]
+    assert after["stored"] == counted["stored"]
+    assert after["collisions"] == counted["collisions"]
+
+
+def test_spans_of_any_agent(runtime: Runtime) -> None:
+    """Repeats and conflicting payloads, all accounted for; the audit finds them by itself."""
+    before = books(runtime)
+    sent = replay(runtime, SPANS)
+    assert sent["accepted"] == 773
+    assert sent["rejected"] == {}
+    after = books(runtime)
+    gained = {
+        name: after[name] - before[name]
+        for name in ("accepted", "stored", "collisions", "duplicates", "dead_lettered")
+    }
+    assert after["balanced"]
+    assert gained == {
+        "accepted": 773,
+        "stored": 623,
+        "collisions": 40,
+        "duplicates": 110,
+        "dead_lettered": 0,
+    }
+    with runtime.client() as client:
+        letters = "SELECT count() FROM dead_letters FINAL WHERE code = 'id_collision'"
+        eventually(lambda: client.command(letters) == 40, within_s=30, every_s=0.5)
+        counted = "SELECT sum(events) FROM windows FINAL WHERE width_s = 10 AND scope = 'all'"
+        eventually(lambda: client.command(counted) == after["stored"], within_s=10, every_s=0.5)
