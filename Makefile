@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup lock demo up test check bench peers format clean
+.PHONY: help setup lock demo up test test-kafka check bench peers format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,17 @@ up: $(STAMP) ## start the embedded runtime and keep it running
 
 test: $(STAMP) ## every test of the ordinary suite
 	@$(BIN)/python -m pytest
+
+KAFKA := infra/kafka/target/classpath
+
+$(KAFKA): infra/kafka/pom.xml
+	@if command -v mvn > /dev/null; then \
+	    echo "fetching Apache Kafka from Maven Central (44 MB, once) ..."; \
+	    mvn --batch-mode --file $< dependency:build-classpath && touch $@; \
+	fi
+
+test-kafka: $(STAMP) $(KAFKA) ## the pipeline on real Apache Kafka, with faults; needs Java 17 and Maven
+	@timeout --foreground 900 $(BIN)/python -m pytest tests/kafka -m kafka -v --durations=10
 
 check: $(STAMP) ## formatting, lint, types, import contracts, generated files
 	@$(BIN)/ruff format --check .

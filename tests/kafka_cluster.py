@@ -55,8 +55,9 @@ def classpath() -> str:
         Maven cannot get the jars.
     """
     if not _resolved():
+        pom = str(FOLDER / "pom.xml")
         done = subprocess.run(
-            ["mvn", "--batch-mode", "--file", str(FOLDER / "pom.xml"), "dependency:build-classpath"],
+            ["mvn", "--batch-mode", "--file", pom, "dependency:build-classpath"],
             capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
         if done.returncode:
@@ -128,7 +129,10 @@ class Cluster:
     def admin(self) -> Iterator[Any]:
         from kafka.admin import KafkaAdminClient
 
-        client = KafkaAdminClient(**self.kafka.client_options(), bootstrap_timeout_ms=10_000)
+        # Of the running nodes one is enough, and of the others the client would leave sockets.
+        running = [f"127.0.0.1:{n.port}" for n in self.nodes if not port_is_free(n.port)]
+        options = self.kafka.client_options() | {"bootstrap_servers": running}
+        client = KafkaAdminClient(**options, bootstrap_timeout_ms=10_000)
         try:
             yield client
         finally:
@@ -165,27 +169,20 @@ class Cluster:
 
     def in_sync(self, topic: str) -> int:
         """Smallest number of in-sync copies of any partition of a topic."""
-        with self.admin() as client:
-            described = next(iter(client.describe_topics([topic])))
-            return min(len(part["isr_nodes"]) for part in described["partitions"])
+        return min(len(part["isr_nodes"]) for part in self._partitions(topic))
 
     def leader(self, topic: str, partition: int) -> Node:
-        with self.admin() as client:
-            described = next(iter(client.describe_topics([topic])))
-            found = next(
-                p["leader_id"] for p in described["partitions"] if p["partition_index"] == partition
-            )
-            return next(node for node in self.nodes if node.number == found)
+        """The node that takes the records of a partition."""
+        parts = self._partitions(topic)
+        found = next(p["leader_id"] for p in parts if p["partition_index"] == partition)
+        return next(node for node in self.nodes if node.number == found)
 
     def lag(self, group: str, topic: str) -> dict[int, int]:
         """Per partition of a topic, the records that a group has not committed."""
         from kafka import TopicPartition
         from kafka.admin import OffsetSpec
 
-        with self.admin() as client:
-            described = next(iter(client.describe_topics([topic])))
-            numbers = [part["partition_index"] for part in described["partitions"]]
-            partitions = [TopicPartition(topic, number) for number in numbers]
+        def ask(client: Any) -> dict[int, int]:
             # In this order: what is produced meanwhile then counts as lag rather than as done.
             committed = client.list_group_offsets([group])[group]
             ends = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
@@ -193,6 +190,28 @@ class Cluster:
                 p.partition: ends[p].offset - (max(0, committed[p].offset) if p in committed else 0)
                 for p in partitions
             }
+
+        numbers = [part["partition_index"] for part in self._partitions(topic)]
+        partitions = [TopicPartition(topic, number) for number in numbers]
+        return self._patiently(ask)
+
+    def _partitions(self, topic: str) -> list[dict[str, Any]]:
+        found = self._patiently(lambda client: next(iter(client.describe_topics([topic]))))
+        return list(found["partitions"])
+
+    def _patiently(self, ask: Callable[[Any], Any], within_s: float = 30.0) -> Any:
+        """Ask while brokers or coordinators come and go."""
+        from kafka.errors import KafkaError
+
+        deadline = time.monotonic() + within_s
+        while True:
+            try:
+                with self.admin() as client:
+                    return ask(client)
+            except (KafkaError, OSError):
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.3)
 
 
 @contextmanager

@@ -10,12 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kafka.errors import KafkaError
-
 from dashboards.accounting import account
 from infra.embedded.process import last_line, start, stop
-from infra.topics import create_topics, driftline_topics
+from infra.topics import create_topics, driftline_topics, log_id
 from ingest.events import DIRTY_TOPIC, EVENTS_TOPIC, Event
+from processors import watermarks
 from processors.store import ClickHouseConfig, Store
 from tests.conftest import ClickHouse
 from tests.kafka import truth
@@ -79,14 +78,10 @@ class Bed:
     def make_topics(self, partitions: int = 4) -> None:
         create_topics(self.cluster.kafka, driftline_topics(partitions, 24))
 
-    def lag(self) -> int | None:
-        """Records that the workers have yet to work off; None while Kafka does not say."""
-        try:
-            return sum(self.cluster.lag(SINK_GROUP, EVENTS_TOPIC).values()) + sum(
-                self.cluster.lag(RECOMPUTE_GROUP, DIRTY_TOPIC).values()
-            )
-        except (KafkaError, OSError):
-            return None
+    def lag(self) -> int:
+        """Records that the workers have yet to work off."""
+        waiting = sum(self.cluster.lag(SINK_GROUP, EVENTS_TOPIC).values())
+        return waiting + sum(self.cluster.lag(RECOMPUTE_GROUP, DIRTY_TOPIC).values())
 
     def stored(self) -> int:
         """Events in the store, repeats included."""
@@ -103,6 +98,13 @@ class Bed:
             return self.lag() == 0
 
         eventually(done, within_s, 0.5)
+        eventually(self._reported, 30, 0.5)
+
+    def _reported(self) -> bool:
+        """Whether the workers' own reports say the same: nothing waits."""
+        log = log_id(self.cluster.kafka, EVENTS_TOPIC)
+        rows = watermarks.read(self.store, log).filter(topic=EVENTS_TOPIC)
+        return not rows.is_empty() and rows["lag"].sum() == 0
 
     def check(self, events: Iterable[Event], repeats_allowed: bool = False) -> None:
         """Hold the tables against the produced events, exactly; the books against both."""

@@ -14,7 +14,7 @@ from infra.topics import log_id
 from ingest import codec
 from ingest.events import EVENTS_TOPIC, Event
 from ingest.producer import KafkaEventProducer
-from tests.kafka.bed import Bed
+from tests.kafka.bed import SINK_GROUP, Bed
 from tests.kafka.traffic import Load, Traffic
 from tests.support import eventually
 
@@ -97,43 +97,40 @@ def test_a_topic_made_anew_is_another_log(bed: Bed) -> None:
 
 def test_workers_join_and_leave_under_load(bed: Bed) -> None:
     """Every way to leave: asked to, and killed."""
-    load = Load(bed.cluster.kafka, seed=3)
-    bed.worker()
-    load.start()
-    eventually(bed.stored, 60)
-    for farewell in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
-        other = bed.worker()
-        time.sleep(8)
-        other.send_signal(farewell)
-        other.wait(30)
+    with Load(bed.cluster.kafka, seed=3) as load:
+        bed.worker()
+        eventually(bed.stored, 60)
+        for farewell in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
+            other = bed.worker()
+            time.sleep(8)
+            other.send_signal(farewell)
+            other.wait(30)
+            time.sleep(3)
+        first = bed.workers[0]
+        bed.worker()
+        time.sleep(6)
+        first.kill()
+        first.wait()
         time.sleep(3)
-    first = bed.workers[0]
-    bed.worker()
-    time.sleep(6)
-    first.kill()
-    first.wait()
-    time.sleep(3)
-    events = load.finish()
+        events = load.finish()
     bed.settle()
     bed.check(events)
 
 
 def test_a_worker_that_slept_through_a_rebalance_harms_nothing(bed: Bed) -> None:
     """Frozen with a batch in hand, long after others took its partitions, it goes on."""
-    load = Load(bed.cluster.kafka, seed=4, per_second=400)
-    sleeper = bed.worker()
-    load.start()
-    eventually(bed.stored, 60)
-    bed.worker()
-    time.sleep(8)
-    for _ in range(2):
-        sleeper.send_signal(signal.SIGSTOP)
-        before = bed.stored()
-        time.sleep(16)  # the session lasts ten seconds
-        eventually(lambda: bed.stored() > before, 30)
-        sleeper.send_signal(signal.SIGCONT)
+    with Load(bed.cluster.kafka, seed=4, per_second=400) as load:
+        sleeper = bed.worker()
+        eventually(bed.stored, 60)
+        bed.worker()
         time.sleep(8)
-    events = load.finish()
+        for _ in range(2):
+            sleeper.send_signal(signal.SIGSTOP)
+            time.sleep(16)  # the session lasts ten seconds; a record comes every tenth of one
+            eventually(lambda: max(bed.cluster.lag(SINK_GROUP, EVENTS_TOPIC).values()) < 50, 30)
+            sleeper.send_signal(signal.SIGCONT)
+            time.sleep(8)
+        events = load.finish()
     bed.settle()
     assert sleeper.poll() is None
     bed.check(events)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from typing import Self
 
 from ingest.errors import Unavailable
 from ingest.events import Event
@@ -128,7 +129,7 @@ class Load(threading.Thread):
     def run(self) -> None:
         try:
             self._run()
-        except BaseException as error:  # noqa: BLE001 - the test's thread reports it
+        except BaseException as error:  # the test's thread raises it
             self.failure = error
 
     def _run(self) -> None:
@@ -160,6 +161,14 @@ class Load(threading.Thread):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.5)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self.join(60)
 
     def finish(self) -> list[Event]:
         """Stop and return every event that Kafka has acknowledged, repeats included."""
