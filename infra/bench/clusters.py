@@ -130,7 +130,7 @@ def _new_modes(quick: bool, seed: int) -> list[dict[str, Any]]:
     """At which of its failures does a mode never seen before become a cluster."""
     waits, into_old = [], []
     births: list[bool] = []
-    for new in range(0, 40, 13 if quick else 3):
+    for new in range(0, 40, 20 if quick else 3):
         rest = [m for m in range(40) if m != new]
         clusters = FailureClusters(seed=seed)
         history = planted.stream(2000 if quick else 3000, seed + 100 + new, chosen=rest).failures
@@ -164,7 +164,7 @@ def _new_modes(quick: bool, seed: int) -> list[dict[str, Any]]:
 
 def _month(quick: bool, seed: int) -> list[dict[str, Any]]:
     """Which modes keep their id over daily refits, three restarts, wording that drifts."""
-    days, per_day, window = (6, 300, 5) if quick else (30, 400, 10)
+    days, per_day, window = (5, 300, 4) if quick else (30, 400, 10)
     clusters = FailureClusters(seed=seed)
     history: list[planted.Planted] = []
     before: dict[int, str] = {}

@@ -61,13 +61,17 @@ def run(quick: bool, seed: int, out: Path, say: Say = lambda line: None) -> dict
 def _delays(quick: bool, seed: int, out: Path) -> Results:
     """Events from a change to its alarm, at a measured ARL of 10,000 events."""
     results: Results = []
-    runs, peer_runs = (60, 0) if quick else (400, 12)
-    horizon = 8_000 if quick else 20_000
+    runs, peer_runs = (40, 0) if quick else (400, 12)
+    horizon = 6_000 if quick else 20_000
     for index, change in enumerate(CHANGES):
         rng = np.random.default_rng([seed, index])
         reference = change.null(rng, runs, REFERENCE)
         calm = change.null(rng, runs, horizon)
-        events = 6_000 if "05_to_07" in change.name or "gradual" in change.name else 3_000
+        events = (
+            (3_000 if quick else 6_000)
+            if "05_to_07" in change.name or "gradual" in change.name
+            else 3_000
+        )
         after = np.hstack([change.null(rng, runs, BEFORE), change.changed(rng, runs, events)])
         curves: dict[str, list[tuple[float, float]]] = {}
         for who, evidence in (("", _evidence), ("oracle_cusum", _oracle)):
@@ -290,7 +294,7 @@ def _chunk_tests(kind: str, learn: Ticks, watch: Ticks, weeks: float, everything
 
 def _budget(quick: bool, seed: int, out: Path) -> Results:
     """1,200 correlated streams over 20 weeks, then one cause that hits 40 of them."""
-    streams, weeks = (300, 6) if quick else (1200, 20)
+    streams, weeks = (300, 4) if quick else (1200, 20)
     rng = np.random.default_rng([seed, 60])
     p = rng.uniform(0.03, 0.3, streams)
     learned, ticks, after = 4 * 168, weeks * 168, 48
