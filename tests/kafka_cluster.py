@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.embedded.process import last_line, port_is_free, start, stop
+from infra.embedded.process import last_line, port_is_free, start
 from ingest.errors import Unavailable
 from ingest.kafka import KafkaConfig
 from tests.support import REPOSITORY, eventually
@@ -106,11 +106,6 @@ class Node:
     def thaw(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.thaw()
-            stop(self.process, 20)
 
 
 @dataclass
@@ -261,8 +256,10 @@ def cluster(
         found.wait_ready()
         yield found
     finally:
+        # Nothing is kept, and the last of three would wait for the others.
         for node in made:
-            node.stop()
+            if node.process is not None:
+                node.kill()
 
 
 _THREE = {
