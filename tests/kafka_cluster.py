@@ -278,7 +278,7 @@ def _format(nodes: list[Node], identity: str, arguments: tuple[str, ...]) -> Non
         subprocess.Popen(
             [
                 *_JAVA, "-cp", classpath(), "kafka.tools.StorageTool", "format",
-                "--cluster-id", identity,
+                f"--cluster-id={identity}",  # which may begin with a dash
                 "--config", str(node.folder / "server.properties"), *arguments,
             ],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
