@@ -35,16 +35,22 @@ def wait_until_settled(
     Raises
     ------
     Unavailable
-        Nothing has moved for ``timeout`` seconds; the events are safe in Kafka all the same.
+        Nothing has moved for ``timeout`` seconds, or ClickHouse was away so long; the events are
+        safe in Kafka all the same.
     """
     last, deadline = None, time.monotonic() + timeout
     while True:
-        rows = watermarks.read(store, log_id)
-        if watermarks.settled(rows, offsets):
-            return
-        progress = sorted(rows.select("topic", "partition", "offset").iter_rows())
-        if progress != last:
-            last, deadline = progress, time.monotonic() + timeout
+        try:
+            rows = watermarks.read(store, log_id)
+        except Unavailable:
+            if time.monotonic() > deadline:  # until then it may come back, as workers may
+                raise
+        else:
+            if watermarks.settled(rows, offsets):
+                return
+            progress = sorted(rows.select("topic", "partition", "offset").iter_rows())
+            if progress != last:
+                last, deadline = progress, time.monotonic() + timeout
         if time.monotonic() > deadline:
             raise Unavailable(
                 f"the events are in Kafka, but no worker has moved for {timeout:.0f} s;"

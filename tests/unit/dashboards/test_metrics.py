@@ -84,7 +84,7 @@ def draw(n, seed, shape, tail, scale):
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(parts=st.lists(samples, min_size=1, max_size=12))
 def test_percentiles_are_numpys_within_one_percent(store, parts):
