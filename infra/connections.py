@@ -111,7 +111,7 @@ def worker_config(settings: Settings) -> WorkerConfig:
             arl=detection.arl, warm_up=detection.warm_up, min_effect=detection.min_effect
         ),
         recompute_interval=processing.recompute_interval_s,
-        recompute_share=processing.recompute_share,
+        backlog_rest=processing.backlog_rest_s,
     )
 
 

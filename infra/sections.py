@@ -158,11 +158,11 @@ class ProcessingSettings(Section):
     recompute_interval_s: float = Field(
         default=0.5, gt=0, le=60, description="how often changed windows are computed again"
     )
-    recompute_share: float = Field(
-        default=0.15,
-        gt=0,
-        le=1,
-        description="share of time spent on that at most, so that load slows it, not the inserts",
+    backlog_rest_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="how long windows may wait while a backlog is worked off: every computation of"
+        " a cell that still fills reads the whole cell",
     )
     session_timeout_s: float = Field(
         default=10.0, ge=6, le=300, description="how long a dead worker's partitions stay unread"

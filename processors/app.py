@@ -16,7 +16,6 @@ import gc
 import logging
 import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,10 +38,6 @@ from processors.store import ClickHouseConfig, Store
 log = logging.getLogger(__name__)
 
 APP_ID: Final = "driftline"
-_BACKLOG_REST: Final = 5.0
-"""Seconds between computations of hot cells while a backlog is worked off, at least."""
-
-
 BUG_EXIT: Final = 70
 """Exit code after an unexpected error: the process dies, so that nothing is acknowledged."""
 
@@ -52,8 +47,8 @@ class WorkerConfig:
     """What a worker needs to know; `infra.settings` fills it.
 
     ``recompute_interval`` is how many seconds of marks are gathered before windows and
-    interactions are computed again; ``recompute_share`` is the share of time that may take, so
-    that under load hot cells are computed less often rather than slowing the sink.
+    interactions are computed again; ``backlog_rest`` is how many seconds that may wait while a
+    backlog is worked off.
     """
 
     kafka: KafkaConfig = field(default_factory=KafkaConfig)
@@ -61,7 +56,7 @@ class WorkerConfig:
     sink: SinkConfig = field(default_factory=SinkConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     recompute_interval: float = 0.5
-    recompute_share: float = 0.15
+    backlog_rest: float = 30.0
 
 
 def build_app(config: WorkerConfig) -> faust.App:
@@ -99,7 +94,6 @@ def build_app(config: WorkerConfig) -> faust.App:
     @app.agent(dirty, name="driftline.recompute", concurrency=1)  # type: ignore[untyped-decorator]
     async def recompute(stream: Any) -> None:
         async for events in stream.noack_take(1_000, within=config.recompute_interval):
-            started = time.monotonic()
             try:
                 partitions = await sink.dirty_partitions()
                 await _work_off(store, config.kafka.log_id, dirty, partitions, events)
@@ -109,10 +103,10 @@ def build_app(config: WorkerConfig) -> faust.App:
                 # Faust would acknowledge the marks and go on; dying acknowledges nothing.
                 log.exception("recompute failed")
                 _exit(BUG_EXIT)
-            spent = time.monotonic() - started
-            rest = max(_BACKLOG_REST, min(spent / config.recompute_share, 3 * _BACKLOG_REST))
+            # What is read is old news anyway: work it off first, for every computation of a hot
+            # cell reads the whole cell.
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(sink.caught_up.wait(), rest)
+                await asyncio.wait_for(sink.caught_up.wait(), config.backlog_rest)
 
     return app
 

@@ -200,9 +200,11 @@ class Sink(Service):  # type: ignore[misc]
             await self._deliver(batch)
 
     def _is_fresh(self, fetched: dict[TopicPartition, list[ConsumerRecord]]) -> bool:
-        waiting = any(
-            (self._end(partition) or 0) > part[-1].offset + 1 for partition, part in fetched.items()
-        )
+        waiting = False
+        for partition in self._consumer.assignment():
+            part = fetched.get(partition)
+            at = part[-1].offset + 1 if part else self._places[partition].stored or 0
+            waiting |= (self._end(partition) or 0) > at
         newest = max((part[-1].timestamp for part in fetched.values()), default=0) / 1000
         return not waiting or time.time() - newest < _FRESH_SECONDS
 
