@@ -51,7 +51,7 @@ def run(quick: bool, seed: int, out: Path, say: Say = lambda line: None) -> dict
 
 
 def _planted(quick: bool, seed: int) -> list[dict[str, Any]]:
-    """Forty planted modes as a stream, refit four times."""
+    """Forty planted modes as a stream, refit four times (twice when quick)."""
     slow = () if quick else ("river", "bertopic")  # a minute each: left out when quick
     runs = [
         _one_stream(seed + i, 2000 if quick else 4000, ("drain3", *slow))
@@ -74,7 +74,7 @@ def _planted(quick: bool, seed: int) -> list[dict[str, Any]]:
 def _one_stream(seed: int, n: int, envs: Sequence[str] = ()) -> dict[tuple[str, str], float]:
     data = planted.stream(n, seed)
     clusters, arrived = FailureClusters(seed=seed), list[str]()
-    quarter = n // 4
+    quarter = n // (2 if n < 4000 else 4)
     for at in range(0, n, quarter):
         arrived += clusters.assign_many(data.failures[at : at + quarter])
         clusters.refit(data.failures[: at + quarter])
@@ -91,7 +91,7 @@ def _one_stream(seed: int, n: int, envs: Sequence[str] = ()) -> dict[tuple[str, 
     rng = np.random.default_rng(seed)
     peers: dict[str, Sequence[Any]] = {
         "fingerprint": [f.fingerprint for f in data.failures],
-        "tfidf_kmeans_true_k": KMeans(40, n_init=4, random_state=seed)
+        "tfidf_kmeans_true_k": KMeans(40, n_init=2, random_state=seed)
         .fit_predict(vectors)
         .tolist(),
         "hdbscan_leaf_noise_alone": _alone(dense_labels),
@@ -133,7 +133,7 @@ def _new_modes(quick: bool, seed: int) -> list[dict[str, Any]]:
     for new in range(0, 40, 20 if quick else 3):
         rest = [m for m in range(40) if m != new]
         clusters = FailureClusters(seed=seed)
-        history = planted.stream(2000 if quick else 3000, seed + 100 + new, chosen=rest).failures
+        history = planted.stream(1500 if quick else 3000, seed + 100 + new, chosen=rest).failures
         clusters.assign_many(history)
         clusters.refit(history)
         known = set(clusters.clusters)
@@ -164,7 +164,7 @@ def _new_modes(quick: bool, seed: int) -> list[dict[str, Any]]:
 
 def _month(quick: bool, seed: int) -> list[dict[str, Any]]:
     """Which modes keep their id over daily refits, three restarts, wording that drifts."""
-    days, per_day, window = (5, 300, 4) if quick else (30, 400, 10)
+    days, per_day, window = (4, 250, 4) if quick else (30, 400, 10)
     clusters = FailureClusters(seed=seed)
     history: list[planted.Planted] = []
     before: dict[int, str] = {}
@@ -311,24 +311,24 @@ def _bootstrap(
 def _speed(quick: bool, seed: int) -> list[dict[str, Any]]:
     """Assignments per second and core, and the refit of a large window."""
     clusters = FailureClusters(seed=seed)
-    history = planted.stream(3000, seed).failures
+    history = planted.stream(1500 if quick else 3000, seed).failures
     clusters.assign_many(history)
     clusters.refit(history)
     placed = [f for f in history if clusters.lookup(f)]
     rng = np.random.default_rng(seed)
-    unseen = planted.stream(4000, seed + 1).failures
+    unseen = planted.stream(1000, seed + 1).failures
     mixed = [
         placed[rng.integers(len(placed))] if rng.random() < 0.95 else unseen[i % len(unseen)]
-        for i in range(10_000)
+        for i in range(4_000 if quick else 10_000)
     ]
     begin = time.process_time()
     clusters.assign_many(mixed)
     fast = len(mixed) / (time.process_time() - begin)
-    scored = planted.stream(4000, seed + 2).failures
+    scored = planted.stream(1000 if quick else 4000, seed + 2).failures
     begin = time.process_time()
     clusters.assign_many(scored)
     slow = len(scored) / (time.process_time() - begin)
-    size = 3_000 if quick else 50_000
+    size = 2_000 if quick else 50_000
     window = planted.stream(size, seed + 3).failures
     begin = time.process_time()
     FailureClusters(seed=seed).refit(window)
