@@ -89,7 +89,7 @@ def test_nothing_is_balanced(store):
         "INSERT INTO dead_letters (log_id, topic, partition, offset, line, code) VALUES"
         " ('log', 'driftline.events', 9, 0, 0, 'invalid_json')",
         "INSERT INTO events (event_id, agent, time, payload_hash) SELECT toString(number), 'a',"
-        " now(), 0 FROM numbers(31)",
+        " now(), 0 FROM numbers(41)",
     ],
     ids=["a record", "a dead letter", "the ledger", "one too many", "a stranger", "strange rows"],
 )
