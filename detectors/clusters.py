@@ -379,12 +379,12 @@ class FailureClusters:
         for name, inside in members.items():
             if name == UNCLUSTERED:
                 continue
-            vectors = {key: self._profiles.weights(terms[key]) for key in inside[:500]}
+            vectors = {key: self._profiles.weights(terms[key]) for key in inside[:200]}
             profile = self._profiles.profile[name]
-            chosen = [max(vectors, key=lambda k: dot(vectors[k], profile))]
+            typical = sorted(vectors, key=lambda k: -dot(vectors[k], profile))
+            chosen = typical[:1]
             while len(chosen) < min(4, len(vectors)):
                 # farthest from what is chosen, among those that are typical enough
-                typical = sorted(vectors, key=lambda k: -dot(vectors[k], profile))
                 rest = [k for k in typical[: max(len(typical) // 2, 4)] if k not in chosen]
                 if not rest:
                     break
