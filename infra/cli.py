@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 a service is away, 4 data
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 
@@ -34,6 +35,8 @@ for module in (demo, runtime, ingest, reading, looking, publishing, measuring):
 def main() -> None:
     """Entry point of the command ``driftline``."""
     as_json = "--json" in sys.argv
+    # It logs what it raises; people get the error once, as one line.
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     try:
         code = app(prog_name="driftline", standalone_mode=False)
     except DriftlineError as error:
