@@ -55,6 +55,7 @@ GROUP: Final = "driftline-sink"
 _REPORT_SECONDS: Final = 0.5
 _HEARTBEAT_SECONDS: Final = 10.0
 _FRESH_SECONDS: Final = 2.0
+_RECORDS_AT_ONCE: Final = 100  # so that one fetch of large records cannot overshoot a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +145,9 @@ class Sink(Service):  # type: ignore[misc]
             session_timeout_ms=timeout,
             rebalance_timeout_ms=timeout,
             heartbeat_interval_ms=timeout // 4,
-            fetch_max_bytes=self._config.batch_bytes,
-            max_partition_fetch_bytes=8 << 20,
+            # Of compressed bytes, which may be ten times as many when unpacked.
+            fetch_max_bytes=4 << 20,
+            max_partition_fetch_bytes=1 << 20,
             max_poll_interval_ms=600_000,
             **self._kafka.client_options(),
         )
@@ -214,7 +216,9 @@ class Sink(Service):  # type: ignore[misc]
         size, deadline = 0, time.monotonic() + self._config.linger
         while size < self._config.batch_bytes:
             wait = max(0.0, deadline - time.monotonic())
-            fetched = await self._consumer.getmany(timeout_ms=int(wait * 1000))
+            fetched = await self._consumer.getmany(
+                timeout_ms=int(wait * 1000), max_records=_RECORDS_AT_ONCE
+            )
             for partition, records in fetched.items():
                 gathered.setdefault(partition, []).extend(records)
                 size += sum(len(r.value or b"") for r in records)
