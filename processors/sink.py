@@ -175,7 +175,8 @@ class Sink(Service):  # type: ignore[misc]
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _read(self) -> None:
-        # Here rather than in on_start, so that the other group is joined at the same time.
+        # Here rather than in on_start, so that the services after this one need not wait for the
+        # group; Faust's own has been joined by then.
         await self._connect()
         while not self.should_stop:
             records = await self._gather()
