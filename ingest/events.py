@@ -59,6 +59,17 @@ class RejectionCode(StrEnum):
     UNSUPPORTED_VERSION = "unsupported_version"
     FUTURE_TIME = "future_time"
     ID_COLLISION = "id_collision"
+    # Of a whole request, at the gateway:
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    UNSUPPORTED_ENCODING = "unsupported_encoding"
+    BODY_TOO_LARGE = "body_too_large"
+    DECOMPRESSED_TOO_LARGE = "decompressed_too_large"
+    RATIO_TOO_HIGH = "ratio_too_high"
+    CORRUPT_BODY = "corrupt_body"
+    INVALID_PROTOBUF = "invalid_protobuf"
+    TOO_MANY_RECORDS = "too_many_records"
 
 
 Key = Annotated[str, Meta(min_length=1, max_length=256)]
