@@ -1,7 +1,8 @@
 """Real Apache Kafka for tests: one node or several on loopback, each a process to kill or freeze.
 
 The jars are those of ``infra/kafka/pom.xml``; Maven fetches them once. Data goes to a folder of
-the caller's; the processes die with the one that started them.
+the caller's; the processes die with the one that started them. Nothing of the project is imported:
+``make chaos`` uses this too.
 """
 
 from __future__ import annotations
@@ -19,12 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.embedded.process import last_line, port_is_free, start
-from ingest.errors import Unavailable
-from ingest.kafka import KafkaConfig
-from tests.support import REPOSITORY, eventually
+from tests.processes import last_line, port_is_free, start, until
 
-FOLDER = REPOSITORY / "infra" / "kafka"
+FOLDER = Path(__file__).resolve().parent.parent / "infra" / "kafka"
 _CLASSPATH = FOLDER / "target" / "classpath"
 _BASE = FOLDER / "server.properties"
 
@@ -34,6 +32,10 @@ _LOGGING = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",)
 _READY_S = 60.0
 
 
+class NoKafka(RuntimeError):
+    """Apache Kafka cannot be had, or does not come up."""
+
+
 def missing() -> str | None:
     """Why Apache Kafka cannot run here, None when it can. Fetches it the first time."""
     for program, variable in (("java", "a JDK or JRE, 17 or newer"), ("mvn", "Apache Maven")):
@@ -41,7 +43,7 @@ def missing() -> str | None:
             return f"{program} is not on the PATH; install {variable} to test on Apache Kafka"
     try:
         classpath()
-    except Unavailable as error:
+    except NoKafka as error:
         return str(error)
     return None
 
@@ -51,7 +53,7 @@ def classpath() -> str:
 
     Raises
     ------
-    Unavailable
+    NoKafka
         Maven cannot get the jars.
     """
     if not _resolved():
@@ -62,7 +64,7 @@ def classpath() -> str:
         )  # fmt: skip
         if done.returncode:
             errors = [line for line in done.stdout.splitlines() if line.startswith("[ERROR]")]
-            raise Unavailable(f"Maven cannot fetch Apache Kafka: {(errors or ['no reason'])[0]}")
+            raise NoKafka(f"Maven cannot fetch Apache Kafka: {(errors or ['no reason'])[0]}")
         os.utime(_CLASSPATH)
     return _CLASSPATH.read_text()
 
@@ -115,10 +117,9 @@ class Cluster:
     nodes: list[Node]
 
     @property
-    def kafka(self) -> KafkaConfig:
-        """The listener without encryption or login."""
-        servers = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
-        return KafkaConfig(bootstrap_servers=servers)
+    def bootstrap_servers(self) -> str:
+        """The listeners without encryption or login."""
+        return ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
 
     @contextmanager
     def admin(self) -> Iterator[Any]:
@@ -126,8 +127,7 @@ class Cluster:
 
         # Of the running nodes one is enough, and of the others the client would leave sockets.
         running = [f"127.0.0.1:{n.port}" for n in self.nodes if not port_is_free(n.port)]
-        options = self.kafka.client_options() | {"bootstrap_servers": running}
-        client = KafkaAdminClient(**options, bootstrap_timeout_ms=10_000)
+        client = KafkaAdminClient(bootstrap_servers=running, bootstrap_timeout_ms=10_000)
         try:
             yield client
         finally:
@@ -143,7 +143,7 @@ class Cluster:
             for node in running:
                 assert node.process is not None
                 if node.process.poll() is not None:
-                    raise Unavailable(f"node {node.number} ended: {last_line(node.log)}")
+                    raise NoKafka(f"node {node.number} ended: {last_line(node.log)}")
                 if port_is_free(node.port):
                     return False  # a client would leave sockets behind
             try:
@@ -152,7 +152,7 @@ class Cluster:
             except (KafkaError, OSError):
                 return False
 
-        eventually(complete, within_s, 0.3)
+        until(complete, within_s, "every running node in the cluster", 0.3)
 
     def delete_topics(self) -> None:
         """Delete every topic that is not Kafka's own, and wait until they are gone."""
@@ -160,7 +160,7 @@ class Cluster:
             names = [name for name in client.list_topics() if not name.startswith("__")]
             if names:
                 client.delete_topics(names)
-            eventually(lambda: not set(names) & set(client.list_topics()), 30)
+            until(lambda: not set(names) & set(client.list_topics()), 30, "topics to be gone")
 
     def in_sync(self, topic: str) -> int:
         """Smallest number of in-sync copies of any partition of a topic."""
@@ -288,4 +288,4 @@ def _format(nodes: list[Node], identity: str, arguments: tuple[str, ...]) -> Non
     for process in formatting:
         said, _ = process.communicate(timeout=60)
         if process.returncode:
-            raise Unavailable(f"Kafka's storage cannot be formatted: {said.strip()[-500:]}")
+            raise NoKafka(f"Kafka's storage cannot be formatted: {said.strip()[-500:]}")

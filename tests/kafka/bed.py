@@ -14,6 +14,7 @@ from dashboards.accounting import account
 from infra.embedded.process import last_line, start, stop
 from infra.topics import create_topics, driftline_topics, log_id
 from ingest.events import DIRTY_TOPIC, EVENTS_TOPIC, Event
+from ingest.kafka import KafkaConfig
 from processors import watermarks
 from processors.store import ClickHouseConfig, Store
 from tests.conftest import ClickHouse
@@ -38,13 +39,18 @@ class Bed:
     def variables(self) -> dict[str, str]:
         return {
             "DRIFTLINE_HOME": str(self.folder / "home"),
-            "DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS": self.cluster.kafka.bootstrap_servers,
+            "DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS": self.cluster.bootstrap_servers,
             "DRIFTLINE_CLICKHOUSE_URL": self.clickhouse.url,
             "DRIFTLINE_CLICKHOUSE_USER": self.clickhouse.user,
             "DRIFTLINE_CLICKHOUSE_PASSWORD": self.clickhouse.password,
             "DRIFTLINE_CLICKHOUSE_DATABASE": self.clickhouse.database,
             **self.environment,
         }
+
+    @property
+    def kafka(self) -> KafkaConfig:
+        """The listeners without encryption or login."""
+        return KafkaConfig(bootstrap_servers=self.cluster.bootstrap_servers)
 
     @property
     def store(self) -> Store:
@@ -76,7 +82,7 @@ class Bed:
         )  # fmt: skip
 
     def make_topics(self, partitions: int = 4) -> None:
-        create_topics(self.cluster.kafka, driftline_topics(partitions, 24))
+        create_topics(self.kafka, driftline_topics(partitions, 24))
 
     def lag(self) -> int:
         """Records that the workers have yet to work off."""
@@ -102,7 +108,7 @@ class Bed:
 
     def _reported(self) -> bool:
         """Whether the workers' own reports say the same: nothing waits."""
-        log = log_id(self.cluster.kafka, EVENTS_TOPIC)
+        log = log_id(self.kafka, EVENTS_TOPIC)
         rows = watermarks.read(self.store, log).filter(topic=EVENTS_TOPIC)
         return not rows.is_empty() and rows["lag"].sum() == 0
 

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 def send_with_kafka_python(bed: Bed, compression: str | None, events: list[Event]) -> None:
     producer = KafkaProducer(
-        **bed.cluster.kafka.client_options(), acks="all", compression_type=compression, linger_ms=20
+        **bed.kafka.client_options(), acks="all", compression_type=compression, linger_ms=20
     )
     sent = [
         producer.send(EVENTS_TOPIC, codec.encode(events[at : at + 50]))
@@ -37,7 +37,7 @@ def send_with_kafka_python(bed: Bed, compression: str | None, events: list[Event
 def send_with_aiokafka(bed: Bed, compression: str | None, events: list[Event]) -> None:
     async def send() -> None:
         async with AIOKafkaProducer(
-            **bed.cluster.kafka.client_options(), acks="all", compression_type=compression,
+            **bed.kafka.client_options(), acks="all", compression_type=compression,
             linger_ms=20,
         ) as producer:  # fmt: skip
             sent = [
@@ -62,13 +62,13 @@ def test_every_client_and_codec_is_stored_and_derived(bed: Bed) -> None:
             made = traffic.interactions(100, time.time_ns())
             send(bed, compression, made)
             events += made
-    with KafkaEventProducer(bed.cluster.kafka) as producer:
+    with KafkaEventProducer(bed.kafka) as producer:
         made = traffic.interactions(500, time.time_ns(), spread_s=30)
         producer.send(made)
         events += made
     bed.settle()
     bed.check(events)
-    expected = log_id(bed.cluster.kafka, EVENTS_TOPIC)
+    expected = log_id(bed.kafka, EVENTS_TOPIC)
     assert bed.store.query("SELECT DISTINCT log_id FROM ledger")["log_id"].to_list() == [expected]
     done = bed.run("accounting", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -78,9 +78,9 @@ def test_a_topic_made_anew_is_another_log(bed: Bed) -> None:
     """The new records have the offsets of the old ones, and are others."""
     traffic, events, logs = Traffic(2), [], []
     for _ in range(2):
-        logs.append(log_id(bed.cluster.kafka, EVENTS_TOPIC))
+        logs.append(log_id(bed.kafka, EVENTS_TOPIC))
         worker = bed.worker()
-        with KafkaEventProducer(bed.cluster.kafka) as producer:
+        with KafkaEventProducer(bed.kafka) as producer:
             made = traffic.interactions(200, time.time_ns())
             producer.send(made)
             events += made
@@ -97,7 +97,7 @@ def test_a_topic_made_anew_is_another_log(bed: Bed) -> None:
 
 def test_workers_join_and_leave_under_load(bed: Bed) -> None:
     """Every way to leave: asked to, and killed."""
-    with Load(bed.cluster.kafka, seed=3) as load:
+    with Load(bed.kafka, seed=3) as load:
         bed.worker()
         eventually(bed.stored, 60)
         for farewell in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
@@ -119,7 +119,7 @@ def test_workers_join_and_leave_under_load(bed: Bed) -> None:
 
 def test_a_worker_that_slept_through_a_rebalance_harms_nothing(bed: Bed) -> None:
     """Frozen with a batch in hand, long after others took its partitions, it goes on."""
-    with Load(bed.cluster.kafka, seed=4, per_second=400) as load:
+    with Load(bed.kafka, seed=4, per_second=400) as load:
         sleeper = bed.worker()
         eventually(bed.stored, 60)
         bed.worker()

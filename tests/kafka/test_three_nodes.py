@@ -31,7 +31,7 @@ def _collected() -> Iterator[None]:
 
 def test_a_broker_is_lost_under_load_and_comes_back(bed: Bed, three: Cluster) -> None:
     assert three.in_sync(EVENTS_TOPIC) == three.in_sync(DIRTY_TOPIC) == 3
-    with Load(three.kafka, seed=5) as load:
+    with Load(bed.kafka, seed=5) as load:
         bed.worker()
         bed.worker()
         eventually(bed.stored, 60)
@@ -52,7 +52,7 @@ def test_a_broker_is_lost_under_load_and_comes_back(bed: Bed, three: Cluster) ->
 
 def test_every_broker_in_turn_is_frozen_or_killed(bed: Bed, three: Cluster) -> None:
     """With the events' leaders, the groups' coordinators and the controller among them."""
-    with Load(three.kafka, seed=6) as load:
+    with Load(bed.kafka, seed=6) as load:
         bed.worker()
         eventually(bed.stored, 60)
         for number, node in enumerate(three.nodes):
