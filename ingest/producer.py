@@ -12,7 +12,7 @@ from __future__ import annotations
 import gzip
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -125,6 +125,8 @@ class ProducerConfig:
         record is then stored twice and its events are counted as duplicates.
     timeout_s
         How long Kafka may take for a record, retries included.
+    block_s
+        How long a call may wait for the topic's metadata; None for ``timeout_s``.
     """
 
     topic: str = EVENTS_TOPIC
@@ -134,6 +136,7 @@ class ProducerConfig:
     compression: Literal["gzip", "lz4"] | None = "lz4"
     idempotence: bool = True
     timeout_s: float = 30.0
+    block_s: float | None = None
 
 
 @lru_cache(maxsize=65_536)
@@ -164,6 +167,60 @@ class _Batch:
         return record
 
 
+@contextmanager
+def kafka_errors(address: str) -> Iterator[None]:
+    """Turn errors of the client library into `Unavailable`."""
+    try:
+        yield
+    except (KafkaError, OSError) as error:
+        raise Unavailable(
+            f"Kafka at {address} does not take events ({error});"
+            " start it with `driftline up`, or correct DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS"
+        ) from error
+
+
+def connect(kafka: KafkaConfig, config: ProducerConfig) -> tuple[Any, int]:
+    """Return kafka-python's producer, logged in, and the number of partitions of the topic.
+
+    Raises
+    ------
+    Unavailable
+        When no broker answers or the topic is missing.
+    """
+    timeout_ms = int(config.timeout_s * 1000)
+    reach(kafka)
+    with kafka_errors(kafka.bootstrap_servers):
+        client: Any = KafkaProducer(
+            **kafka.client_options(),
+            acks="all",
+            enable_idempotence=config.idempotence,
+            compression_type=config.compression,
+            # We batch. A batch of its own per record also keeps the embedded broker's end
+            # offsets right, which ignore the length of a batch.
+            batch_size=0,
+            linger_ms=0,
+            max_request_size=4 * config.max_bytes,
+            delivery_timeout_ms=timeout_ms,
+            request_timeout_ms=timeout_ms // 2,
+            max_block_ms=timeout_ms if config.block_s is None else int(config.block_s * 1000),
+            reconnect_backoff_max_ms=1_000,
+            bootstrap_timeout_ms=min(timeout_ms, 10_000),
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
+        try:
+            partitions = client.partitions_for(config.topic)
+        except KafkaTimeoutError:
+            partitions = None
+    if not partitions:
+        client.close(timeout=0)
+        raise Unavailable(
+            f"Kafka at {kafka.bootstrap_servers} has no topic {config.topic};"
+            " run `driftline migrate`"
+        )
+    return client, len(partitions)
+
+
 class KafkaEventProducer:
     """Sends events to Kafka and never holds more than its config allows.
 
@@ -183,35 +240,7 @@ class KafkaEventProducer:
     def __init__(self, kafka: KafkaConfig, config: ProducerConfig = ProducerConfig()) -> None:
         self._address = kafka.bootstrap_servers
         self._config = config
-        timeout_ms = int(config.timeout_s * 1000)
-        reach(kafka)
-        with self._errors():
-            self._kafka: Any = KafkaProducer(
-                **kafka.client_options(),
-                acks="all",
-                enable_idempotence=config.idempotence,
-                compression_type=config.compression,
-                # We batch. A batch of its own per record also keeps the embedded broker's end
-                # offsets right, which ignore the length of a batch.
-                batch_size=0,
-                linger_ms=0,
-                max_request_size=4 * config.max_bytes,
-                delivery_timeout_ms=timeout_ms,
-                request_timeout_ms=timeout_ms // 2,
-                max_block_ms=timeout_ms,
-                bootstrap_timeout_ms=min(timeout_ms, 10_000),
-                allow_auto_create_topics=False,
-            )
-            try:
-                partitions = self._kafka.partitions_for(config.topic)
-            except KafkaTimeoutError:
-                partitions = None
-        if not partitions:
-            self._kafka.close(timeout=0)
-            raise Unavailable(
-                f"Kafka at {self._address} has no topic {config.topic}; run `driftline migrate`"
-            )
-        self._partitions = len(partitions)
+        self._kafka, self._partitions = connect(kafka, config)
         self._batches = [_Batch() for _ in range(self._partitions)]
         self._unacknowledged: deque[Any] = deque()
         self.acknowledged: dict[int, int] = {}
@@ -267,12 +296,5 @@ class KafkaEventProducer:
         at = self.acknowledged.get(stored.partition, 0)
         self.acknowledged[stored.partition] = max(at, stored.offset + 1)
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (KafkaError, OSError) as error:
-            raise Unavailable(
-                f"Kafka at {self._address} does not take events ({error});"
-                " start it with `driftline up`, or correct DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS"
-            ) from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return kafka_errors(self._address)
