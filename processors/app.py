@@ -16,7 +16,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -25,12 +25,14 @@ import faust
 import polars as pl
 from faust.types import TP, EventT
 
+from ingest import telemetry
 from ingest.errors import Rejected
 from ingest.events import DIRTY_TOPIC
 from ingest.kafka import KafkaConfig
 from processors import marks, watermarks, windows
 from processors.audit import Audit
 from processors.detection import Detection, DetectionConfig
+from processors.health import Health, HealthConfig, Place
 from processors.retry import until_done
 from processors.sink import Sink, SinkConfig
 from processors.store import ClickHouseConfig, Store
@@ -55,6 +57,7 @@ class WorkerConfig:
     clickhouse: ClickHouseConfig = field(default_factory=ClickHouseConfig)
     sink: SinkConfig = field(default_factory=SinkConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     recompute_interval: float = 0.5
     backlog_rest: float = 30.0
 
@@ -90,6 +93,10 @@ def build_app(config: WorkerConfig) -> faust.App:
     leads = partial(_leads, app)
     app.service(Detection(store, config.kafka.log_id, config.detection, leads))
     app.service(Audit(store, leads))
+    done: dict[int, int] = {}
+    health = Health(config.health, partial(_places, app, sink, done), sink.turned)
+    health.serve()  # before anything that may hang
+    app.service(health)
 
     @app.agent(dirty, name="driftline.recompute", concurrency=1)  # type: ignore[untyped-decorator]
     async def recompute(stream: Any) -> None:
@@ -99,6 +106,7 @@ def build_app(config: WorkerConfig) -> faust.App:
                 await _work_off(store, config.kafka.log_id, dirty, partitions, events)
                 for event in events:
                     await stream.ack(event)
+                    done[event.message.partition] = event.message.offset + 1
             except Exception:
                 # Faust would acknowledge the marks and go on; dying acknowledges nothing.
                 log.exception("recompute failed")
@@ -127,7 +135,8 @@ async def _work_off(
         if values is None:
             continue
         cells = marks.unpack(values)
-        await until_done(partial(asyncio.to_thread, windows.recompute, store, finer, cells))
+        with telemetry.RECOMPUTE_SECONDS.labels(str(finer)).time():
+            await until_done(partial(asyncio.to_thread, windows.recompute, store, finer, cells))
         if coarser is not None:
             await _mark_coarser(dirty, partitions, marks.coarser(cells, coarser), coarser)
     done = {event.message.partition: event.message.offset + 1 for event in events}
@@ -147,6 +156,16 @@ async def _mark_coarser(
 
 async def _sent(dirty: faust.TopicT, key: bytes, value: bytes, partition: int) -> None:
     await (await dirty.send(key=key, value=value, partition=partition))
+
+
+def _places(app: faust.App, sink: Sink, done: dict[int, int]) -> Iterator[Place]:
+    """Where every partition stands that this worker reads; ``done`` says how far its marks are."""
+    yield from sink.places()
+    marked = {tp for tp in app.consumer.assignment() if tp.topic == DIRTY_TOPIC}
+    for gone in done.keys() - {tp.partition for tp in marked}:
+        del done[gone]  # whoever has it now works on
+    for tp in marked:
+        yield Place(tp.topic, tp.partition, done.get(tp.partition), app.consumer.highwater(tp))
 
 
 def _leads(app: faust.App) -> bool:
@@ -189,4 +208,5 @@ def run_worker(config: WorkerConfig) -> None:
     gc.set_threshold(500_000, 50, 50)
     Store(config.clickhouse).query("SELECT 1 AS ok")
     app = build_app(config)
-    faust.Worker(app, loglevel="INFO", redirect_stdouts=False).execute_from_commandline()
+    # Logging is set up by whoever runs us.
+    faust.Worker(app, override_logging=False, redirect_stdouts=False).execute_from_commandline()

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
+from ingest import telemetry
 from ingest.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ async def until_done(attempt: Callable[[], Awaitable[Any]]) -> None:
             await attempt()
         except (Unavailable, KafkaError) as error:
             log.warning("will try again in %s s: %s", wait, error)
-            await asyncio.sleep(wait)
+            telemetry.RETRIES.inc()
+            with telemetry.doing(f"waiting: {str(error)[:200]}"):
+                await asyncio.sleep(wait)
         else:
             return

@@ -21,7 +21,7 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -40,11 +40,13 @@ from aiokafka import (
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from mode import Service
 
+from ingest import telemetry
 from ingest.codec import Decoded, decode
 from ingest.errors import Rejected, Unavailable
 from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
 from ingest.kafka import KafkaConfig
 from processors import marks, rows, watermarks
+from processors.health import Place
 from processors.quality import MAX_BAD_LINES, WINDOW_LINES, BadLines
 from processors.retry import until_done
 from processors.store import Store
@@ -134,6 +136,14 @@ class Sink(Service):  # type: ignore[misc]
         self._beaten = 0.0
         self._marked: list[int] = [0]
         self.caught_up = asyncio.Event()
+        self.turned: dict[str, float] = {}
+        """When each loop last went round, for `processors.health`; empty until connected."""
+
+    def places(self) -> Iterator[Place]:
+        """Where every partition that is held stands, without waiting for anything."""
+        for held in self._consumer.assignment():
+            stored, heard = self._places[held].stored, self._consumer.last_poll_timestamp(held)
+            yield Place(held.topic, held.partition, stored, self._end(held), heard)
 
     async def _connect(self) -> None:
         """Join the group and become able to produce."""
@@ -179,6 +189,7 @@ class Sink(Service):  # type: ignore[misc]
         # group; Faust's own has been joined by then.
         await self._connect()
         while not self.should_stop:
+            self.turned["read"] = time.monotonic()
             records = await self._gather()
             if self._is_fresh(records):
                 self.caught_up.set()
@@ -195,7 +206,9 @@ class Sink(Service):  # type: ignore[misc]
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _write(self) -> None:
+        await self._connected.wait()
         while not self.should_stop:
+            self.turned["write"] = time.monotonic()
             try:
                 batch = await asyncio.wait_for(self._queue.get(), 1.0)
             except TimeoutError:
@@ -275,6 +288,10 @@ class Sink(Service):  # type: ignore[misc]
         await self._produce_marks(events)
         await self._commit(batch.commits)
         self._advance(events, batch.commits)
+        telemetry.ROWS_STORED.inc(len(events))
+        telemetry.BATCHES.labels("sink").inc()
+        for rejection in decoded.rejections:
+            telemetry.DEAD_LETTERS.labels(str(rejection.code)).inc()
 
     async def _insert(self, table: str, frame: pl.DataFrame) -> None:
         await until_done(lambda: asyncio.to_thread(self._store.insert, table, frame))

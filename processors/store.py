@@ -11,6 +11,7 @@ import clickhouse_connect
 import polars as pl
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from ingest import telemetry
 from ingest.errors import Unavailable
 
 _INSERT_SETTINGS: Final = {
@@ -77,14 +78,15 @@ class Store:
         self, table: str, block: bytes | memoryview, fmt: str, columns: list[str] | None = None
     ) -> None:
         """Insert rows in one of ClickHouse's input formats; returns when they are stored."""
-        self._call(
-            "raw_insert",
-            table,
-            column_names=columns,
-            insert_block=block,
-            settings=_INSERT_SETTINGS,
-            fmt=fmt,
-        )
+        with telemetry.inserting(table):
+            self._call(
+                "raw_insert",
+                table,
+                column_names=columns,
+                insert_block=block,
+                settings=_INSERT_SETTINGS,
+                fmt=fmt,
+            )
 
     def query(
         self,
