@@ -11,7 +11,7 @@ import msgspec
 from ingest import conventions as names
 from ingest.errors import Rejected
 from ingest.events import Event, Kind, RejectionCode
-from ingest.readers.values import attributes, content, label
+from ingest.values import attributes, content, label
 
 MS: Final = 1_000_000
 

@@ -19,7 +19,7 @@ from ingest.errors import Rejected
 from ingest.events import Event, RejectionCode
 from ingest.readers import transcript
 from ingest.readers.transcript import Call, Message, Transcript
-from ingest.readers.values import label
+from ingest.values import label
 
 EPOCH_NS: Final = 1_735_689_600 * 10**9
 """2025-01-01T00:00:00Z, the start of task 0 of trial 0."""

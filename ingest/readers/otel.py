@@ -14,8 +14,8 @@ import msgspec
 
 from ingest.errors import Rejected
 from ingest.events import Event, RejectionCode
-from ingest.readers.values import ns_from_iso
 from ingest.spans import Span, agent_of, event_of
+from ingest.values import ns_from_iso
 
 
 class _Context(msgspec.Struct):

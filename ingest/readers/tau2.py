@@ -16,7 +16,7 @@ from ingest.errors import Rejected
 from ingest.events import Event, RejectionCode
 from ingest.readers import transcript
 from ingest.readers.transcript import Call, Message, Transcript
-from ingest.readers.values import label, ns_from_iso
+from ingest.values import label, ns_from_iso
 
 NORMAL_ENDS: Final = frozenset({"user_stop", "agent_stop"})
 """Termination reasons of a run that ended by itself; any other is a failure."""

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, Literal
 
 from ingest.events import Event
-from ingest.readers.values import attributes, content, label
+from ingest.values import attributes, content, label
 
 MS: Final = 1_000_000
 

@@ -15,7 +15,7 @@ from ingest.errors import Rejected, UsageError
 from ingest.events import Event
 from ingest.readers import Format, Options, detect, format_of, load_info, read
 from ingest.readers.files import records
-from ingest.readers.values import MAX_ATTRIBUTES, attributes, capped, ns_from_iso
+from ingest.values import MAX_ATTRIBUTES, attributes, capped, ns_from_iso
 from tests.support import data_file
 
 
