@@ -1,0 +1,18 @@
+"""The HTTP door: whatever agents send becomes canonical events in Kafka before it is answered 200.
+
+A request's way, file by file::
+
+    server      connections, routes, who may come in, the body within its bounds
+    doors       one function per route: body -> events and refusals
+    feedback    ratings and comments -> events of kind feedback
+    intake      rules for all events: time, agent, environment, redaction; packed by partition
+    running     the process: signals, drain
+    outbox      micro-batches -> records; the request waits until Kafka has acknowledged its own
+    link        kafka-python's producer behind two verbs, and its twin in memory
+    answers     status codes and bodies, in the encoding of the request
+    metrics     what the gateway counts
+
+Memory is bounded by `GatewayConfig.queue_bytes`: bodies and encoded events are counted from their
+first byte until Kafka has them. Beyond it, and while Kafka is away, requests are refused at once
+with the time after which to try again.
+"""
