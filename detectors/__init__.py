@@ -6,12 +6,16 @@
     sketch     log-histogram of latencies and costs: mergeable, any quantile to 1 %
 
     rates      has a rate changed? e-SR over thousands of streams, honest about its baseline
+      episodes   ... what is known of a change in progress
       reference  ... what "normal" is, its uncertainty, its dispersion
       recovery   ... is the change over?
     ensembles  one question asked in several ways: indicators of a metric, categories of a mix
+    transitions  has the order of an agent's steps changed?
+    contrast   an agent against its fleet: blind to what hits all alike
     metrics    heavy-tailed metrics as ranks and exceedances
     seasonal   baselines per hour of the week, shrunk where data is thin
-    drift      inputs or behaviour? topics of texts, two-sample test of vectors
+    drift      inputs or behaviour? topics of texts and rates within them
+    twosample  two samples of vectors: energy, MMD, a classifier; once, or for ever
     budget     false alerts a week, spent over all streams
     slices     which version, tool or topic carries a change
     verdicts   is the new version better? valid however often one looks

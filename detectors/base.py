@@ -22,6 +22,8 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
 
+_LAYOUT = 2  # of snapshots: raised when the arrays of a detector change
+
 
 @runtime_checkable
 class Detector(Protocol):
@@ -129,7 +131,7 @@ class Streams:
         """Parameters and state as JSON types; `restore` gives back the same bits."""
         return {
             "detector": type(self).__name__,
-            "version": 1,
+            "version": _LAYOUT,
             "params": {name: getattr(self, name) for name in self._params},
             "state": {name: pack(getattr(self, name)) for name in self._state},
         }
@@ -143,8 +145,8 @@ class Streams:
         ValueError
             If the snapshot is of another class or version, or its arrays do not fit.
         """
-        if (snapshot.get("detector"), snapshot.get("version")) != (cls.__name__, 1):
-            raise ValueError(f"not a snapshot of {cls.__name__}, version 1")
+        if (snapshot.get("detector"), snapshot.get("version")) != (cls.__name__, _LAYOUT):
+            raise ValueError(f"not a snapshot of {cls.__name__}, version {_LAYOUT}")
         restored = cls(0, **snapshot["params"])
         arrays = {name: unpack(snapshot["state"][name]) for name in cls._state}
         count = len(next(iter(arrays.values())))

@@ -3,13 +3,13 @@
 `Topics` divides the inputs into groups, learnt on one half of the reference and counted on the
 other, so that the groups cannot have been fitted to the counts. A change of the *inputs* is then a
 change of a mix, a change of *behaviour* is a change of a rate within the groups, and both are
-sequential detectors with a budget. `energy_test` compares two finished samples as a whole, without
-groups.
+sequential detectors with a budget. Vectors as a whole, without groups, are compared in
+`detectors.twosample`.
 
 References
 ----------
-G. Szekely, M. Rizzo: Energy statistics: a class of statistics based on distances. J. Statist.
-Plann. Inference 143 (2013).
+S. Rabanser, S. Guennemann, Z. Lipton: Failing loudly: an empirical study of methods for detecting
+dataset shift. arXiv:1810.11953 (reduce first, then test; inputs apart from labels).
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
-from sklearn.metrics import pairwise_distances
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
-from detectors.base import Bools, Floats, Ints
+from detectors.base import Ints
 from detectors.ensembles import EnsembleDetector
 
 
@@ -145,41 +144,3 @@ class InputAndBehaviour:
     def behaviour_drift(self) -> bool:
         """Whether the failure rate on equal inputs is in a detected change."""
         return bool(self.behaviour.detected[0])
-
-
-def energy_test(
-    reference: NDArray[Any], window: NDArray[Any], permutations: int = 499, seed: int = 0
-) -> tuple[float, float]:
-    """Two-sample test of vectors by energy distance, calibrated by permutation.
-
-    Parameters
-    ----------
-    reference, window
-        Vectors of shape (n, d) and (m, d); the distance matrix is (n + m) squared, so subsample.
-    permutations
-        The smallest p-value is ``1 / (permutations + 1)``.
-    seed
-        Of the permutations.
-
-    Returns
-    -------
-    distance, p : float
-        Energy distance (unit of the vectors, 0 for equal laws), and a p-value that is valid for
-        every n and m when all vectors are exchangeable under the null hypothesis. One test per
-        window does not make a monitor: feed p-values of many windows to a budget.
-    """
-    pooled = np.vstack([reference, window])
-    distances = pairwise_distances(pooled)
-    n, total = len(reference), len(pooled)
-    rng = np.random.default_rng(seed)
-    first: Bools = np.zeros((permutations + 1, total), np.bool_)
-    first[0, :n] = True
-    for row in first[1:]:
-        row[rng.permutation(total)[:n]] = True
-    a = first / n
-    b = ~first / (total - n)
-    between: Floats = np.einsum("ij,ij->i", a @ distances, b)
-    within = np.einsum("ij,ij->i", a @ distances, a) + np.einsum("ij,ij->i", b @ distances, b)
-    energy = 2 * between - within
-    p = float((energy >= energy[0] - 1e-12).mean())
-    return float(energy[0]), p

@@ -3,11 +3,13 @@
 A change of a latency may move its middle or only its tail; a change of a tool mix moves some of its
 categories. Each indicator is a stream of `RateDetector`; the evidence of a group is the *mean* of
 its indicators' e-values, which is evidence again, however the indicators depend on each other. A
-group of k indicators pays log(k) nats, once, for not knowing where to look.
+group of k indicators pays log(k) nats, once, for not knowing where to look; ``weights`` say where
+to look first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -30,6 +32,9 @@ class EnsembleDetector:
         Indicators per group, or categories of a mix.
     arl
         Expected ticks between two false alarms of one group, at least: the threshold.
+    weights
+        Share of the evidence that each indicator gets, in advance, shape (indicators,), summing to
+        1; equal by default. Halving a share costs log(2) nats where that indicator is the one.
     **params
         Of every member: see `detectors.rates.RateDetector`.
 
@@ -48,21 +53,32 @@ class EnsembleDetector:
     (319, 301, 2)
     """
 
-    _params: ClassVar = ("n_groups", "indicators", "arl")
+    _params: ClassVar = ("n_groups", "indicators", "arl", "weights")
 
     def __init__(
-        self, n_groups: int = 1, indicators: int = 1, *, arl: float = 10_000.0, **params: Any
+        self,
+        n_groups: int = 1,
+        indicators: int = 1,
+        *,
+        arl: float = 10_000.0,
+        weights: Sequence[float] | None = None,
+        **params: Any,
     ) -> None:
         self.n_groups = n_groups
         self.indicators = indicators
         self.arl = arl
+        self.weights = None if weights is None else [float(w) for w in weights]
+        equal = np.full(indicators, 1 / indicators)
+        self._weights: Floats = equal if weights is None else np.array(weights, np.float64)
+        if self._weights.shape != (indicators,) or not np.isclose(self._weights.sum(), 1.0):
+            raise ValueError("weights must be one per indicator and sum to 1")
         self.members = RateDetector(n_groups * indicators, arl=_SILENT, **params)
         self._leading = np.full(n_groups, -1, np.int64)
 
     @property
     def e_value(self) -> Floats:
         """Current evidence for a change in each group, shape (n_groups,)."""
-        combined: Floats = self.indicator_e_values.mean(axis=1)
+        combined: Floats = self.indicator_e_values @ self._weights
         return combined
 
     @property
@@ -124,8 +140,9 @@ class EnsembleDetector:
         loud = (self.e_value >= self.arl) & ~self.detected
         if loud.any():
             groups = np.flatnonzero(loud)
-            best = self.indicator_e_values[groups].argmax(axis=1)
+            best = (self.indicator_e_values[groups] * self._weights).argmax(axis=1)
             self.members.announce(groups * self.indicators + best, before=True)
+            self.members.relearn(self._members_of(groups))
             self._leading[groups] = best
         ended = self.detected & ~self._of_leading(self.members.detected, False)
         if ended.any():
@@ -144,11 +161,28 @@ class EnsembleDetector:
         self._leading[:] = -1
         return self
 
+    def accept(self, groups: ArrayLike) -> Self:
+        """Take what ``groups`` (indices) have shown since their alarm for the new normal.
+
+        All indicators of a group get a new reference; see `RateDetector.accept`.
+
+        Raises
+        ------
+        ValueError
+            If one of the groups is in no detected change.
+        """
+        chosen = np.asarray(groups, np.int64)
+        if not self.detected[chosen].all():
+            raise ValueError("only a detected change can be accepted")
+        self.members.accept(self._members_of(chosen))
+        self._leading[chosen] = -1
+        return self
+
     def snapshot(self) -> Snapshot:
         """Parameters and state as JSON types; `restore` gives back the same bits."""
         return {
             "detector": "EnsembleDetector",
-            "version": 1,
+            "version": 2,
             "params": {name: getattr(self, name) for name in self._params},
             "leading": self._leading.tolist(),
             "members": self.members.snapshot(),
@@ -157,14 +191,18 @@ class EnsembleDetector:
     @classmethod
     def restore(cls, snapshot: Snapshot) -> Self:
         """Build the detector of a snapshot again; ValueError if it is of another kind."""
-        if (snapshot.get("detector"), snapshot.get("version")) != ("EnsembleDetector", 1):
-            raise ValueError("not a snapshot of EnsembleDetector, version 1")
+        if (snapshot.get("detector"), snapshot.get("version")) != ("EnsembleDetector", 2):
+            raise ValueError("not a snapshot of EnsembleDetector, version 2")
         detector = cls(**snapshot["params"])
         detector.members = RateDetector.restore(snapshot["members"])
         detector._leading = np.array(snapshot["leading"], np.int64).reshape(-1)
         if detector.members.n_streams != detector.n_groups * detector.indicators:
             raise ValueError("the members of the snapshot do not fit its groups")
         return detector
+
+    def _members_of(self, groups: Ints) -> Ints:
+        """Streams of the members of ``groups`` (indices), shape (k * indicators,)."""
+        return (groups[:, None] * self.indicators + np.arange(self.indicators)).ravel()
 
     def _of_leading(self, values: NDArray[Any], absent: Any) -> NDArray[Any]:
         grid = values.reshape(-1, self.indicators)

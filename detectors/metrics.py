@@ -94,11 +94,28 @@ def metric_detector(
 ) -> EnsembleDetector:
     """Two-sided ensemble for a metric: rank and one exceedance per tail quantile.
 
+    The rank gets half of the evidence, the tails share the other half: a shift of the middle is the
+    harder one to see.
+
+    Parameters
+    ----------
+    n_groups
+        How many metrics (streams of the caller) to follow.
+    arl
+        Expected ticks between two false alarms of one metric, at least.
+    tails
+        As in `RankReference`; at least one.
+
     The dispersion of a rank is a third of a 0/1 value's; where ticks scatter more than independent
     values would, pass what the reference shows to ``calibrate``.
     """
     return EnsembleDetector(
-        n_groups, 1 + len(tails), arl=arl, direction="both", floor=RANK_DISPERSION
+        n_groups,
+        1 + len(tails),
+        arl=arl,
+        weights=[0.5, *([0.5 / len(tails)] * len(tails))],
+        direction="both",
+        floor=RANK_DISPERSION,
     )
 
 

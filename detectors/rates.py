@@ -43,12 +43,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from detectors.base import Bools, Floats, Ints, Snapshot, Streams, ratio
+from detectors.base import Bools, Floats, Ints, Snapshot
+from detectors.episodes import Episodes
 from detectors.recovery import Recovery
 from detectors.reference import LEVELS, TESTIMONY, TINY, Reference
 
 ODDS: Final = (1.25, 1.6, 2.0, 2.6, 4.0, 10.0)
 """Bets: by how much the odds have changed, from a slow shift to an outage."""
+
+PRIOR: Final = np.array((0.22, 0.22, 0.22, 0.17, 0.11, 0.06))
+"""Share of the stake on each bet. Small changes get more: each nat costs them more events."""
 
 _CEILING: Final = 1e200  # evidence beyond it changes nothing, and sums must stay finite
 _MAX_STEP: Final = 200.0  # nats a single tick may add
@@ -56,8 +60,10 @@ _MAX_STEP: Final = 200.0  # nats a single tick may add
 Direction = Literal["up", "down", "both"]
 
 
-class RateDetector(Streams):
+class RateDetector(Episodes):
     """e-SR detector of changes of a mean in [0, 1], over many streams at once.
+
+    What is known of a detected change (start, size, end) comes from `detectors.episodes`.
 
     Parameters
     ----------
@@ -94,7 +100,7 @@ class RateDetector(Streams):
     ...     if detector.detected[0]:
     ...         break
     >>> tick, int(detector.change_start[0])
-    (232, 198)
+    (231, 198)
     """
 
     _params: ClassVar = (
@@ -106,38 +112,21 @@ class RateDetector(Streams):
         "direction",
         "recovery",
     )
-    _never: ClassVar = ("_alarm_tick", "_change_start")
     # axes: D directions, Z levels of the baseline, B bets
     _state: ClassVar = {
-        "_tick": ("", np.int64),  # ticks seen, with or without values
+        **Episodes._state,  # noqa: SLF001 - what a subclass adds to
         "_dispersion": ("", np.float64),
         "_watching": ("", np.bool_),  # the warm-up is over
+        "_collecting": ("", np.bool_),  # a successor of the reference
         "_base": ("", np.float64),  # log odds of the baseline
         "_means": ("DZ", np.float64),
         "_evidence": ("DZB", np.float64),
-        "_path": ("DB", np.float64),  # log likelihood ratio since the likeliest start of each bet
-        "_path_start": ("DB", np.int64),
-        "_path_total": ("DB", np.float64),
-        "_path_n": ("DB", np.float64),
-        "_detected": ("", np.bool_),
-        "_alarm_tick": ("", np.int64),
-        "_change_start": ("", np.int64),
-        "_change_side": ("", np.int64),
     }
-    _tick: Ints
-    _dispersion: Floats
     _watching: Bools
+    _collecting: Bools
     _base: Floats
     _means: Floats
     _evidence: Floats
-    _path: Floats
-    _path_start: Ints
-    _path_total: Floats
-    _path_n: Floats
-    _detected: Bools
-    _alarm_tick: Ints
-    _change_start: Ints
-    _change_side: Ints
 
     def __init__(
         self,
@@ -160,19 +149,16 @@ class RateDetector(Streams):
         self.recovery = recovery
         self._signs = np.array({"up": [1], "down": [-1], "both": [1, -1]}[direction])
         self._log_odds = self._signs[:, None] * np.log(ODDS)  # (D, B)
-        self.reference = Reference(n_streams, dispersion=dispersion, floor=floor)
-        self.returning = Recovery(n_streams, threshold=recovery)
-        self._begin(n_streams)
+        self.reference = Reference(0, dispersion=dispersion, floor=floor)
+        self.successor = Reference(0, dispersion=dispersion, floor=floor)
+        self.returning = Recovery(0, threshold=recovery)
+        self._begin(0)
+        self.extend(n_streams)
 
     def _axes(self) -> dict[str, int]:
         return {"D": len(self._signs), "Z": len(LEVELS), "B": len(ODDS)}
 
     # -- what is known after the last tick ---------------------------------------------------------
-
-    @property
-    def detected(self) -> Bools:
-        """Whether each stream is in a detected change, shape (n_streams,). Ends with recovery."""
-        return self._detected.copy()
 
     @property
     def e_value(self) -> Floats:
@@ -191,11 +177,6 @@ class RateDetector(Streams):
         return self._watching.copy()
 
     @property
-    def tick(self) -> Ints:
-        """Ticks each stream has seen, shape (n_streams,)."""
-        return self._tick.copy()
-
-    @property
     def baseline(self) -> Floats:
         """Mean of the reference, shape (n_streams,); NaN before the first value."""
         return self.reference.mean
@@ -209,60 +190,6 @@ class RateDetector(Streams):
     def dispersion_used(self) -> Floats:
         """Dispersion the bets are scaled by, shape (n_streams,); NaN during the warm-up."""
         return np.where(self._watching, self._dispersion, np.nan)
-
-    @property
-    def change_start(self) -> Ints:
-        """Tick (0-based) at which the change likely began, shape (n_streams,); -1 without one."""
-        return np.where(self._detected, self._change_start, -1)
-
-    @property
-    def alarm_tick(self) -> Ints:
-        """Tick (0-based) of the alarm, shape (n_streams,); -1 without one."""
-        return np.where(self._detected, self._alarm_tick, -1)
-
-    @property
-    def change_sign(self) -> Ints:
-        """+1 for a rise, -1 for a fall, 0 without a change, shape (n_streams,)."""
-        return np.where(self._detected, self._signs[self._change_side], 0)
-
-    @property
-    def recovery_start(self) -> Ints:
-        """Tick (0-based) at which the last change likely ended, shape (n_streams,).
-
-        -1 before a first alarm and while a change shows no sign of ending.
-        """
-        promising = ~self._detected | (self.returning.path > 0)
-        return np.where((self._alarm_tick >= 0) & promising, self.returning.start, -1)
-
-    @property
-    def observed(self) -> Floats:
-        """Mean since the change began, shape (n_streams,); NaN without a change."""
-        return np.where(self._detected, ratio(self.returning.total, self.returning.n), np.nan)
-
-    @property
-    def observed_n(self) -> Floats:
-        """Values since the change began, shape (n_streams,); 0 without a change."""
-        return np.where(self._detected, self.returning.n, 0.0)
-
-    def observed_interval(self, confidence: float = 0.95) -> tuple[Floats, Floats]:
-        """Interval of the mean since the change began.
-
-        Clopper-Pearson with the sample size divided by the dispersion. The start was chosen because
-        it looked extreme, so right after the alarm the interval is slightly too far from the
-        baseline.
-
-        Returns
-        -------
-        low, high : ndarray of shape (n_streams,)
-            NaN without a change.
-        """
-        scale = np.where(self._detected, np.maximum(self._dispersion, 1.0), np.nan)
-        hits, n = self.returning.total / scale, self.returning.n / scale
-        tail = (1 - confidence) / 2
-        low = np.where(hits > 0, special.betaincinv(np.maximum(hits, TINY), n - hits + 1, tail), 0)
-        misses = np.maximum(n - hits, TINY)
-        high = np.where(n > hits, special.betaincinv(hits + 1, misses, 1 - tail), 1)
-        return np.where(self._detected, low, np.nan), np.where(self._detected, high, np.nan)
 
     # -- what moves it -----------------------------------------------------------------------------
 
@@ -295,9 +222,7 @@ class RateDetector(Streams):
             if offset is not None:
                 raise ValueError("offsets need a calibrated baseline: call calibrate() first")
             self.reference.add(warming, sums, counts)
-            done = warming & (self.reference.n >= self.warm_up)
-            if done.any():
-                self._watch(done, self.reference.measured_dispersion())
+            self._watch_if_enough(warming)
         if watching.size:
             shift = None
             if offset is not None:
@@ -307,30 +232,39 @@ class RateDetector(Streams):
         return self
 
     def calibrate(
-        self, total: ArrayLike, n: ArrayLike, dispersion: ArrayLike | None = None
+        self,
+        total: ArrayLike,
+        n: ArrayLike,
+        dispersion: ArrayLike | None = None,
+        *,
+        streams: ArrayLike | None = None,
     ) -> Self:
-        """Set the reference of every stream from what is known, and forget all evidence.
+        """Set the reference of streams from what is known, and forget their evidence.
 
         Parameters
         ----------
         total, n
-            Sum and number of the reference's values, shape (n_streams,) or numbers; n > 0.
+            Sum and number of the reference's values, shape (k,) or numbers; n > 0.
         dispersion
             As estimated elsewhere; by default the constructor's, or its floor.
+        streams
+            Which ones, mask or indices; default all.
 
         Raises
         ------
         ValueError
             Unless ``0 <= total <= n`` and ``n > 0``.
         """
-        self.reference.total[:] = total
-        self.reference.n[:] = n
-        known = (self.reference.n > 0) & (self.reference.total >= 0)
-        if not (known & (self.reference.total <= self.reference.n)).all():
-            raise ValueError("total must lie between 0 and n, and n must be positive")
+        rows = self._rows(streams)
         given = self.dispersion if self.dispersion is not None else self.floor
-        scale = np.asarray(given if dispersion is None else dispersion, np.float64)
-        self._watch(np.ones(self.n_streams, np.bool_), np.broadcast_to(scale, (self.n_streams,)))
+        scale = np.zeros(self.n_streams)
+        scale[rows] = given if dispersion is None else dispersion
+        sums, counts = np.zeros(self.n_streams), np.ones(self.n_streams)
+        sums[rows], counts[rows] = total, n
+        if not ((counts > 0) & (sums >= 0) & (sums <= counts)).all():
+            raise ValueError("total must lie between 0 and n, and n must be positive")
+        self.reference.total[rows], self.reference.n[rows] = sums[rows], counts[rows]
+        self._watch(rows, scale)
         return self
 
     def announce(self, streams: ArrayLike, *, before: bool = False) -> Self:
@@ -340,39 +274,79 @@ class RateDetector(Streams):
         says that the alarm belongs to the tick that `update` has just taken.
         """
         who = np.asarray(streams, np.int64)
-        side = self._side_evidence(who).argmax(axis=1)
-        bet = self._path[who, side].argmax(axis=1)
-        self._detected[who] = True
-        self._alarm_tick[who] = self._tick[who] - before
-        self._change_side[who] = side
-        self._change_start[who] = self._path_start[who, side, bet]
-        self.returning.open(who, self._path_total[who, side, bet], self._path_n[who, side, bet])
+        self.relearn(who)
+        self._open(who, self._side_evidence(who).argmax(axis=1), self._tick[who] - before)
         return self
 
     def forget(self, streams: ArrayLike) -> Self:
         """Drop the evidence of ``streams`` (mask or indices) and arm them again."""
-        chosen = np.asarray(streams)
-        self._detected[chosen] = False
-        self.clear(chosen, ("_evidence", "_path"))
+        self._close(streams)
+        self.clear(np.asarray(streams), ("_evidence", "_collecting"))
+        return self
+
+    def relearn(self, streams: ArrayLike) -> Self:
+        """Begin to collect what `accept` makes the reference of ``streams`` (mask or indices).
+
+        `announce` does so by itself.
+        """
+        self.successor.clear(np.asarray(streams))
+        self._collecting[np.asarray(streams)] = True
+        return self
+
+    def accept(self, streams: ArrayLike) -> Self:
+        """Take the changed mean of ``streams`` (mask or indices) for the new normal.
+
+        The new reference is what came *after the alarm*: what rang it was selected for looking
+        extreme. With ``warm_up`` values and more it is watched at once; otherwise the warm-up goes
+        on until there are enough, and nothing rings before.
+
+        Values that were taken with an ``offset`` make no reference by themselves: learn the season
+        or the fleet again and use ``calibrate(..., streams=...)``.
+
+        Raises
+        ------
+        ValueError
+            If one of the streams is in no detected change.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(3)
+        >>> detector = RateDetector(warm_up=500, dispersion=1.0)
+        >>> for tick in range(400):
+        ...     detector = detector.update(rng.binomial(10, 0.3 if tick >= 100 else 0.1), 10)
+        >>> bool(detector.detected[0]), round(float(detector.baseline[0]), 2)
+        (True, 0.1)
+        >>> detector = detector.accept([0])
+        >>> bool(detector.detected[0]), round(float(detector.baseline[0]), 2)
+        (False, 0.3)
+        """
+        rows = self._rows(streams)
+        if not self._collecting[rows].all():
+            raise ValueError("only a detected change can be accepted")
+        learnt = {name: getattr(self.successor, name)[rows] for name in Reference.fields()}
+        self.reset(rows)
+        for name, values in learnt.items():
+            getattr(self.reference, name)[rows] = values
+        self._watch_if_enough(rows)
         return self
 
     def extend(self, count: int) -> Self:
         """Add ``count`` new streams behind the others, each in its own warm-up."""
         self.reference.extend(count)
-        self.returning.extend(count)
+        self.successor.extend(count)
         return super().extend(count)
 
     def reset(self, streams: ArrayLike | None = None) -> Self:
-        """Send streams (mask or indices; default all) back to warm-up: a change was accepted."""
-        chosen: Any = slice(None) if streams is None else np.asarray(streams)
-        self.clear(chosen, [name for name in self._state if name != "_tick"])
-        self.reference.clear(chosen)
-        self.returning.clear(chosen)
+        """Send streams (mask or indices; default all) back to an empty warm-up."""
+        rows = self._rows(streams)
+        self.clear(rows, [name for name in self._state if name != "_tick"])
+        for part in (self.reference, self.successor, self.returning):
+            part.clear(rows)
         return self
 
     def snapshot(self) -> Snapshot:
         """Parameters and state as JSON types; `restore` gives back the same bits."""
-        parts = {"reference": self.reference.snapshot(), "returning": self.returning.snapshot()}
+        parts = {"reference": self.reference.snapshot(), "successor": self.successor.snapshot()}
         return {**super().snapshot(), **parts}
 
     @classmethod
@@ -386,18 +360,28 @@ class RateDetector(Streams):
         """
         detector = super().restore(snapshot)
         detector.reference = Reference.restore(snapshot["reference"])
-        detector.returning = Recovery.restore(snapshot["returning"])
-        sizes = {detector.n_streams, detector.reference.n_streams, detector.returning.n_streams}
-        if len(sizes) != 1:
+        detector.successor = Reference.restore(snapshot["successor"])
+        parts = (detector.reference, detector.successor)
+        if any(part.n_streams != detector.n_streams for part in parts):
             raise ValueError("the parts of the snapshot follow different numbers of streams")
         return detector
 
     # -- how ---------------------------------------------------------------------------------------
 
+    def _rows(self, streams: ArrayLike | None) -> Bools:
+        rows = np.zeros(self.n_streams, np.bool_)
+        rows[slice(None) if streams is None else np.asarray(streams)] = True
+        return rows
+
     def _side_evidence(self, at: Any = slice(None)) -> Floats:
         """Evidence per direction, shape (k, D): the least favourable baseline decides."""
-        least: Floats = (self._evidence[at].mean(axis=3) * TESTIMONY).min(axis=2)
+        least: Floats = ((self._evidence[at] @ PRIOR) * TESTIMONY).min(axis=2)
         return least
+
+    def _watch_if_enough(self, rows: Bools) -> None:
+        done = rows & (self.reference.n >= self.warm_up)
+        if done.any():
+            self._watch(done, self.reference.measured_dispersion())
 
     def _watch(self, rows: Bools, dispersion: Floats) -> None:
         """Fix the baseline of ``rows``: the means at which the evidence is evaluated."""
@@ -409,44 +393,32 @@ class RateDetector(Streams):
         self._base[rows] = special.logit(mean)[rows]
         self._dispersion[rows] = dispersion[rows]
         self._watching[rows] = True
-        self._detected[rows] = False
-        self.clear(rows, ("_evidence", "_path"))
+        self.forget(rows)
 
     def _bet(self, who: Ints, sums: Floats, counts: Floats, offset: Floats | None) -> None:
         every = who.size == self.n_streams
         at: Any = slice(None) if every else who  # a view, where nothing has to be gathered
         total, n, scale = sums[at], counts[at], self._dispersion[at]
-        means = self._means[at]
+        means, base = self._means[at], self._base[at]
         if offset is not None:
             factor = np.exp(offset[at])[:, None, None]
             means = means * factor / (1 - means + means * factor)
+            base = base + offset[at]
         gain = (total / scale)[:, None, None] * self._log_odds  # (k, D, B)
         cost = np.log1p(means[..., None] * np.expm1(self._log_odds)[:, None, :])  # (k, D, Z, B)
         step = gain[:, :, None, :] - (n / scale)[:, None, None, None] * cost
         np.clip(step, -_MAX_STEP, _MAX_STEP, out=step)
         self._evidence[at] = np.minimum((self._evidence[at] + 1) * np.exp(step), _CEILING)
-        self._follow(at, step[:, :, 0, :], total, n)
+        self._follow(at, step[:, :, 0, :], total, n, special.expit(base))
         loud = self._side_evidence(at).mean(axis=1) >= self.arl
         alarmed = self._detected[at]
         ongoing, fresh = who[alarmed], who[loud & ~alarmed]
+        if offset is None and self._collecting.any():
+            self.successor.add(self._collecting & (counts > 0), sums, counts)
         if ongoing.size:
-            back = self.returning.update(
-                ongoing,
-                self._tick[ongoing],
-                sums[ongoing],
-                counts[ongoing],
-                self._base[ongoing],
-                self._dispersion[ongoing],
-                0.0 if offset is None else offset[ongoing],
+            away = 0.0 if offset is None else offset[ongoing]
+            self.forget(
+                self._still_away(ongoing, sums[ongoing], counts[ongoing], self._base[ongoing], away)
             )
-            self.forget(back)
         if fresh.size:
             self.announce(fresh)
-
-    def _follow(self, at: Any, step: Floats, total: Floats, n: Floats) -> None:
-        """Keep, per bet, the likeliest start of a change (Page's recursion) and what came since."""
-        anew = self._path[at] <= 0
-        self._path[at] = np.where(anew, 0.0, self._path[at]) + step
-        self._path_start[at] = np.where(anew, self._tick[at][:, None, None], self._path_start[at])
-        self._path_total[at] = np.where(anew, 0.0, self._path_total[at]) + total[:, None, None]
-        self._path_n[at] = np.where(anew, 0.0, self._path_n[at]) + n[:, None, None]

@@ -33,29 +33,34 @@ class Recovery(Streams):
     _state: ClassVar = {
         "total": ("", np.float64),  # since the change began, without what may be the recovery
         "n": ("", np.float64),
+        "expected": ("", np.float64),  # sum that the baseline gave reason to expect
         "start": ("", np.int64),
         "_evidence": ("", np.float64),
         "path": ("", np.float64),
         "_pending_total": ("", np.float64),
         "_pending_n": ("", np.float64),
+        "_pending_expected": ("", np.float64),
     }
     total: Floats
     n: Floats
+    expected: Floats
     start: Ints
     _evidence: Floats
     path: Floats
     _pending_total: Floats
     _pending_n: Floats
+    _pending_expected: Floats
 
     def __init__(self, n_streams: int = 0, *, threshold: float = 1_000.0) -> None:
         self.threshold = threshold
         self._begin(n_streams)
 
-    def open(self, who: Ints, total: Floats, n: Floats) -> None:
-        """Begin for the streams ``who``, with what is known of the change."""
+    def open(self, who: Ints, total: Floats, n: Floats, expected: Floats) -> None:
+        """Begin for the streams ``who``, with what is known of the change, each of shape (k,)."""
         self.clear(who)
         self.total[who] = total
         self.n[who] = n
+        self.expected[who] = expected
 
     def update(
         self,
@@ -81,7 +86,8 @@ class Recovery(Streams):
         fresh = who[self.path[who] <= 0]
         self.total[fresh] += self._pending_total[fresh]
         self.n[fresh] += self._pending_n[fresh]
-        self.clear(fresh, ("path", "_pending_total", "_pending_n"))
+        self.expected[fresh] += self._pending_expected[fresh]
+        self.clear(fresh, ("path", "_pending_total", "_pending_n", "_pending_expected"))
         self.start[fresh] = tick[self.path[who] <= 0]
         # Alarms ring when things look worse than they are: believe the near end of the interval.
         size = self.n[who] + 1
@@ -96,5 +102,6 @@ class Recovery(Streams):
         self.path[who] += step
         self._pending_total[who] += total
         self._pending_n[who] += n
+        self._pending_expected[who] += n * special.expit(base + offset)
         self._evidence[who] = np.minimum((self._evidence[who] + 1) * np.exp(step), _CEILING)
         return who[self._evidence[who] >= self.threshold]

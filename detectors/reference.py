@@ -68,6 +68,11 @@ class Reference(Streams):
     def _axes(self) -> dict[str, int]:
         return {"K": len(BLOCKS)}
 
+    @classmethod
+    def fields(cls) -> tuple[str, ...]:
+        """Names of the arrays that make a reference, each with the streams as first axis."""
+        return tuple(cls._state)
+
     @property
     def mean(self) -> Floats:
         """Mean of the reference, shape (n_streams,); NaN before the first value."""
@@ -131,3 +136,41 @@ class Reference(Streams):
         else:
             limit = special.betaincinv(np.maximum(hits, TINY), misses + 1, 1 - upper)
         return limit
+
+
+def interval(hits: Floats, n: Floats, confidence: float) -> tuple[Floats, Floats]:
+    """Clopper-Pearson interval of a share: ``hits`` of ``n``, same shape, fractions allowed.
+
+    Returns
+    -------
+    low, high : ndarray of the same shape
+        0 and 1 where n is 0.
+    """
+    tail = (1 - confidence) / 2
+    found, misses = np.maximum(hits, TINY), np.maximum(n - hits, TINY)
+    low = np.where(hits > 0, special.betaincinv(found, misses + 1, tail), 0.0)
+    high = np.where(n > hits, special.betaincinv(found + 1, misses, 1 - tail), 1.0)
+    return low, high
+
+
+def scatter(sums: Floats, counts: Floats, expected: Floats, floor: float) -> Floats:
+    """Dispersion of the values of many ticks around expected means, by the recipe of `Reference`.
+
+    Parameters
+    ----------
+    sums, counts, expected
+        Sum, number and expected mean of the values, shape (n_ticks, n_streams), in order of time.
+    floor
+        Smallest dispersion.
+
+    Returns
+    -------
+    ndarray of shape (n_streams,)
+    """
+    found = Reference(sums.shape[1], floor=floor)
+    deviation = np.sqrt(np.maximum(expected * (1 - expected), TINY))
+    for tick in range(sums.shape[0]):
+        # as a value of mean 1/2 and variance 1/4 whose deviation is the standardised one
+        away = sums[tick] - counts[tick] * expected[tick]
+        found.add(counts[tick] > 0, counts[tick] / 2 + away / (2 * deviation[tick]), counts[tick])
+    return found.measured_dispersion()

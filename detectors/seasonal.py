@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from detectors.base import Bools, Floats
-from detectors.reference import Reference
+from detectors.base import Floats
+from detectors.reference import scatter
 
 HOURS: Final = 168
 
@@ -87,20 +87,8 @@ class HourOfWeek:
             others = _shrunk(sums[rest], counts[rest], hours[rest])
             left_out[rows] = others[:, hours[rows]].T
         taken = np.logical_or.reduce(weeks)
-        self.dispersion_ = self._scatter(sums[taken], counts[taken], left_out[taken])
+        self.dispersion_ = scatter(sums[taken], counts[taken], left_out[taken], self.floor)
         return self
-
-    def _scatter(self, sums: Floats, counts: Floats, expected: Floats) -> Floats:
-        """Dispersion of what was left out, over blocks of ticks, by the recipe of `Reference`."""
-        scatter = Reference(sums.shape[1], floor=self.floor)
-        variance = expected * (1 - expected)
-        for tick in range(sums.shape[0]):
-            busy: Bools = counts[tick] > 0
-            # as a value of mean 1/2 and variance 1/4 whose deviation is the standardised one
-            away = sums[tick] - counts[tick] * expected[tick]
-            scaled = counts[tick] / 2 + away / (2 * np.sqrt(variance[tick]))
-            scatter.add(busy, scaled, counts[tick])
-        return scatter.measured_dispersion()
 
 
 def _shrunk(sums: Floats, counts: Floats, hours: np.ndarray) -> Floats:

@@ -15,7 +15,13 @@ from scipy import stats
 from detectors import sketch
 from detectors.budget import ErrorBudget
 from detectors.ensembles import EnsembleDetector
-from detectors.metrics import RANK_DISPERSION, TAILS, RankReference
+from detectors.metrics import (
+    RANK_DISPERSION,
+    TAILS,
+    RankReference,
+    metric_detector,
+    rank_dispersion,
+)
 from detectors.rates import RateDetector
 from detectors.seasonal import HourOfWeek
 from detectors.verdicts import compare_means, difference_sequence, fixed_sample_size
@@ -138,10 +144,8 @@ def _evidence(change: Change, reference: Values, values: Values) -> Values:
         bins = sketch.bin_index(values[r])
         for distinct in np.unique(bins):
             scores[:, r, bins == distinct] = ranks.score([distinct], [1])[0][:, None]
-    metric = EnsembleDetector(runs, 1 + len(TAILS), arl=1e300, direction="both")
-    metric.calibrate(
-        base, float(reference.shape[1]), np.array([RANK_DISPERSION, *np.ones(len(TAILS))])
-    )
+    metric = metric_detector(runs, arl=1e300)
+    metric.calibrate(base, float(reference.shape[1]), rank_dispersion())
     for t in range(values.shape[1]):
         path[t] = np.minimum(metric.update(scores[:, :, t].T, 1.0).e_value, 1e30)
     return path
@@ -238,13 +242,18 @@ def _silence(quick: bool, seed: int, out: Path) -> Results:
 def _watched(learn: Ticks, watch: Ticks, arl: float) -> int:
     """Alerts of the standard chain: hour-of-week baseline, measured dispersion, two-sided e-SR."""
     streams, indicators = watch.total.shape[1:]
-    floor = 1.0 if indicators == 1 else RANK_DISPERSION
+    metric = indicators > 1
+    floor = RANK_DISPERSION if metric else 1.0
     flat = [x.reshape(len(x), -1) for x in (learn.total, learn.n)]
     season = HourOfWeek(floor=floor).fit(flat[0], flat[1], learn.hour)
     dispersion = season.dispersion_.reshape(streams, indicators)
     dispersion[:, 1:] = np.maximum(dispersion[:, 1:], 1.0)
     shape = (streams, indicators)
-    detector = EnsembleDetector(streams, indicators, arl=arl, direction="both", floor=floor)
+    detector = (
+        metric_detector(streams, arl=arl)
+        if metric
+        else EnsembleDetector(streams, 1, arl=arl, direction="both")
+    )
     detector.calibrate(season.total_.reshape(shape), season.n_.reshape(shape), dispersion)
     alerts, was = 0, detector.detected
     for t, hour in enumerate(watch.hour):

@@ -9,7 +9,7 @@ from scipy import special
 
 from detectors import sketch
 from detectors.budget import ErrorBudget, board
-from detectors.drift import InputAndBehaviour, Topics, energy_test, text_features
+from detectors.drift import InputAndBehaviour, Topics
 from detectors.ensembles import EnsembleDetector
 from detectors.metrics import RankReference, change_of_quantile, metric_detector, rank_dispersion
 from detectors.seasonal import HourOfWeek
@@ -78,6 +78,40 @@ def test_an_ensemble_recovers_rearms_and_restores():
     assert not whole.detected.any()
     with pytest.raises(ValueError, match="not a snapshot"):
         EnsembleDetector.restore({"detector": "x"})
+
+
+def test_weights_say_where_to_look_first():
+    found = []
+    for weights in (None, [0.96, 0.01, 0.01, 0.01, 0.01]):
+        mix = EnsembleDetector(1, 5, warm_up=0, dispersion=1.0, weights=weights)
+        mix.calibrate([[1000] * 5], 10_000)
+        for _ in range(20):
+            mix.update([[4, 2, 2, 2, 2]], 20)
+        found.append(float(mix.e_value[0]))
+    assert found[1] == pytest.approx(4.8 * found[0], rel=0.05)
+    with pytest.raises(ValueError, match="sum to 1"):
+        EnsembleDetector(1, 2, weights=[0.5, 0.6])
+
+
+def test_an_accepted_mix_is_the_new_normal_for_all_its_categories():
+    rng = np.random.default_rng(12)
+    mix = EnsembleDetector(2, 3, warm_up=1000, dispersion=1.0, arl=1000, direction="both")
+    for tick in range(400):
+        p = [0.5, 0.3, 0.2] if tick < 100 else [0.3, 0.3, 0.4]
+        mix.update([rng.multinomial(20, p), rng.multinomial(20, [0.5, 0.3, 0.2])], 20)
+    assert mix.detected.tolist() == [True, False]
+    with pytest.raises(ValueError, match="detected"):
+        mix.accept([1])
+    other = mix.baseline[1].tolist()
+    mix.accept([0])
+    assert not mix.detected.any()
+    assert mix.baseline[0] == pytest.approx([0.3, 0.3, 0.4], abs=0.03)
+    assert mix.baseline[1].tolist() == other
+    again = EnsembleDetector.restore(json.loads(json.dumps(mix.snapshot())))
+    assert again.snapshot() == mix.snapshot()
+    for _ in range(60):
+        mix.update([rng.multinomial(20, [0.5, 0.3, 0.2])] * 2, 20)
+    assert mix.detected.tolist() == [True, False]  # the way back is a change now
 
 
 def test_the_hour_of_the_week_is_learnt_and_shrunk():
@@ -165,17 +199,6 @@ def test_topics_separate_what_is_asked():
     assert len(set(labels[::2])) == len(set(labels[1::2])) == 1
     with pytest.raises(ValueError, match="at least"):
         Topics(10).fit(["a"] * 5)
-
-
-def test_the_energy_test_is_calibrated_and_has_power():
-    rng = np.random.default_rng(9)
-    equal = [energy_test(*rng.normal(size=(2, 40, 3)), 99, seed)[1] for seed in range(200)]
-    assert np.mean(np.array(equal) <= 0.05) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
-    distance, p = energy_test(rng.normal(size=(60, 3)), rng.normal(1, 1, (60, 3)), 99)
-    assert p == 0.01
-    assert distance > 0.3
-    vectors = text_features(2).fit_transform(["a cat", "a dog", "the cat", "the dog"])
-    assert vectors.shape == (4, 2)
 
 
 def test_the_slice_that_carries_a_change_comes_first():

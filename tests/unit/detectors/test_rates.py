@@ -159,6 +159,58 @@ def test_extend_and_reset():
     assert detector.tick.tolist() == [2, 1, 1]
 
 
+def test_an_accepted_change_is_the_new_normal():
+    rng = np.random.default_rng(13)
+    detector = RateDetector(60, dispersion=1.0, warm_up=1000)
+    run(detector, [0.1] * 150 + [0.3] * 250, rng, n=10)
+    assert detector.detected.all()
+    assert detector.baseline.mean() == pytest.approx(0.1, abs=0.01)
+    detector.accept(np.arange(30))
+    assert detector.detected.tolist() == [False] * 30 + [True] * 30
+    assert detector.warm.all()  # what came since the alarm was enough
+    # only what came after the alarm: not biased by what rang it
+    assert detector.baseline[:30].mean() == pytest.approx(0.3, abs=0.005)
+    run(detector, [0.3] * 300, rng, n=10)
+    assert not detector.detected[:30].any()
+    run(detector, [0.5] * 40, rng, n=10)
+    assert detector.detected[:30].all()
+    with pytest.raises(ValueError, match="detected"):
+        RateDetector(1).accept([0])
+
+
+def test_an_acceptance_without_enough_values_goes_on_with_the_warm_up():
+    rng = np.random.default_rng(14)
+    detector = RateDetector(1, dispersion=1.0, warm_up=1000)
+    for tick in range(1000):
+        detector.update(rng.binomial(10, 0.1 if tick < 200 else 0.4), 10)
+        if detector.detected[0]:
+            break
+    detector.update(4, 10)
+    detector.accept([True])
+    assert detector.warm.tolist() == [False]
+    assert detector.baseline_n.tolist() == [10]
+    run(detector, [0.4] * 99, rng, n=10)
+    assert detector.warm.tolist() == [True]
+
+
+def test_single_streams_can_be_calibrated_again():
+    detector = RateDetector(3, dispersion=1.0).calibrate([10, 20, 30], 100)
+    detector.calibrate(50, 200, streams=[1])
+    assert detector.baseline.tolist() == [0.1, 0.25, 0.3]
+    with pytest.raises(ValueError, match="total"):
+        detector.calibrate(3, 2, streams=[0])
+
+
+def test_what_was_expected_follows_the_offset():
+    rng = np.random.default_rng(15)
+    detector = RateDetector(1, dispersion=1.0).calibrate(1000, 10_000)
+    away = np.log(0.25 / 0.75) - np.log(0.1 / 0.9)  # 0.25 is expected now
+    for _ in range(200):
+        detector.update(rng.binomial(20, 0.5), 20, away)
+    assert detector.expected[0] == pytest.approx(0.25, abs=0.001)
+    assert detector.observed[0] == pytest.approx(0.5, abs=0.03)
+
+
 @settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(5, 9)), min_size=1, max_size=40),
