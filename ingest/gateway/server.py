@@ -123,8 +123,9 @@ class Gateway:
             raise
         except Exception as error:
             # The message of an unexpected error may quote what was sent, its place does not.
-            places = "".join(traceback.format_tb(error.__traceback__))
-            _log.error("internal error %s in\n%s", type(error).__name__, places)
+            places = traceback.extract_tb(error.__traceback__)
+            where = " < ".join(f"{at.filename}:{at.lineno}" for at in reversed(places))
+            _log.error("internal error %s in %s", type(error).__name__, where)
             body = b'{"code":"internal_error","message":"this is a bug of the gateway"}'
             headers = {CODE_HEADER: "internal_error"}
             answer = web.Response(body=body, content_type=JSON, status=500, headers=headers)

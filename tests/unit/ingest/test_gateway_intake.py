@@ -1,0 +1,85 @@
+"""Rules for all events and how they are packed."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest import codec
+from ingest.access import Grant
+from ingest.events import MAX_FUTURE_NS, Event
+from ingest.gateway.intake import ANYONE, MAX_BYTES, MAX_EVENTS, Intake, Refusal, take_in
+from ingest.producer import locality_key, partition_of
+
+NOW = 1_780_000_000_000_000_000
+PARTITIONS = 3
+
+
+def event(number: int = 0, **fields: object) -> Event:
+    given = {"time_unix_nano": NOW, "agent": "shop", "kind": "tool_call", **fields}
+    return Event(event_id=f"e{number}", **given)  # type: ignore[arg-type]
+
+
+def intake(events: list[Event], grant: Grant = ANYONE) -> Intake:
+    return take_in(events, [], grant, lambda same: same, PARTITIONS, NOW)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 60_000)), max_size=60))
+def test_every_event_is_in_one_parcel_of_its_partition(shapes: list[tuple[int, int]]) -> None:
+    events = [
+        event(number, interaction_id=f"i{which}", content="x" * size)
+        for number, (which, size) in enumerate(shapes)
+    ]
+    found = intake(events)
+    lines = {}
+    for parcel in found.parcels:
+        assert parcel.events == parcel.lines.count(b"\n") + 1 <= MAX_EVENTS
+        assert len(parcel.lines) <= MAX_BYTES or parcel.events == 1
+        for line in parcel.lines.split(b"\n"):
+            lines[line] = parcel.partition
+    assert lines == {codec.encode([e]): partition_of(locality_key(e), PARTITIONS) for e in events}
+    assert found.accepted == len(events)
+    assert not found.refusals
+
+
+def test_more_events_than_a_record_holds_are_cut() -> None:
+    found = intake([event(n, session_id="s") for n in range(2 * MAX_EVENTS + 1)])
+    assert [parcel.events for parcel in found.parcels] == [MAX_EVENTS, MAX_EVENTS, 1]
+
+
+def test_what_no_worker_takes_is_refused() -> None:
+    huge = event(1, attributes={str(n): "y" * 60_000 for n in range(6)}, session_id="s")
+    found = intake([event(0, session_id="s"), huge, event(2, session_id="s")])
+    assert found.accepted == 2
+    assert [refused.code for refused in found.refusals] == ["line_too_long"]
+
+
+def test_the_past_is_taken_and_the_future_is_not() -> None:
+    limit = NOW + MAX_FUTURE_NS
+    times = (0, NOW, limit, limit + 1, 4_102_444_800_000_000_000)
+    found = intake([event(n, time_unix_nano=time) for n, time in enumerate(times)])
+    assert found.accepted == 3
+    assert found.reasons() == "future_time (2): more than 5 minutes ahead of the gateway"
+
+
+def test_a_token_binds_environment_and_agents() -> None:
+    grant = Grant("team", "staging", frozenset({"shop", "help"}))
+    events = [event(0, environment="production"), event(1, agent="bank"), event(2, agent="help")]
+    found = intake(events, grant)
+    assert found.accepted == 2
+    assert [refused.code for refused in found.refusals] == ["forbidden"]
+    assert all(b'"environment":"staging"' in parcel.lines for parcel in found.parcels)
+    assert all(b"bank" not in parcel.lines for parcel in found.parcels)
+
+
+def test_redaction_sees_every_event_before_it_is_packed() -> None:
+    def blank(events: list[Event]) -> list[Event]:
+        return [event(number) for number, _ in enumerate(events)]
+
+    found = take_in([event(7, content="secret")], [], ANYONE, blank, PARTITIONS, NOW)
+    assert b"secret" not in found.parcels[0].lines
+
+
+def test_refusals_of_the_decoder_stay() -> None:
+    found = take_in([], [Refusal("too_deep", "x")], ANYONE, lambda e: e, PARTITIONS, NOW)
+    assert (found.accepted, found.reasons(), found.size) == (0, "too_deep (1): x", 0)
