@@ -142,7 +142,7 @@ class Tokens:
             self._tokens = _read(self._path).tokens
         except UsageError as error:
             # Whoever replaced it made a mistake; those who are in stay in until it is mended.
-            _log.error("%s; the tokens read before stay in force", error)  # noqa: TRY400
+            _log.error("%s; the tokens read before stay in force", error)
         else:
             _log.info("%d tokens in force", len(self._tokens))
 

@@ -1,0 +1,282 @@
+"""Events in, the same events out without secrets and personal data.
+
+The texts of many events are searched in one pass, because starting a search costs more than
+searching a kilobyte; an event in which nothing is found is passed on as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import accumulate
+from operator import attrgetter
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from ingest.events import Event
+from ingest.redaction.scanner import SEPARATOR, Scanner, Span
+
+
+class Capture(StrEnum):
+    """How much of what is said an agent's events keep."""
+
+    OFF = "off"
+    """Nothing: content, arguments and results are dropped, the rest is redacted."""
+    HASHED = "hashed"
+    """A keyed hash in their place, which shows repetition and nothing else."""
+    REDACTED = "redacted"
+    """Everything but secrets and personal data."""
+    FULL = "full"
+    """Everything, untouched."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedactionConfig:
+    """What is kept of whom.
+
+    Attributes
+    ----------
+    capture
+        For agents not named in ``agents``.
+    agents
+        By name of the agent.
+    keep
+        Classes of `ingest.redaction.LABELS` that are not redacted.
+    patterns
+        Patterns of one's own by the class they name.
+    key
+        Keys the pseudonyms and hashes. Whoever knows it can test guesses against them; processes
+        that share it give the same event the same form, which is what makes a repeat collapse.
+    """
+
+    capture: Capture = Capture.REDACTED
+    agents: Mapping[str, Capture] = field(default_factory=dict)
+    keep: frozenset[str] = frozenset()
+    patterns: Mapping[str, str] = field(default_factory=dict)
+    key: bytes = field(default=b"", repr=False)
+
+
+_CONTENT: Final = ("content", "tool_arguments", "tool_result")
+_PROSE: Final = (*_CONTENT, "error_message")
+_IDS: Final = (
+    "event_id", "agent", "environment", "agent_version", "session_id", "interaction_id",
+    "parent_id", "user_id", "name", "model", "error_type", "reason", "rule_version", "target",
+)  # fmt: skip
+_SLOTS: Final = _PROSE + _IDS
+_texts_of: Final = attrgetter(*_SLOTS)
+
+CONTENT_ATTRIBUTE: Final = re.compile(
+    r"(?:gen_ai\.)?(?:input|output|prompt|completion|request|response)"
+    r"(?:\.|_)?(?:messages?|value|content|text|prompts?|completions?|$)"
+    r"|gen_ai\.(?:prompt|completion|system_instructions|tool\.(?:call\.)?(?:arguments|result|definitions)"
+    r"|content|choice|event\.content|output$|input$)"
+    r"|llm\.(?:input|output)_messages|llm\.prompts?|llm\.completions?|llm\.invocation_parameters"
+    r"|llm\.prompt_template|llm\.tools"
+    r"|traceloop\.entity\.(?:input|output)|tool\.(?:parameters|arguments|result|output|input)"
+    r"|retrieval\.documents|reranker\.|embedding\.|message\.content|mcp\..*(?:arguments|result)"
+    r"|exception\.stacktrace|metadata$|db\.statement|db\.query\.text|http\.(?:request|response)\.body"
+)
+"""Attributes that carry what was said, and go where content is not captured."""
+
+_CHUNK: Final = 256
+"""Events searched together."""
+_MAX_ID: Final = 256
+_MAX_TEXT: Final = 65_536
+_ESCAPED: Final = re.compile(r"\\u00(2[013-9a-f]|[3467][0-9a-f]|5[0-9abdef])", re.IGNORECASE)
+"""Printable ASCII in JSON's long form, but for the quote and the backslash."""
+
+
+class Redactor:
+    """Takes secrets and personal data out of events and texts. May be shared between threads.
+
+    Parameters
+    ----------
+    config
+        What is kept of whom.
+
+    Raises
+    ------
+    UsageError
+        A pattern of one's own is wrong.
+
+    Examples
+    --------
+    >>> redactor = Redactor()
+    >>> redactor.redact_text("write to ann@example.org, card 4111 1111 1111 1111")
+    'write to [email], card [card]'
+    """
+
+    def __init__(self, config: RedactionConfig = RedactionConfig()) -> None:
+        self._config = config
+        self._scanner = Scanner(config.keep, config.patterns)
+
+    def apply(self, events: Sequence[Event]) -> list[Event]:
+        """Return the events, in order, with what must not be known replaced.
+
+        In texts ``[email]`` and the like stand for what was there. Names and ids keep telling
+        things apart: there ``[email:5f0c…]`` does, the same for the same address.
+        """
+        out: list[Event] = []
+        for start in range(0, len(events), _CHUNK):
+            out += self._some(events[start : start + _CHUNK])
+        return out
+
+    def redact_text(self, text: str) -> str:
+        """Return a text without secrets and personal data, whatever the capture of its agent."""
+        text = _unescaped(text)
+        return next((new for _, new in self._found([text], lambda _: False)), text)
+
+    def redact_bytes(self, raw: bytes) -> bytes:
+        """`redact_text` of raw bytes, such as a line that is no event; they need not be UTF-8."""
+        return self.redact_text(raw.decode("utf-8", "replace")).encode()
+
+    def _some(self, events: Sequence[Event]) -> list[Event]:
+        out = [self._captured(event) for event in events]
+        texts: list[str] = []
+        begins: list[int] = []
+        for event in out:
+            begins.append(len(texts))
+            if self._capture(event) is Capture.FULL:
+                continue
+            texts += [text or "" for text in _texts_of(event)]
+            if event.attributes:
+                texts += event.attributes.values()
+        changes: dict[int, dict[int, str]] = {}
+
+        def is_id(text: int) -> bool:
+            slot = text - begins[bisect_right(begins, text) - 1]
+            return len(_PROSE) <= slot < len(_SLOTS)
+
+        for text, new in self._found(texts, is_id):
+            number = bisect_right(begins, text) - 1
+            changes.setdefault(number, {})[text - begins[number]] = new
+        for number, slots in changes.items():
+            out[number] = _changed(out[number], slots)
+        return out
+
+    def _capture(self, event: Event) -> Capture:
+        return self._config.agents.get(event.agent, self._config.capture)
+
+    def _captured(self, event: Event) -> Event:
+        """The event without the content that is not captured."""
+        capture = self._capture(event)
+        if capture is Capture.REDACTED or capture is Capture.FULL:
+            return event
+        conceal = self._hash if capture is Capture.HASHED else _nothing
+        given = {name: getattr(event, name) for name in _CONTENT}
+        changes: dict[str, Any] = {
+            n: conceal(text) for n, text in given.items() if text is not None
+        }
+        attributes = event.attributes
+        if attributes and any(map(CONTENT_ATTRIBUTE.match, attributes)):
+            kept = {
+                name: conceal(text) if CONTENT_ATTRIBUTE.match(name) else text
+                for name, text in attributes.items()
+            }
+            changes["attributes"] = {
+                n: text for n, text in kept.items() if text is not None
+            } or None
+        return replace(event, **changes) if changes else event
+
+    def _found(self, texts: list[str], is_id: Callable[[int], bool]) -> Iterator[tuple[int, str]]:
+        """Index and new form of each text in which something was found."""
+        joined = "\0".join(texts)
+        if "\\u00" in joined:
+            texts = [_unescaped(text) for text in texts]
+            joined = "\0".join(texts)
+        buffer = SEPARATOR + joined.encode("utf-8", "replace") + SEPARATOR
+        spans = self._scanner.find(buffer)
+        if not spans:
+            return
+        sized = texts if joined.isascii() else [text.encode("utf-8", "replace") for text in texts]
+        lengths = map(len, sized)
+        starts = list(accumulate(lengths, lambda start, length: start + length + 1, initial=1))
+        grouped: dict[int, list[Span]] = {}
+        for span in spans:
+            grouped.setdefault(bisect_right(starts, span.start) - 1, []).append(span)
+        for text, own in grouped.items():
+            start, end = starts[text], starts[text + 1] - 1
+            if is_id(text):
+                named = [span for span in own if span.in_ids]
+                if named:
+                    yield text, self._pseudonym(buffer, start, end, named)
+            else:
+                yield text, _cut(buffer, start, end, own)
+
+    def _pseudonym(self, buffer: bytes, start: int, end: int, spans: list[Span]) -> str:
+        whole = _cut(buffer, start, end, spans, self._name)
+        if len(whole) <= _MAX_ID:
+            return whole
+        return self._name(Span(start, end, spans[0].label, in_ids=True), buffer)
+
+    def _name(self, span: Span, buffer: bytes) -> str:
+        return f"[{span.label}:{self._digest(buffer[span.start : span.end])[:16]}]"
+
+    def _hash(self, text: str) -> str:
+        return f"hash:{self._digest(text.encode('utf-8', 'replace'))}"
+
+    def _digest(self, data: bytes) -> str:
+        return hashlib.blake2b(data, digest_size=16, key=self._config.key[:64]).hexdigest()
+
+
+def _nothing(_: str) -> None:
+    return None
+
+
+def _unescaped(text: str) -> str:
+    r"""Write JSON's long forms of plain characters short, so that ``\u0040`` hides no address."""
+    if "\\u00" not in text:
+        return text
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
+
+
+def _cut(
+    buffer: bytes,
+    start: int,
+    end: int,
+    spans: list[Span],
+    name: Callable[[Span, bytes], str] | None = None,
+) -> str:
+    """The text from ``start`` to ``end`` with labels, or what ``name`` says, in place of spans."""
+    if name is None:
+        name = _label_in_json if buffer[start] in b"{[" else _label
+    parts: list[str] = []
+    for span in spans:
+        parts += buffer[start : span.start].decode(), name(span, buffer)
+        start = span.end
+    parts.append(buffer[start:end].decode())
+    return "".join(parts)[:_MAX_TEXT]
+
+
+def _label(span: Span, _: bytes) -> str:
+    return f"[{span.label}]"
+
+
+def _label_in_json(span: Span, buffer: bytes) -> str:
+    """A bare number becomes a string, so that JSON remains JSON."""
+    before = span.start - 1
+    while buffer[before] == ord(" "):
+        before -= 1
+    bare = buffer[before] in b":,[" and buffer[span.end] in b",]} \r\n"
+    return f'"[{span.label}]"' if bare else f"[{span.label}]"
+
+
+def _changed(event: Event, slots: dict[int, str]) -> Event:
+    changes: dict[str, Any] = {}
+    attributes: dict[str, str] | None = None
+    for slot, new in slots.items():
+        if slot < len(_SLOTS):
+            changes[_SLOTS[slot]] = new
+            continue
+        if attributes is None:
+            attributes = dict(event.attributes or {})
+            names = list(attributes)
+        attributes[names[slot - len(_SLOTS)]] = new
+    if attributes is not None:
+        changes["attributes"] = attributes
+    return replace(event, **changes)
