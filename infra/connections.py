@@ -11,6 +11,7 @@ from ingest.kafka import KafkaConfig
 
 if TYPE_CHECKING:
     from infra.settings import Settings
+    from ingest.progress import Limits
     from processors.app import WorkerConfig
     from processors.store import ClickHouseConfig
 
@@ -87,7 +88,15 @@ def client(config: ClickHouseConfig, database: str | None = None) -> Any:
         raise Unavailable(f"ClickHouse at {config.url}: {reason(error)}") from error
 
 
-def worker_config(settings: Settings) -> WorkerConfig:
+def limits(settings: Settings) -> Limits:
+    """When a lack of progress counts."""
+    from ingest.progress import Limits
+
+    health = settings.health
+    return Limits(health.unready_after_s, health.unhealthy_after_s)
+
+
+def worker_config(settings: Settings, health_port: int | None = None) -> WorkerConfig:
     """Everything a worker needs to know, with the id of the log as it is now."""
     from dataclasses import replace
 
@@ -95,6 +104,7 @@ def worker_config(settings: Settings) -> WorkerConfig:
     from ingest.events import EVENTS_TOPIC
     from processors.app import WorkerConfig
     from processors.detection import DetectionConfig
+    from processors.health import HealthConfig
     from processors.sink import SinkConfig
 
     brokers = kafka(settings)
@@ -109,6 +119,11 @@ def worker_config(settings: Settings) -> WorkerConfig:
         ),
         detection=DetectionConfig(
             arl=detection.arl, warm_up=detection.warm_up, min_effect=detection.min_effect
+        ),
+        health=HealthConfig(
+            port=health_port or settings.health.port,
+            limits=limits(settings),
+            marks_rest=processing.backlog_rest_s,
         ),
         recompute_interval=processing.recompute_interval_s,
         backlog_rest=processing.backlog_rest_s,

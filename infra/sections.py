@@ -27,7 +27,7 @@ def _servers(text: str) -> str:
     return text
 
 
-_File = Annotated[Path, AfterValidator(_existing)]
+ExistingFile = Annotated[Path, AfterValidator(_existing)]
 _Url = Annotated[str, AfterValidator(_url)]
 _Servers = Annotated[str, AfterValidator(_servers)]
 
@@ -60,13 +60,13 @@ class KafkaSettings(Section):
     )
     sasl_username: str | None = Field(default=None, description="user name for SASL")
     sasl_password: SecretStr | None = Field(default=None, description="password for SASL")
-    ssl_cafile: _File | None = Field(
+    ssl_cafile: ExistingFile | None = Field(
         default=None, description="CA certificates (PEM); without it those of the system"
     )
-    ssl_certfile: _File | None = Field(
+    ssl_certfile: ExistingFile | None = Field(
         default=None, description="client certificate (PEM) for mutual TLS"
     )
-    ssl_keyfile: _File | None = Field(
+    ssl_keyfile: ExistingFile | None = Field(
         default=None, description="key of the client certificate (PEM)"
     )
     partitions: int = Field(
@@ -122,7 +122,7 @@ class ClickHouseSettings(Section):
         pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$",
         description="database of driftline's tables, created if missing",
     )
-    ca_file: _File | None = Field(
+    ca_file: ExistingFile | None = Field(
         default=None, description="CA certificates (PEM) for https; without it those of the system"
     )
     reader_password: SecretStr | None = Field(
@@ -186,6 +186,49 @@ class DetectionSettings(Section):
     )
 
 
+class HealthSettings(Section):
+    """Where a process tells how it is, and when a lack of progress counts."""
+
+    port: int | None = Field(
+        default=None,
+        ge=1024,
+        le=65535,
+        description="port on 127.0.0.1 of /healthz, /readyz and /metrics; without it only the parts"
+        " of `driftline up` serve them, on ports that follow the port base",
+    )
+    unready_after_s: float = Field(
+        default=15.0,
+        gt=0,
+        le=3600,
+        description="how long a partition may have lag without anything being stored: longer than"
+        " the largest batch takes",
+    )
+    unhealthy_after_s: float = Field(
+        default=120.0,
+        gt=0,
+        le=86_400,
+        description="how long until /healthz says so too, by which an orchestrator restarts: a"
+        " restart does not help against a database that is away, so not soon",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> HealthSettings:
+        if self.unhealthy_after_s < self.unready_after_s:
+            raise ValueError("health.unhealthy_after_s must not be below health.unready_after_s")
+        return self
+
+
+class LogSettings(Section):
+    """How processes log."""
+
+    format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="JSON lines or plain lines; auto writes plain to a terminal"
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe level that is written"
+    )
+
+
 class GrafanaSettings(Section):
     """Where `driftline publish` puts dashboards and alert rules."""
 
@@ -196,7 +239,7 @@ class GrafanaSettings(Section):
     )
     user: str | None = Field(default=None, description="user name, where there is no token")
     password: SecretStr | None = Field(default=None, description="password of that user")
-    ca_file: _File | None = Field(
+    ca_file: ExistingFile | None = Field(
         default=None, description="CA certificates (PEM) for https; without it the usual ones"
     )
     folder: str = Field(

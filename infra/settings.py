@@ -24,11 +24,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from infra.gateway_settings import GatewaySettings
 from infra.sections import (
     ClickHouseSettings,
     DetectionSettings,
     GrafanaSettings,
+    HealthSettings,
     KafkaSettings,
+    LogSettings,
     ProcessingSettings,
     Section,
 )
@@ -64,8 +67,11 @@ class Settings(BaseSettings):
     )
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     clickhouse: ClickHouseSettings = Field(default_factory=ClickHouseSettings)
+    gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     processing: ProcessingSettings = Field(default_factory=ProcessingSettings)
     detection: DetectionSettings = Field(default_factory=DetectionSettings)
+    health: HealthSettings = Field(default_factory=HealthSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
     grafana: GrafanaSettings = Field(default_factory=GrafanaSettings)
 
     @classmethod

@@ -23,7 +23,8 @@ class Component:
     """One process of the runtime.
 
     ``state`` is ``running``, ``starting``, ``restarting``, or ``stopped`` with the reason in
-    ``detail``; external services have no process and the state ``external``.
+    ``detail``; external services have no process and the state ``external``. ``health`` is where
+    /healthz, /readyz and /metrics are, for the parts that serve them.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Component:
     address: str | None = None
     restarts: int = 0
     detail: str = ""
+    health: str | None = None
 
 
 @dataclass(slots=True)

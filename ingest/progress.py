@@ -188,8 +188,9 @@ def judge(facts: Facts, now: float, limits: Limits) -> Verdict:
 def _stalled(standing: Standing, doing: Mapping[str, float]) -> Reason | None:
     where = (standing.topic, standing.partition, standing.lag)
     if standing.lag:
-        longest = max(doing, key=lambda name: doing[name], default=None)
-        cause = "" if longest is None else f" ({longest}: {doing[longest]:.0f} s)"
+        longest = sorted(doing.items(), key=lambda item: -item[1])[:3]
+        told = ", ".join(f"{what}: {age:.0f} s" for what, age in longest)
+        cause = f" ({told})" if told else ""
         text = f"nothing stored for {standing.stalled_s:.0f} s while {standing.lag} records wait"
         return Reason("stalled", text + cause, standing.stalled_s, *where)
     if standing.silent_s is not None:

@@ -168,7 +168,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     """``driftline up --detach`` with a home and ports of its own."""
-    running = Runtime(tmp_path_factory.mktemp("runtime") / "home", free_port(8))
+    running = Runtime(tmp_path_factory.mktemp("runtime") / "home", free_port(16))
     started = running.driftline("up", "--detach")
     if started.returncode:
         pytest.fail(f"driftline up: {started.stderr}")

@@ -124,21 +124,34 @@ def status(home: HomeOption = None, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def worker() -> None:
+HealthPort = Annotated[
+    int | None,
+    typer.Option(
+        "--health-port",
+        metavar="PORT",
+        help="Serve /healthz, /readyz and /metrics on this port of 127.0.0.1.",
+        min=1024,
+        max=65535,
+    ),
+]
+
+
+def worker(health_port: HealthPort = None) -> None:
     """Run one worker: read events, store them, compute windows, detect.
 
     `driftline up` runs workers by itself; run more of them beside it, or on other machines with
     DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS and DRIFTLINE_CLICKHOUSE_URL set.
 
-    Example: driftline worker
+    Examples: driftline worker
+              driftline worker --health-port 9300
     """
-    import logging
-
+    from infra import logs
     from infra.connections import worker_config
     from infra.settings import load
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    config = worker_config(load())
+    settings = load()
+    logs.configure("worker", settings.log.format, settings.log.level)
+    config = worker_config(settings, health_port)
     from processors.app import run_worker
 
     run_worker(config)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from infra import connections
+from infra.embedded import health
 from infra.embedded.broker import start_broker
 from infra.embedded.clickhouse import start_clickhouse
 from infra.embedded.process import last_line, start, stop
@@ -32,7 +33,9 @@ from ingest.events import EVENTS_TOPIC
 
 KAFKA_PORT: Final = 0
 CLICKHOUSE_PORT: Final = 1
-"""Ports of the services, counted from the port base."""
+HEALTH_PORT: Final = 3
+WORKER_HEALTH_PORT: Final = 10
+"""Ports of the services, counted from the port base; workers follow the last, one port each."""
 
 ATTEMPTS: Final = 6
 """So often in a row broker or ClickHouse may fail to come back: a quarter of a minute."""
@@ -114,6 +117,9 @@ class Supervisor:
             raise _Stopped
 
     def _start_all(self) -> None:
+        port = self._settings.health.port or self._settings.port_base + HEALTH_PORT
+        health.serve(port, self._state)
+        self._state.addresses["health"] = f"http://127.0.0.1:{port}"
         self._publish()
         self._add_broker()
         self._add_clickhouse()
@@ -167,9 +173,10 @@ class Supervisor:
         log = self._home.logs / f"worker-{number}.log"
         # The worker finds addresses and passwords through the home, not through its environment.
         home = {"DRIFTLINE_HOME": str(self._home.path)}
-        command = [sys.executable, "-m", "infra.cli", "worker"]
+        port = self._settings.port_base + WORKER_HEALTH_PORT + number - 1
+        command = [sys.executable, "-m", "infra.cli", "worker", "--health-port", str(port)]
         self._add(
-            Component(f"worker-{number}", "starting"),
+            Component(f"worker-{number}", "starting", health=f"http://127.0.0.1:{port}"),
             lambda: start(command, log, home),
             essential=False,
         )

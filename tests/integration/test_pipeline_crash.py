@@ -30,7 +30,7 @@ SMALL_BATCHES = {
 @contextmanager
 def running(home: Path, environment: dict[str, str] | None = None) -> Iterator[Runtime]:
     """Run `driftline up` with a home, ports and settings of its own."""
-    runtime = Runtime(home, free_port(8))
+    runtime = Runtime(home, free_port(16))
     started = runtime.driftline("up", "--detach", environment=environment or {})
     assert started.returncode == 0, started.stderr
     try:

@@ -1,0 +1,72 @@
+"""How a whole runtime is: its parts run, and each part that judges itself says that it is ready."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from functools import partial
+from typing import Any, Final
+
+from infra.state import Component, State
+from ingest import probes
+from ingest.progress import Reason, Verdict
+
+_TIMEOUT_S: Final = 1.0
+
+
+def serve(port: int, state: State) -> None:
+    """Answer probes for the runtime whose state this is, for as long as the process lives.
+
+    Raises
+    ------
+    UsageError
+        The port is in use.
+    """
+    probes.serve(port, "up", partial(verdict, state))
+
+
+def verdict(state: State) -> Verdict:
+    """Ask every part. The runtime is unhealthy when a part is down for good or says it is."""
+    reasons = [] if state.ready else [Reason("starting", "not everything has come up yet", 0.0)]
+    healthy = True
+    for part in list(state.components):
+        found, part_healthy = _of(part)
+        reasons += found
+        healthy &= part_healthy
+    return Verdict(not reasons, healthy, tuple(reasons))
+
+
+def _of(part: Component) -> tuple[list[Reason], bool]:
+    if part.state not in ("running", "external"):
+        text = f"{part.name} is {part.state}" + (f": {part.detail}" if part.detail else "")
+        return [Reason("part_down", text, 0.0)], part.state != "stopped"
+    if part.health is None:
+        return [], True
+    answer = ask(part.health)
+    if answer is None:
+        return [Reason("part_silent", f"{part.name} does not answer {part.health}", 0.0)], True
+    reasons = [
+        Reason(
+            reason["code"],
+            f"{part.name}: {reason['text']}",
+            reason["for_s"],
+            reason["topic"],
+            reason["partition"],
+            reason["lag"],
+        )
+        for reason in answer["reasons"]
+    ]
+    return reasons, bool(answer["status"] != "unhealthy")
+
+
+def ask(address: str) -> dict[str, Any] | None:
+    """What a part answers to ``/readyz``, or None when it does not within a second."""
+    try:
+        with urllib.request.urlopen(f"{address}/readyz", timeout=_TIMEOUT_S) as answer:  # noqa: S310
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return dict(json.load(refusal)) if refusal.code == 503 else None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,114 @@
+"""Health of a running worker: its ClickHouse freezes, and it says so; it thaws, and all is well."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Runtime
+from tests.support import eventually, free_port
+
+SOON = {
+    "DRIFTLINE_HEALTH_UNREADY_AFTER_S": "3",
+    "DRIFTLINE_HEALTH_UNHEALTHY_AFTER_S": "7",
+}
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """A runtime that counts seconds."""
+    runtime = Runtime(tmp_path_factory.mktemp("health") / "home", free_port(16))
+    started = runtime.driftline("up", "--detach", environment=SOON)
+    assert started.returncode == 0, started.stderr
+    yield runtime
+    runtime.driftline("down")
+
+
+def ask(address: str, path: str) -> tuple[int, Any]:
+    try:
+        with urllib.request.urlopen(address + path, timeout=5) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+    except urllib.error.URLError:
+        return 0, None  # it does not listen yet
+
+
+def part(runtime: Runtime, name: str) -> dict[str, Any]:
+    return next(p for p in runtime.status()["components"] if p["name"] == name)
+
+
+def lags(address: str) -> list[int | None]:
+    partitions = ask(address, "/readyz")[1]["partitions"]
+    return [p["lag"] for p in partitions if p["topic"] == "driftline.events"]
+
+
+def stalled(address: str) -> Any:
+    reasons = ask(address, "/readyz")[1]["reasons"]
+    return next((reason for reason in reasons if reason["code"] == "stalled"), None)
+
+
+def simulate(runtime: Runtime, seed: int) -> None:
+    done = runtime.driftline(
+        "simulate", "--duration", "5m", "--seed", str(seed), "--no-wait", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_frozen_store_turns_a_worker_unready_then_unhealthy_and_back(impatient: Runtime) -> None:
+    worker, whole = part(impatient, "worker-1")["health"], impatient.status()["addresses"]["health"]
+    eventually(lambda: ask(worker, "/readyz")[0] == 200, within_s=30)
+    simulate(impatient, 1)
+    eventually(lambda: lags(worker) == [0, 0, 0, 0], within_s=30)
+    time.sleep(5)  # idle for longer than its patience, and ready all the same
+    assert ask(worker, "/readyz")[0] == ask(whole, "/readyz")[0] == 200
+    pid = part(impatient, "clickhouse")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        simulate(impatient, 2)
+        reason = eventually(lambda: stalled(whole), within_s=20)
+        assert ask(worker, "/readyz")[0] == ask(whole, "/readyz")[0] == 503
+        assert ask(worker, "/healthz")[0] == 200  # not yet
+        assert reason["topic"] == "driftline.events"
+        assert reason["partition"] in range(4)
+        assert reason["lag"] > 0
+        assert "worker-1: nothing stored" in reason["text"]
+        assert "insert into" in reason["text"]
+        eventually(lambda: ask(worker, "/healthz")[0] == 503, within_s=20)
+        assert ask(worker, "/healthz")[1]["status"] == "unhealthy"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    eventually(lambda: ask(worker, "/readyz")[0] == 200, within_s=30)
+    eventually(lambda: ask(whole, "/healthz")[0] == 200, within_s=10)
+    assert ask(worker, "/readyz")[1]["reasons"] == []
+
+
+def test_what_a_worker_counts_agrees_with_the_books(impatient: Runtime) -> None:
+    address = part(impatient, "worker-1")["health"]
+    with urllib.request.urlopen(f"{address}/metrics", timeout=5) as answer:
+        samples = dict(
+            line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[0] != "#"
+        )
+    books = json.loads(impatient.driftline("accounting", "--json").stdout)
+    assert books["accepted"] > 0
+    assert float(samples["driftline_rows_stored_total"]) == books["accepted"]
+    assert float(samples['driftline_insert_seconds_count{table="events"}']) >= 2
+    assert float(samples["process_resident_memory_bytes"]) < 2 << 30
+
+
+def test_a_worker_logs_json_lines(impatient: Runtime) -> None:
+    log: Path = impatient.home / "logs" / "worker-1.log"
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    assert lines
+    for line in lines:
+        assert set(line) == {"time", "level", "component", "event", "fields"}
