@@ -13,7 +13,16 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from infra.commands import demo, ingest, looking, measuring, publishing, reading, runtime
+from infra.commands import (
+    demo,
+    gateway,
+    ingest,
+    looking,
+    measuring,
+    publishing,
+    reading,
+    runtime,
+)
 from infra.console import fail
 from ingest.errors import DriftlineError, Unavailable, UsageError
 
@@ -28,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (demo, runtime, ingest, reading, looking, publishing, measuring):
+for module in (demo, runtime, gateway, ingest, reading, looking, publishing, measuring):
     module.register(app)
 
 

@@ -25,6 +25,7 @@ from ingest.gateway import metrics
 from ingest.gateway.intake import Parcel
 from ingest.gateway.link import Link
 from ingest.producer import ProducerConfig
+from ingest.progress import Reason
 
 MAX_EVENTS: Final = ProducerConfig().max_events
 MAX_BYTES: Final = ProducerConfig().max_bytes
@@ -120,14 +121,15 @@ class Outbox:
         return self._held
 
     @property
-    def unwell(self) -> str | None:
+    def unwell(self) -> Reason | None:
         """Why no request should be sent here now, None when it may."""
         if self._closing:
-            return "stopping"
+            return Reason("stopping", "the gateway stops", 0.0)
         if self._away_since is not None:
-            return "kafka_away"
+            since = time.monotonic() - self._away_since
+            return Reason("kafka_away", "Kafka does not take records", since)
         if self._held > self._queue_bytes:
-            return "queue_full"
+            return Reason("queue_full", f"{self._held} bytes wait for Kafka", 0.0)
         return None
 
     def check(self) -> None:

@@ -43,6 +43,7 @@ from ingest.gateway.feedback import Memory
 from ingest.gateway.intake import Intake, Redact, take_in
 from ingest.gateway.outbox import KafkaAway, Outbox
 from ingest.limits import decompress
+from ingest.progress import Reason, Verdict
 from ingest.telemetry import REGISTRY
 
 _log = logging.getLogger(__name__)
@@ -325,11 +326,7 @@ def _wants_protobuf(request: web.BaseRequest) -> bool:
     )
 
 
-def _status(reason: str | None) -> web.Response:
-    verdict = {
-        "component": "gateway",
-        "status": "ready" if reason is None else "unready",
-        "reasons": [] if reason is None else [{"code": reason}],
-    }
-    status = 200 if reason is None else 503
-    return web.Response(body=msgspec.json.encode(verdict), content_type=JSON, status=status)
+def _status(reason: Reason | None) -> web.Response:
+    verdict = Verdict(reason is None, True, () if reason is None else (reason,))
+    body = msgspec.json.encode(verdict.body("gateway"))
+    return web.Response(body=body, content_type=JSON, status=200 if verdict.ready else 503)

@@ -50,9 +50,7 @@ class Served:
     loop: asyncio.AbstractEventLoop = field(repr=False)
 
     def events(self) -> list[dict[str, Any]]:
-        return [
-            json.loads(line) for _, record in self.link.stored for line in record.split(b"\n")
-        ]
+        return [json.loads(line) for _, record in self.link.stored for line in record.split(b"\n")]
 
     def request(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] = {}

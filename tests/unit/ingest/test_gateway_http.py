@@ -95,9 +95,7 @@ def test_traces_come_in_every_encoding(encoding: str, coding: str) -> None:
     pack = {"identity": bytes, "gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd}
     kind = PROTOBUF if encoding == "protobuf" else "application/json; charset=utf-8"
     with served() as gateway:
-        answer = gateway.post(
-            "/v1/traces", pack[coding](body), kind, Content_Encoding=coding
-        )
+        answer = gateway.post("/v1/traces", pack[coding](body), kind, Content_Encoding=coding)
         assert (answer.status, answer.headers["Content-Type"]) == (200, kind.partition(";")[0])
         assert answer.body == (b"" if encoding == "protobuf" else b"{}")
         assert sorted(e["event_id"][-21:] for e in gateway.events()) == [
@@ -379,7 +377,7 @@ def test_200_comes_after_kafka_and_503_without_it() -> None:
             assert (answer.status, answer.json()["code"]) == (503, "kafka_away")
             assert 5 <= int(answer.headers["Retry-After"]) <= 6
         ready = gateway.request("GET", "/readyz")
-        assert (ready.status, ready.json()["reasons"]) == (503, [{"code": "kafka_away"}])
+        assert (ready.status, ready.json()["reasons"][0]["code"]) == (503, "kafka_away")
         assert gateway.request("GET", "/healthz").status == 200
         gateway.link.hold = False
         assert gateway.post("/v1/events", event()).status == 200
@@ -423,9 +421,7 @@ def test_requests_under_way_are_answered_when_it_stops() -> None:
         )
         poster.start()
         time.sleep(0.2)
-        threading.Timer(
-            0.3, lambda: gateway.loop.call_soon_threadsafe(gateway.link.settle)
-        ).start()
+        threading.Timer(0.3, lambda: gateway.loop.call_soon_threadsafe(gateway.link.settle)).start()
     poster.join(5)
     assert found == [200]
 
