@@ -1,33 +1,57 @@
-"""One span becomes one event, by the tables of `ingest.conventions`."""
+"""One span becomes one event, by the tables of `ingest.conventions`; some say more than one.
+
+A translation looks at one span alone, so it does not matter in which pieces, order or number of
+copies a trace arrives. What only other spans know is joined where events are read: an interaction
+is told of the agent of its root, and belongs to the session that any of its spans names.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from ingest import conventions as names
+from ingest import messages
 from ingest.errors import Rejected
 from ingest.events import Event, Kind, RejectionCode
+from ingest.prices import Prices
+from ingest.prices import load as load_prices
 from ingest.values import attributes, content, label
 
 MS: Final = 1_000_000
 
+SERVER: Final = 2
+"""SPAN_KIND_SERVER."""
 
-@dataclass(frozen=True, slots=True)
-class Span:
+_NEVER: Final = 4_102_444_800_000_000_000
+
+
+class Moment(msgspec.Struct, frozen=True, gc=False):
+    """An event of a span: a token that came, an exception, a judgement."""
+
+    name: str
+    time_ns: int
+    attributes: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Span(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A span in OpenTelemetry's terms, whatever its encoding was.
 
     Attributes
     ----------
     trace_id, span_id, parent_id
         Lower-case hexadecimal, 32 and 16 digits; no parent at the root.
-    end_ns
-        None when the exporter did not say.
+    start_ns, end_ns
+        0 and None when the exporter did not say.
     attributes
         The span's own, and below them those of its exception events.
+    kind
+        SPAN_KIND by its number.
+    remote_parent
+        The parent is a span of another process, which may well be one that nobody sends us.
     """
 
     trace_id: str
@@ -38,11 +62,42 @@ class Span:
     end_ns: int | None
     failed: bool = False
     status_message: str | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    resource: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    resource: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    kind: int = 0
+    remote_parent: bool = False
+    moments: Sequence[Moment] = ()
+
+    @property
+    def is_entry(self) -> bool:
+        """Whether nobody of this process called it: what it does is a whole interaction."""
+        return self.parent_id is None or self.remote_parent
 
 
-def event_of(span: Span, agent: str | None = None) -> Event:
+class Found(NamedTuple):
+    """Where each field of a span came from.
+
+    Attributes
+    ----------
+    fields
+        Field to attribute and value.
+    flat
+        Attributes of flattened lists.
+    rest
+        All others.
+    """
+
+    fields: dict[str, tuple[int, str, Any]]
+    flat: dict[str, Any]
+    rest: dict[str, Any]
+
+    def get(self, field: str) -> Any:
+        """Value of a field, None when no attribute gave one."""
+        entry = self.fields.get(field)
+        return None if entry is None else entry[2]
+
+
+def event_of(span: Span, agent: str | None = None, prices: Prices | None = None) -> Event:
     """Translate a span; what no field of the contract takes stays an attribute.
 
     Parameters
@@ -51,138 +106,450 @@ def event_of(span: Span, agent: str | None = None) -> Event:
         Any span, of an agent or not.
     agent
         Name of the agent when the span does not say, for instance that of its trace.
+    prices
+        For calls whose cost nobody said; None is the table that comes with driftline.
 
     Raises
     ------
     Rejected
-        When the span ends before it starts.
+        When the span ends before it starts, or has no time that the contract can hold.
 
     Notes
     -----
-    The event is a function of the span and ``agent`` alone, so a span sent twice is one event, and
-    one id with two payloads stays visible as a collision. A span without an end counts as complete
-    at its start, with no duration. Tokens, cost and model belong to model calls only: agent spans
-    repeat the sums of their children.
+    The event is a function of the span, ``agent`` and ``prices`` alone, so a span sent twice is one
+    event, and one id with two payloads stays visible as a collision. A span without an end counts
+    as complete at its start, with no duration.
+
+    The agent is, in this order: ``gen_ai.agent.name`` of the resource, by which a process says that
+    all it does is this agent's; the workflow that a span belongs to; the span's own agent; the
+    given one; the service. A span that names no agent thus belongs to its service.
     """
-    if span.end_ns is not None and span.end_ns < span.start_ns:
-        raise Rejected(RejectionCode.INVALID_FIELD, "span: ends before it starts")
-    rest = dict(span.attributes)
-    kind = _kind(span)
-    is_tool, is_model = kind == "tool_call", kind == "llm_call"
-    error_type = _text(rest, names.ERROR_TYPE)
-    failed = span.failed or error_type is not None
-    model_fields: dict[str, Any] = {}
-    if is_model:
-        input_tokens = _take_count(rest, names.INPUT_TOKENS)
-        output_tokens = _take_count(rest, names.OUTPUT_TOKENS)
-        first_token_s = _number(rest, names.TIME_TO_FIRST_TOKEN_S)
-        model_fields = {
-            "input_tokens": input_tokens,
-            "output_tokens": output_tokens,
-            "cached_tokens": _take_count(rest, names.CACHED_TOKENS),
-            "cost_usd": cost_of(rest, input_tokens, output_tokens),
-            "model": label(_take(rest, names.MODEL)),
-            "time_to_first_token_ms": None if first_token_s is None else first_token_s * 1e3,
-        }
-    trace = span.trace_id
-    name = _take(rest, names.TOOL) if is_tool else None
-    return Event(
-        event_id=f"{trace}:{span.span_id}:span",
-        time_unix_nano=span.start_ns if span.end_ns is None else span.end_ns,
-        duration_ms=None if span.end_ns is None else (span.end_ns - span.start_ns) / MS,
-        environment=label(_text({**span.resource, **rest}, names.ENVIRONMENT)) or "production",
-        agent=label(_agent(span, agent)) or names.DEFAULT_SERVICE,
-        agent_version=label(
-            _take(rest, names.AGENT_VERSION) or _text(span.resource, names.AGENT_VERSION)
-        ),
-        session_id=label(_take(rest, names.SESSION)),
-        interaction_id=trace,
-        parent_id=f"{trace}:{span.parent_id}:span" if span.parent_id else None,
-        user_id=label(_take(rest, names.USER)),
-        kind=kind,
-        name=label(name or span.name) if kind in ("tool_call", "retrieval", "decision") else None,
-        status="error" if failed else "ok",
-        error_type=label(error_type or ("error" if failed else None)),
-        error_message=content(span.status_message or _take(rest, names.ERROR_MESSAGE)),
-        tool_arguments=content(_take(rest, names.TOOL_ARGUMENTS)) if is_tool else None,
-        tool_result=content(_take(rest, names.TOOL_RESULT)) if is_tool else None,
-        content=None if is_tool else content(_take(rest, names.CONTENT)),
-        attributes=attributes({k: _string(v) for k, v in rest.items()} | {"span.name": span.name}),
-        **model_fields,
-    )
+    return _translated(span, agent, prices)[0]
+
+
+def events_of(span: Span, prices: Prices | None = None) -> Iterator[Event]:
+    """Yield all that a span says: its event, and at an entry what the user said and was told.
+
+    An entry that is itself a call of a model or a tool is followed by an event that closes the
+    interaction. Judgements among the span's moments become scores.
+
+    Raises
+    ------
+    Rejected
+        As `event_of`.
+    """
+    event, found = _translated(span, None, prices)
+    if span.is_entry:
+        said, told = _conversation(found)
+        if said:
+            yield _message_event(event, span, "user", said)
+        if event.kind == "interaction":
+            yield event
+        else:
+            yield event
+            yield _closing(event)
+        if told:
+            yield _message_event(event, span, "agent", told)
+    else:
+        yield event
+    for number, moment in enumerate(span.moments):
+        if moment.name == names.EVALUATION_EVENT:
+            yield score_of(
+                moment.attributes, event, moment.time_ns or event.time_unix_nano, f"score{number}"
+            )
+
+
+def with_moments(own: Mapping[str, Any], moments: Sequence[Moment]) -> dict[str, Any]:
+    """Return a span's attributes with what its events say of exceptions and messages."""
+    merged = dict(own)
+    said: list[Any] = []
+    told: list[Any] = []
+    for moment in moments:
+        if moment.name in names.DETAIL_EVENTS:
+            merged = {**moment.attributes, **merged}
+        elif moment.name in names.MESSAGE_EVENTS:
+            message = messages.of_event(moment.name, moment.attributes)
+            (told if moment.name == "gen_ai.choice" else said).append(message)
+    if said:
+        merged.setdefault("gen_ai.input.messages", said)
+    if told:
+        merged.setdefault("gen_ai.output.messages", told)
+    return merged
 
 
 def agent_of(spans: Sequence[Span]) -> str | None:
     """Name of the agent that a trace's spans speak of: the root's, else the first one given."""
     ordered = sorted(spans, key=lambda span: span.parent_id is not None)
-    return next((name for s in ordered if (name := _text(s.attributes, names.AGENT))), None)
+    known = tuple(names.table("decision"))
+    agents = [name for name in known if names.table("decision")[name].field == "agent"]
+    texts = (_string(span.attributes.get(name)) for span in ordered for name in agents)
+    return next((text for text in texts if text), None)
 
 
 def cost_of(
     span_attributes: Mapping[str, Any], input_tokens: int | None, output_tokens: int | None
 ) -> float | None:
-    """Cost of a model call in US dollars; None when any part of it has no known price.
+    """Cost of a model call in US dollars, as its attributes say; None when any part is not known.
 
     Instrumentations write 0 for a price they do not know, so a zero for tokens used is no cost.
     """
-    total = _number(span_attributes, names.COST)
+    return _cost_said(gather(span_attributes, "llm_call"), input_tokens, output_tokens)
+
+
+def score_of(judged: Mapping[str, Any], about: Event, time_ns: int, role: str) -> Event:
+    """Translate ``gen_ai.evaluation.result``, which judges the interaction of ``about``.
+
+    A score outside 0 to 1 is of a scale that the event does not say: it stays an attribute, and the
+    label decides if it is one of pass and fail.
+    """
+    score = judged.get("gen_ai.evaluation.score.value")
+    labelled = _string(judged.get("gen_ai.evaluation.score.label"))
+    value = _LABELS.get((labelled or "").lower())
+    if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1:
+        value = float(score)
+    rest = {name: _string(v) for name, v in judged.items() if name not in _TAKEN_BY_SCORES}
+    return Event(
+        event_id=f"{about.event_id.removesuffix(':span')}:{role}",
+        time_unix_nano=time_ns,
+        environment=about.environment,
+        agent=about.agent,
+        agent_version=about.agent_version,
+        session_id=about.session_id,
+        interaction_id=about.interaction_id,
+        parent_id=about.event_id,
+        user_id=about.user_id,
+        kind="score",
+        name=label(_string(judged.get("gen_ai.evaluation.name"))),
+        value=value,
+        reason=label(labelled),
+        content=content(_string(judged.get("gen_ai.evaluation.explanation"))),
+        attributes=attributes(rest),
+    )
+
+
+_LABELS: Final = {"pass": 1.0, "passed": 1.0, "fail": 0.0, "failed": 0.0}
+_TAKEN_BY_SCORES: Final = frozenset(
+    {
+        "gen_ai.evaluation.name",
+        "gen_ai.evaluation.score.label",
+        "gen_ai.evaluation.explanation",
+    }
+)
+
+
+def kind_of(span: Span) -> Kind:
+    """Tell what a span is, by its attributes, its name and its place."""
+    kind: Kind | None = None
+    for attribute, kinds in names.KIND_ATTRIBUTES:
+        value = span.attributes.get(attribute)
+        if value is not None and isinstance(value, str):
+            kind = kinds.get(value) or kinds.get(value.lower())
+            if kind is not None:
+                break
+    if kind is None:
+        kind = names.DEFAULT_KIND
+    if kind == "tool_call":
+        if (
+            span.kind == SERVER
+            and span.parent_id is not None
+            and "mcp.method.name" in span.attributes
+        ):
+            return "decision"  # the other end of a call that its client counts
+        tool = _string(span.attributes.get("gen_ai.tool.name")) or span.name
+        if names.HANDOFF.match(tool) or names.HANDOFF.match(span.name):
+            return "handoff"
+        if names.HUMAN_INPUT.fullmatch(tool) or _pauses(span):
+            return "human_input"
+        return kind
+    if kind == "decision" and span.is_entry:
+        return names.AT_ROOT.get(kind, kind)
+    return kind
+
+
+def gather(span_attributes: Mapping[str, Any], kind: Kind) -> Found:
+    """Sort attributes by the fields they speak of; of several for one field the first counts."""
+    table = names.table(kind)
+    fields: dict[str, tuple[int, str, Any]] = {}
+    flat: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for name, value in span_attributes.items():
+        meaning = table.get(name)
+        if meaning is None:
+            if name.startswith(names.FLATTENED):
+                flat[name] = value
+            else:
+                rest[name] = value
+            continue
+        field = meaning.field
+        before = fields.get(field)
+        if before is not None and before[0] < meaning.rank:
+            rest[name] = value
+            continue
+        if not _is_number(value) if meaning.is_number else value is None or value == "":
+            rest[name] = value
+            continue
+        if before is not None:
+            rest[before[1]] = before[2]
+        fields[field] = (meaning.rank, name, value)
+    return Found(fields, flat, rest)
+
+
+def _translated(span: Span, agent: str | None, prices: Prices | None) -> tuple[Event, Found]:
+    start_ns, end_ns = span.start_ns, span.end_ns
+    time_ns = start_ns if end_ns is None else end_ns
+    if time_ns < start_ns:
+        raise Rejected(RejectionCode.INVALID_FIELD, "span: ends before it starts")
+    if not 0 < time_ns <= _NEVER or start_ns < 0:
+        raise Rejected(RejectionCode.INVALID_FIELD, "span: its time is missing or out of range")
+    kind = kind_of(span)
+    found = gather(span.attributes, kind)
+    get, rest = found.get, found.rest
+    paused = span.failed and _pauses(span)
+    error_type = _string(get("error_type"))
+    failed = (span.failed or "error.type" in span.attributes) and not paused
+    fields: dict[str, Any] = {}
+    if kind in ("llm_call", "retrieval"):
+        fields = _of_model(span, found, prices)
+    if kind in ("tool_call", "handoff", "human_input"):
+        fields["name"] = label(_tool_name(_string(get("tool")) or span.name))
+        fields["tool_arguments"] = content(_string(get("tool_arguments")))
+        fields["tool_result"] = content(_string(get("tool_result")))
+    else:
+        fields["content"] = content(_said(found, "output"))
+        if kind in ("retrieval", "decision"):
+            fields["name"] = label(span.name)
+    version = _string(get("agent_version")) or _own_version(span.resource, get)
+    if version is None and kind == "llm_call":
+        version = _computed_version(found)
+    if not failed:  # an exception that was dealt with is no error of the span
+        for field in ("error_type", "error_message"):
+            if (entry := found.fields.pop(field, None)) is not None:
+                rest[entry[1]] = entry[2]
+    kept: dict[str, str | None] = {
+        attribute: str(get(field))
+        for field, attribute in names.KEPT_AS.items()
+        if get(field) is not None
+    }
+    for name, value in rest.items():
+        kept[name] = value if isinstance(value, str) else _string(value)
+    kept["span.name"] = span.name
+    trace = span.trace_id
+    event = Event(
+        event_id=f"{trace}:{span.span_id}:span",
+        time_unix_nano=time_ns,
+        duration_ms=None if end_ns is None or not start_ns else (end_ns - start_ns) / MS,
+        environment=label(_environment(span.resource, get)) or "production",
+        agent=label(_agent(span.resource, get, agent)) or names.DEFAULT_SERVICE,
+        agent_version=label(version),
+        session_id=label(_string(get("session_id"))),
+        interaction_id=trace,
+        parent_id=f"{trace}:{span.parent_id}:span" if span.parent_id else None,
+        user_id=label(_string(get("user_id"))),
+        kind=kind,
+        status="error" if failed else "ok",
+        error_type=label(error_type or "error") if failed else None,
+        error_message=content(span.status_message or _string(get("error_message"))),
+        attributes=attributes(kept),
+        **fields,
+    )
+    return event, found
+
+
+def _of_model(span: Span, found: Found, prices: Prices | None) -> dict[str, Any]:
+    get = found.get
+    input_tokens, output_tokens = _count(get("input_tokens")), _count(get("output_tokens"))
+    cached_tokens = _count(get("cached_tokens"))
+    model = _string(get("model"))
+    cost = _cost_said(found, input_tokens, output_tokens)
+    if cost is None and model is not None:
+        table = load_prices() if prices is None else prices
+        cost = table.cost(model, input_tokens, output_tokens, cached_tokens)
+    return {
+        "model": label(model),
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "cached_tokens": cached_tokens,
+        "cost_usd": cost,
+        "time_to_first_token_ms": _first_token_ms(span, found),
+    }
+
+
+def _first_token_ms(span: Span, found: Found) -> float | None:
+    for field, factor in (("first_token_s", 1e3), ("first_token_ms", 1.0)):
+        given = found.get(field)
+        if given is not None:
+            return float(given * factor)
+    if not span.moments:
+        return None
+    tokens = [m.time_ns for m in span.moments if m.name in names.FIRST_TOKEN_EVENTS]
+    first = min(tokens, default=0)
+    return (first - span.start_ns) / MS if first >= span.start_ns and tokens else None
+
+
+def _cost_said(found: Found, input_tokens: int | None, output_tokens: int | None) -> float | None:
+    total = found.get("cost_usd")
     if total is not None:
         return None if total == 0 and (input_tokens or output_tokens) else total
-    parts = (
-        (_number(span_attributes, names.INPUT_COST), input_tokens),
-        (_number(span_attributes, names.OUTPUT_COST), output_tokens),
-    )
     cost = 0.0
-    for part, tokens in parts:
+    for field, tokens in (("input_cost", input_tokens), ("output_cost", output_tokens)):
+        part = found.get(field)
         if part is None or (part == 0 and tokens):
             return None
         cost += part
     return cost
 
 
-def _kind(span: Span) -> Kind:
-    operation = _text(span.attributes, names.OPERATION)
-    span_kind = _text(span.attributes, names.SPAN_KIND)
-    kind = names.KIND_BY_OPERATION.get(operation or "") or names.KIND_BY_SPAN_KIND.get(
-        (span_kind or "").upper(), names.DEFAULT_KIND
-    )
-    return names.AT_ROOT.get(kind, kind) if span.parent_id is None else kind
-
-
-def _agent(span: Span, fallback: str | None) -> str | None:
-    own = _text(span.attributes, names.AGENT)
-    service = _text({**span.resource, **span.attributes}, names.SERVICE)
-    return own or fallback or service
-
-
-def _take(values: dict[str, Any], table: Sequence[str]) -> str | None:
-    """Remove and return the first of the named values that is there."""
-    for name in table:
-        if name in values and (text := _string(values[name])):
-            del values[name]
-            return text
-    return None
-
-
-def _text(values: Mapping[str, Any], table: Sequence[str]) -> str | None:
-    return next((text for name in table if (text := _string(values.get(name)))), None)
-
-
-def _take_count(values: dict[str, Any], table: Sequence[str]) -> int | None:
-    number = _number(values, table)
-    if number is None:
+def _computed_version(found: Found) -> str | None:
+    spoken = messages.parse(found.get("input")) or _flattened(found.flat, "input")
+    given = found.get("system")
+    if given is not None:
+        as_message = {"role": "system", "content": given, "parts": None}
+        parsed = messages.parse([as_message]) if not isinstance(given, str) else None
+        system = messages.system_text(parsed) if parsed else str(given)
+    else:
+        system = messages.system_text(spoken)
+    if system is None:
         return None
-    _take(values, table)
-    return int(number)
+    tools = found.get("tools")
+    if tools is None and found.flat:
+        tools = [v for n, v in sorted(found.flat.items()) if n.startswith(_TOOL_LISTS)]
+    return messages.version_of(system, tools, _requested_model(found))
 
 
-def _number(values: Mapping[str, Any], table: Sequence[str]) -> float | None:
-    """Return the first of the named values that is a number the contract can hold."""
-    for name in table:
-        value = values.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e15:
-            return value
-    return None
+def _requested_model(found: Found) -> str | None:
+    parameters = found.get("parameters")
+    if isinstance(parameters, str) and '"model"' in parameters:
+        try:
+            asked = msgspec.json.decode(parameters, type=dict[str, Any]).get("model")
+        except (ValueError, RecursionError):
+            asked = None
+        if isinstance(asked, str):
+            return asked
+    for name in ("gen_ai.request.model", "llm.request.model_name"):
+        if name in found.rest:
+            return _string(found.rest[name])
+    return _string(found.get("model"))
+
+
+_TOOL_LISTS: Final = ("llm.tools.", "llm.request.functions.")
+_PREFIXES: Final = {
+    "input": ("llm.input_messages.", "gen_ai.prompt."),
+    "output": ("llm.output_messages.", "gen_ai.completion."),
+}
+
+
+def _flattened(flat: Mapping[str, Any], which: str) -> list[messages.Message]:
+    if not flat:
+        return []
+    return next((m for p in _PREFIXES[which] if (m := messages.unflatten(flat, p))), [])
+
+
+def _said(found: Found, which: str) -> str | None:
+    """Text of an input or output: of its messages where it is written so, else as it stands."""
+    if found.flat and (flat := _flattened(found.flat, which)):
+        text = messages.answered(flat) if which == "output" else messages.asked(flat)
+        if text or which == "input":
+            return text
+    given = found.get(which)
+    if given is None:
+        return None
+    parsed = messages.parse(given)
+    if parsed is None:
+        return messages.plain(given)
+    if which == "input":
+        return messages.asked(parsed)
+    return messages.answered(parsed) or _string(given)
+
+
+def _conversation(found: Found) -> tuple[str | None, str | None]:
+    """What the user said and what he was told, as an entry's input and output have it."""
+    return _said(found, "input"), _said(found, "output")
+
+
+def _message_event(event: Event, span: Span, role: str, text: str) -> Event:
+    by_user = role == "user"
+    return Event(
+        event_id=f"{span.trace_id}:{span.span_id}:{role}",
+        time_unix_nano=(span.start_ns or event.time_unix_nano) if by_user else event.time_unix_nano,
+        environment=event.environment,
+        agent=event.agent,
+        agent_version=event.agent_version,
+        session_id=event.session_id,
+        interaction_id=event.interaction_id,
+        parent_id=event.event_id,
+        user_id=event.user_id,
+        kind="user_message" if by_user else "agent_message",
+        content=content(text),
+    )
+
+
+def _closing(event: Event) -> Event:
+    return replace(
+        event,
+        event_id=f"{event.event_id.removesuffix(':span')}:interaction",
+        parent_id=event.parent_id,
+        kind="interaction",
+        name=None,
+        model=None,
+        input_tokens=None,
+        output_tokens=None,
+        cached_tokens=None,
+        cost_usd=None,
+        time_to_first_token_ms=None,
+        content=None,
+        tool_arguments=None,
+        tool_result=None,
+        attributes=None,
+    )
+
+
+def _agent(resource: Mapping[str, Any], get: Any, fallback: str | None) -> str | None:
+    return (
+        _string(resource.get("gen_ai.agent.name"))
+        or _string(get("workflow"))
+        or _string(get("agent"))
+        or fallback
+        or _string(get("service"))
+        or _string(resource.get("service.name"))
+    )
+
+
+def _own_version(resource: Mapping[str, Any], get: Any) -> str | None:
+    return (
+        _string(resource.get("gen_ai.agent.version"))
+        or _string(get("service_version"))
+        or _string(resource.get("service.version"))
+    )
+
+
+def _environment(resource: Mapping[str, Any], get: Any) -> str | None:
+    return (
+        _string(get("environment"))
+        or _string(resource.get("deployment.environment.name"))
+        or _string(resource.get("deployment.environment"))
+    )
+
+
+def _tool_name(name: str) -> str:
+    """Return a tool's name, or of one that hands over the agent it hands over to."""
+    match = names.HANDOFF.match(name)
+    return (match and match["to"]) or name
+
+
+def _pauses(span: Span) -> bool:
+    if not span.failed:
+        return False
+    raised = _string(span.attributes.get("exception.type")) or ""
+    return raised.rpartition(".")[2] in names.PAUSES
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that the contract can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e15
+
+
+def _count(number: float | None) -> int | None:
+    return None if number is None else int(number)
 
 
 def _string(value: Any) -> str | None:

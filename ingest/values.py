@@ -55,6 +55,8 @@ def capped(text: str, limit: int = MAX_TEXT) -> str:
     >>> capped("x" * 100, 40)
     'xxx...[100 characters, c90984ffdf50ce42]'
     """
+    if len(text) <= limit and text.isascii():
+        return text
     encoded = text.encode("utf-8", "replace")
     text = encoded.decode()
     if len(text) <= limit:
@@ -81,11 +83,11 @@ def attributes(values: Mapping[str, str | None]) -> dict[str, str] | None:
     """
     kept = {
         capped(name, MAX_LABEL): capped(value, MAX_ATTRIBUTE)
-        for name, value in sorted(values.items())
+        for name, value in values.items()
         if value
     }
     if len(kept) > MAX_ATTRIBUTES:
         dropped = str(len(kept) - (MAX_ATTRIBUTES - 1))
-        kept = dict(list(kept.items())[: MAX_ATTRIBUTES - 1])
+        kept = dict(sorted(kept.items())[: MAX_ATTRIBUTES - 1])
         kept["driftline.attributes_dropped"] = dropped
     return kept or None

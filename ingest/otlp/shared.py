@@ -1,0 +1,37 @@
+"""What both encodings of OTLP have in common."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ingest.conventions import KNOWN
+from ingest.errors import Rejected
+from ingest.events import RejectionCode
+from ingest.limits import Limits
+
+ERROR: Final = 2
+"""STATUS_CODE_ERROR."""
+
+REMOTE: Final = 0x300
+"""SPAN_FLAGS: it is known whether the parent is of another process, and it is."""
+
+
+def bound(count: int, limits: Limits) -> None:
+    """Refuse a request of too many spans or records."""
+    if count > limits.max_records:
+        raise Rejected(RejectionCode.TOO_MANY_RECORDS, f"{count}, at most {limits.max_records}")
+
+
+def cut(found: dict[str, Any], count: int) -> dict[str, Any]:
+    """Leave out attributes beyond ``count``, unknown ones first and of these the last."""
+    unknown = [name for name in found if name not in KNOWN]
+    for name in unknown[max(count - (len(found) - len(unknown)), 0) :]:
+        del found[name]
+    return found
+
+
+def checked_id(raw: bytes, size: int) -> str:
+    """Return an id in hexadecimal; one of a wrong length or of zeros only is none."""
+    if len(raw) != size or not any(raw):
+        raise Rejected(RejectionCode.INVALID_FIELD, "an id is missing or has a wrong length")
+    return raw.hex()
