@@ -41,7 +41,7 @@ _ISSUERS: Final = re.compile(
     rb"|35(?:2[89]|[3-8]\d)\d{12,15}|(?:2131|1800)\d{11}"  # JCB
     rb"|6(?:011|4[4-9]\d|5\d\d)\d{12,15}"  # Discover
     rb"|62\d{14,17}|8[12]\d{14,17}"  # UnionPay
-    rb"|(?:50|5[6-9]|6\d)\d{10,17}"  # Maestro and domestic schemes
+    rb"|(?:50(?:18|20|38)|5[6-8]\d\d|6304|6390|6759|676[1-3])\d{8,15}"  # Maestro
 )
 
 
@@ -149,10 +149,10 @@ def is_trunk_number(match: _Match) -> bool:
     text = match["x"]
     number = re.split(rb"[xe]", text)[0]
     digits = _digits(number)
-    if not 8 <= len(digits) <= 12 or digits.startswith(b"000") or not _is_alone(match):
+    if not 8 <= len(digits) <= 12 or not _is_alone(match):
         return False
     if number.isdigit():
-        return len(digits) >= 9 and not number.startswith(b"00")
+        return len(digits) >= 9
     return _DATE.match(number) is None and _FRACTION.fullmatch(number) is None
 
 

@@ -6,22 +6,23 @@ import re
 from typing import Final
 
 from ingest.redaction import checks
-from ingest.redaction.rule import ESCAPE, GAP, NUMBER_EDGE, WORD_EDGE, Rule
+from ingest.redaction.rule import GAP, NUMBER_EDGE, WORD_EDGE, Rule
 
-_ATOM: Final = rb"[A-Za-z0-9_+\x80-\xff]"
+_LOCAL: Final = rb"[A-Za-z0-9._%+&~'\-\x80-\xff]"
 _HOST: Final = rb"[A-Za-z0-9\x80-\xff]"
 
 _EMAIL: Final = Rule(
     "email",
-    rb"(?:[^A-Za-z0-9_+\x80-\xff]|" + ESCAPE + rb")"
-    + _ATOM + rb"[A-Za-z0-9._%+&~'\-\x80-\xff]*@" + _HOST,
+    # From the sign on: to look for where an address may begin costs as much as all other rules.
+    _LOCAL + b"@" + _HOST,
     re.compile(
-        _ATOM + rb"[A-Za-z0-9._%+&~'\-\x80-\xff]*+@"
-        rb"(?:" + _HOST + rb"[A-Za-z0-9\x80-\xff-]{0,62}\.){1,8}"
-        rb"(?:[A-Za-z\x80-\xff]{2,63}|xn--[a-z0-9-]{2,59})"
+        rb"[.%%&~'\-]*+(?P<x>%b++@(?:%b[A-Za-z0-9\x80-\xff-]{0,62}\.){1,8}"
+        rb"(?:[A-Za-z\x80-\xff]{2,63}|xn--[a-z0-9-]{2,59}))" % (_LOCAL, _HOST)
     ),
+    edge=False,
+    backwards=re.compile(_LOCAL + rb"*"),
     in_ids=True,
-)  # fmt: skip
+)
 
 _CARD: Final = Rule(
     "card",
@@ -34,9 +35,11 @@ _CARD: Final = Rule(
     checks.is_card,
 )
 
+_COUNTRIES: Final = [country for group in checks.IBAN_COUNTRIES.values() for country in group]
+
 _IBAN: Final = Rule(
     "iban",
-    WORD_EDGE + rb"[A-Za-z]{2}[0-9]{2}(?: ?[0-9A-Za-z]){11}",
+    rb"(?i)%b(?:%b)[0-9]{2}(?: ?[0-9A-Z]){11}" % (WORD_EDGE, b"|".join(_COUNTRIES)),
     re.compile(
         rb"(?:" + b"|".join(
             rb"(?:(?i:%s)[0-9]{2}(?:[ -]?[0-9A-Za-z]){%d})" % (b"|".join(countries), length - 4)

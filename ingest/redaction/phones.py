@@ -66,9 +66,9 @@ _AREA_IN_PARENTHESES: Final = _phone(  # (0316) 05929 224, 8 (914) 177-76-31
 )
 _TRUNK_ZERO: Final = _phone(  # 030 1234567, 01 23 45 67 89, 07700 900123, 02124/158683
     NUMBER_EDGE,
-    rb"0[0-9](?:%b{0,2}[0-9]){6,10}" % GAP,
+    rb"0[1-9](?:%b{0,2}[0-9]){6,10}" % GAP,
     checks.is_trunk_number,
-    rb"0[0-9](?:%b{0,2}[0-9]){6}" % GAP,
+    rb"0[1-9](?:%b{0,2}[0-9]){6}" % GAP,
 )
 _GROUPS: Final = _phone(  # 609 141 777, 91 41 77 76
     NUMBER_EDGE,

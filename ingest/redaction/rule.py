@@ -46,6 +46,8 @@ class Rule:
         Whether a match is one.
     edge
         Whether the head begins with a byte (or an escape) before the thing.
+    backwards
+        Where the head is in the middle of the thing: what may stand before it, written backwards.
     in_ids
         Whether names and ids are searched too. Numbers are not, for most ids are numbers.
     """
@@ -55,4 +57,5 @@ class Rule:
     whole: re.Pattern[bytes]
     check: Callable[[Match], bool] | None = None
     edge: bool = True
+    backwards: re.Pattern[bytes] | None = None
     in_ids: bool = False

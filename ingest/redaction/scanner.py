@@ -15,13 +15,14 @@ from typing import Any, Final, NamedTuple
 import hyperscan
 
 from ingest.errors import UsageError
-from ingest.redaction.rule import Rule
+from ingest.redaction.rule import ESCAPE, Rule
 from ingest.redaction.rules import RULES
 
 SEPARATOR: Final = b"\0"
 """Stands before, between and after the texts of a buffer; no rule matches across it."""
 
-_ESCAPE: Final = re.compile(rb"\\[nrtbf]")
+_ESCAPE: Final = re.compile(ESCAPE)
+_MAX_BEFORE: Final = 256
 _UTF8: Final = hyperscan.HS_FLAG_UTF8
 _LABEL: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -97,7 +98,12 @@ class Scanner:
         return found
 
     def _span(self, buffer: bytes, start: int, rule: Rule) -> Span | None:
-        if rule.edge:
+        if rule.backwards is not None:
+            before = rule.backwards.match(buffer[max(0, start - _MAX_BEFORE) : start][::-1])
+            start -= before.end() if before else 0
+            if _ESCAPE.match(buffer, start - 1):
+                start += 1
+        elif rule.edge:
             start += 2 if _ESCAPE.match(buffer, start) else 1
         match = rule.whole.match(buffer, start)
         if match is None or (rule.check is not None and not rule.check(match)):
