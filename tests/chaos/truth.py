@@ -1,0 +1,245 @@
+"""What must be stored, computed from the log in plain Python: the second opinion of every fault.
+
+Money is counted in billionths of a dollar and time in microseconds, so everything is an integer
+and equality is exact.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.chaos.log import Record
+
+_LOG_GAMMA = math.log(1.01 / 0.99)
+_EVALUATIONS = ("feedback", "score", "outcome")
+WIDTHS = (10, 60, 3600)
+
+Event = dict[str, Any]
+Rows = dict[tuple[Any, ...], tuple[Any, ...]]
+"""Rows of a table by their key."""
+
+Fold = Callable[[str, str], str]
+"""The label that (dimension, value) is counted under."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a log comes to.
+
+    Attributes
+    ----------
+    ledger
+        Per (partition, offset): lines, events, lines that are no events.
+    letters
+        Per (partition, offset, line): why it is no event, None where any reason will do.
+    accepted
+        Lines that are events, repeats included.
+    stored
+        (event_id, agent, time) of every distinct event, losers of a collision included.
+    counted
+        The events that count: of each id the earliest.
+    """
+
+    ledger: dict[tuple[int, int], tuple[int, int, int]]
+    letters: dict[tuple[int, int, int], str | None]
+    accepted: int
+    stored: Rows
+    counted: list[Event]
+
+    @property
+    def duplicates(self) -> int:
+        """Lines that repeat another."""
+        return self.accepted - len(self.stored)
+
+    @property
+    def collisions(self) -> int:
+        """Distinct events displaced by another of their id."""
+        return len(self.stored) - len(self.counted)
+
+
+def truth(log: Iterable[Record], poison: Mapping[bytes, str | None]) -> Truth:
+    """Read a log; lines in ``poison`` are no events."""
+    ledger, letters, accepted = {}, {}, 0
+    distinct: dict[bytes, Event] = {}
+    for record in log:
+        lines = record.value.split(b"\n")
+        bad = {at: poison[line] for at, line in enumerate(lines) if line in poison}
+        letters |= {(record.partition, record.offset, at): code for at, code in bad.items()}
+        for at, line in enumerate(lines):
+            if at not in bad and line not in distinct:
+                distinct[line] = json.loads(line)
+        ledger[record.partition, record.offset] = len(lines), len(lines) - len(bad), len(bad)
+        accepted += len(lines) - len(bad)
+    counted: dict[str, Event] = {}
+    for event in distinct.values():
+        other = counted.setdefault(event["event_id"], event)
+        if event["time_unix_nano"] < other["time_unix_nano"]:
+            counted[event["event_id"]] = event
+    stored: Rows = {(e["event_id"], e["agent"], e["time_unix_nano"]): () for e in distinct.values()}
+    return Truth(ledger, letters, accepted, stored, list(counted.values()))
+
+
+def _same(_: str, value: str) -> str:
+    return value
+
+
+# ---- windows -----------------------------------------------------------------------------------
+
+
+def windows(events: Iterable[Event], fold: Fold = _same) -> Rows:
+    """Sums and histogram per (environment, agent, width, start, agent version, scope)."""
+    sums: dict[tuple[Any, ...], list[int]] = {}
+    bins: dict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
+    for event in events:
+        added = _sums(event)
+        second = event["time_unix_nano"] // 10**9
+        place = fold("environment", event["environment"]), fold("agent", event["agent"])
+        version = fold("agent_version", event.get("agent_version", ""))
+        duration = event.get("duration_ms")
+        index = None if duration is None else bin_of(duration)
+        for scope in _scopes(event, fold):
+            for width in WIDTHS:
+                key = (*place, width, second - second % width, version, scope)
+                found = sums.get(key)
+                sums[key] = added if found is None else list(map(int.__add__, found, added))
+                if index is not None:
+                    bins[key][index] += 1
+    return {
+        key: (*found, sorted(bins[key]), [bins[key][b] for b in sorted(bins[key])])
+        for key, found in sums.items()
+    }
+
+
+def bin_of(value: float) -> int:
+    """Bin of the log-histogram: ceil(log(v) / log(gamma)), gamma = 1.01 / 0.99; 0 has its own."""
+    return math.ceil(math.log(value) / _LOG_GAMMA) if value > 0 else -32768
+
+
+def _scopes(event: Event, fold: Fold) -> list[str]:
+    name, model = event.get("name"), event.get("model")
+    kind = event["kind"]
+    scopes = ["all", f"{kind}:{fold('name', name)}" if name else kind]
+    return [*scopes, f"model:{fold('model', model)}"] if model else scopes
+
+
+def _sums(event: Event) -> list[int]:
+    """In the order of `tests.chaos.tables.WINDOWS`."""
+    failed, tool = event.get("status") == "error", event["kind"] == "tool_call"
+    spends = event["kind"] != "interaction"  # whose totals repeat what its calls spent
+    tokens = "input_tokens" in event or "output_tokens" in event
+    return [
+        1,
+        int(not failed),
+        int(failed),
+        int(tool),
+        int(tool and failed),
+        spends * event.get("input_tokens", 0),
+        spends * event.get("output_tokens", 0),
+        spends * event.get("cached_tokens", 0),
+        spends * round(event.get("cost_usd", 0) * 1e9),
+        int(spends and "cost_usd" in event),
+        int(spends and "cost_usd" not in event and tokens),
+        int("duration_ms" in event),
+        round(event.get("duration_ms", 0) * 1e3),
+    ]
+
+
+# ---- interactions and sessions -----------------------------------------------------------------
+
+_ADDED = ("events", "llm_calls", "tool_calls", "tool_errors", "input_tokens", "output_tokens")
+
+
+def _interactions(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
+    groups: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        if event["kind"] not in _EVALUATIONS:
+            groups[event["interaction_id"]].append(event)
+    return {name: _interaction(name, group) for name, group in groups.items()}
+
+
+def _interaction(name: str, events: list[Event]) -> dict[str, Any]:
+    order = sorted(events, key=lambda e: e["time_unix_nano"])
+    closing = [e for e in order if e["kind"] == "interaction"]
+    others = [e for e in order if e["kind"] != "interaction"]
+    calls = [e for e in others if e["kind"] == "llm_call"]
+    tools = [e for e in others if e["kind"] == "tool_call"]
+    failed = [e for e in others if e.get("status") == "error"]
+    costs = [round(e["cost_usd"] * 1e9) for e in others if "cost_usd" in e]
+    priced = bool(costs) and all("cost_usd" in e for e in calls)
+    speaker, status = (closing or order)[0], ""
+    if closing:
+        status = closing[-1].get("status", "ok")
+    reason = ""
+    if status == "error":
+        said = [closing[-1].get("error_type"), *(e.get("error_type") for e in failed[-1:])]
+        reason = next(filter(None, said), "error")
+    return {
+        "environment": speaker["environment"],
+        "agent": speaker["agent"],
+        "agent_version": speaker.get("agent_version", ""),
+        "session_id": min((e["session_id"] for e in events if "session_id" in e), default=name),
+        "user_id": min((e["user_id"] for e in events if "user_id" in e), default=""),
+        "start": min(e["time_unix_nano"] - int(e.get("duration_ms", 0) * 1e6) for e in events),
+        "end": order[-1]["time_unix_nano"],
+        "events": len(events),
+        "llm_calls": len(calls),
+        "tool_calls": len(tools),
+        "tool_errors": sum(e.get("status") == "error" for e in tools),
+        "input_tokens": sum(e.get("input_tokens", 0) for e in others),
+        "output_tokens": sum(e.get("output_tokens", 0) for e in others),
+        "cost": sum(costs) if priced else None,
+        "status": status,
+        "failure_reason": reason,
+    }
+
+
+def interactions(events: Iterable[Event]) -> Rows:
+    """Per interaction the columns of `tests.chaos.tables.INTERACTIONS`."""
+    return {(name,): tuple(row.values()) for name, row in _interactions(events).items()}
+
+
+def sessions(events: Iterable[Event]) -> Rows:
+    """Per session the columns of `tests.chaos.tables.SESSIONS`."""
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in _interactions(events).values():
+        groups[row["session_id"]].append(row)
+    return {
+        (name,): (
+            len(rows),
+            sum(row["status"] == "error" for row in rows),
+            *(sum(row[column] for row in rows) for column in _ADDED if column != "llm_calls"),
+            min(row["start"] for row in rows),
+            max(row["end"] for row in rows),
+        )
+        for name, rows in groups.items()
+    }
+
+
+def evaluations(events: Iterable[Event]) -> Rows:
+    """What users said of what; the traffic lets each of them speak once."""
+    return {
+        (e["target"], e["kind"], e.get("user_id", "")): (e["value"], e["time_unix_nano"])
+        for e in events
+        if e["kind"] in _EVALUATIONS
+    }
+
+
+# ---- comparison --------------------------------------------------------------------------------
+
+
+def differences(table: str, stored: Rows, true: Rows, limit: int = 3) -> list[str]:
+    """Where a table and the truth disagree, in words; empty when they are equal."""
+    missing, extra = true.keys() - stored.keys(), stored.keys() - true.keys()
+    wrong = [key for key in true.keys() & stored.keys() if stored[key] != true[key]]
+    found = [f"{key} is missing" for key in sorted(missing)[:limit]]
+    found += [f"{key} should not be there" for key in sorted(extra)[:limit]]
+    found += [f"{key}: {stored[key]}, not {true[key]}" for key in sorted(wrong)[:limit]]
+    if not found:
+        return []
+    counts = f"{len(missing)} missing, {len(extra)} too many, {len(wrong)} wrong of {len(true)}"
+    return [f"{table}: {counts}", *(f"{table}: {text}" for text in found)]
