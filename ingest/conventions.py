@@ -23,7 +23,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 from ingest.events import Kind
 
@@ -321,12 +321,20 @@ AUXILIARY: Final = frozenset(
 )  # fmt: skip
 """What is understood on the way to a field."""
 
-NUMBERS: Final = frozenset(
-    {
-        "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cache_write_tokens",
-        "cost_usd", "input_cost", "output_cost", "first_token_s", "first_token_ms",
-    }
-)  # fmt: skip
+Form = Literal["text", "number", "any"]
+"""A text; a number that the contract can hold; or a structure as it is."""
+
+_FORMS: Final[Mapping[str, Form]] = {
+    **dict.fromkeys(
+        (
+            "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens",
+            "cache_write_tokens", "cost_usd", "input_cost", "output_cost", "first_token_s",
+            "first_token_ms",
+        ),
+        "number",
+    ),
+    **dict.fromkeys(("input", "output", "system", "tools", "parameters"), "any"),
+}  # fmt: skip
 
 _ALWAYS: Final = (
     "agent", "agent_version", "environment", "service", "service_version", "session_id", "user_id",
@@ -366,13 +374,24 @@ KNOWN: Final = frozenset(
 """Every attribute that some dialect gives a meaning."""
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What an attribute says of a span: for which field, and which attribute goes before which."""
+class Meaning(NamedTuple):
+    """What an attribute says of a span.
+
+    Attributes
+    ----------
+    field
+        The field it fills.
+    form
+        What will do for a value.
+    source
+        Its rank among the attributes for that field, the least first, and its name.
+    dialect
+        Whose word it is.
+    """
 
     field: str
-    rank: int
-    is_number: bool
+    form: Form
+    source: tuple[int, str]
     dialect: str
 
 
@@ -391,5 +410,7 @@ def table(kind: Kind) -> dict[str, Meaning]:
     for field_ in FIELDS_OF[kind]:
         names = [(d.name, name) for d in DIALECTS for name in d.fields.get(field_, ())]
         for rank, (dialect, name) in enumerate(names):
-            found.setdefault(name, Meaning(field_, rank, field_ in NUMBERS, dialect))
+            found.setdefault(
+                name, Meaning(field_, _FORMS.get(field_, "text"), (rank, name), dialect)
+            )
     return found

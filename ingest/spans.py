@@ -19,7 +19,7 @@ from ingest.errors import Rejected
 from ingest.events import Event, Kind, RejectionCode
 from ingest.prices import Prices
 from ingest.prices import load as load_prices
-from ingest.values import attributes, content, label
+from ingest.values import MAX_LABEL, attributes, content, label
 
 MS: Final = 1_000_000
 
@@ -75,26 +75,28 @@ class Span(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Found(NamedTuple):
-    """Where each field of a span came from.
+    """A span's attributes, sorted.
 
     Attributes
     ----------
-    fields
-        Field to attribute and value.
+    values
+        Field to what an attribute says of it.
+    sources
+        Field to rank and name of that attribute.
     flat
         Attributes of flattened lists.
     rest
         All others.
     """
 
-    fields: dict[str, tuple[int, str, Any]]
+    values: dict[str, Any]
+    sources: dict[str, tuple[int, str]]
     flat: dict[str, Any]
-    rest: dict[str, Any]
+    rest: dict[str, str | None]
 
     def get(self, field: str) -> Any:
         """Value of a field, None when no attribute gave one."""
-        entry = self.fields.get(field)
-        return None if entry is None else entry[2]
+        return self.values.get(field)
 
 
 def event_of(span: Span, agent: str | None = None, prices: Prices | None = None) -> Event:
@@ -269,29 +271,29 @@ def kind_of(span: Span) -> Kind:
 def gather(span_attributes: Mapping[str, Any], kind: Kind) -> Found:
     """Sort attributes by the fields they speak of; of several for one field the first counts."""
     table = names.table(kind)
-    fields: dict[str, tuple[int, str, Any]] = {}
+    values: dict[str, Any] = {}
+    sources: dict[str, tuple[int, str]] = {}
     flat: dict[str, Any] = {}
-    rest: dict[str, Any] = {}
+    rest: dict[str, str | None] = {}
     for name, value in span_attributes.items():
         meaning = table.get(name)
         if meaning is None:
             if name.startswith(names.FLATTENED):
                 flat[name] = value
             else:
-                rest[name] = value
+                rest[name] = value if isinstance(value, str) else _string(value)
             continue
-        field = meaning.field
-        before = fields.get(field)
-        if before is not None and before[0] < meaning.rank:
-            rest[name] = value
-            continue
-        if not _is_number(value) if meaning.is_number else value is None or value == "":
-            rest[name] = value
+        field, form, source, _ = meaning
+        fits = _is_number(value) if form == "number" else value is not None and value != ""
+        before = sources.get(field)
+        if not fits or (before is not None and before < source):
+            rest[name] = _string(value)
             continue
         if before is not None:
-            rest[before[1]] = before[2]
-        fields[field] = (meaning.rank, name, value)
-    return Found(fields, flat, rest)
+            rest[before[1]] = _string(values[field])
+        sources[field] = source
+        values[field] = value if isinstance(value, str) or form != "text" else _string(value)
+    return Found(values, sources, flat, rest)
 
 
 def _translated(span: Span, agent: str | None, prices: Prices | None) -> tuple[Event, Found]:
@@ -303,87 +305,105 @@ def _translated(span: Span, agent: str | None, prices: Prices | None) -> tuple[E
         raise Rejected(RejectionCode.INVALID_FIELD, "span: its time is missing or out of range")
     kind = kind_of(span)
     found = gather(span.attributes, kind)
-    get, rest = found.get, found.rest
-    paused = span.failed and _pauses(span)
-    error_type = _string(get("error_type"))
-    failed = (span.failed or "error.type" in span.attributes) and not paused
-    fields: dict[str, Any] = {}
-    if kind in ("llm_call", "retrieval"):
-        fields = _of_model(span, found, prices)
-    if kind in ("tool_call", "handoff", "human_input"):
-        fields["name"] = label(_tool_name(_string(get("tool")) or span.name))
-        fields["tool_arguments"] = content(_string(get("tool_arguments")))
-        fields["tool_result"] = content(_string(get("tool_result")))
-    else:
-        fields["content"] = content(_said(found, "output"))
-        if kind in ("retrieval", "decision"):
-            fields["name"] = label(span.name)
-    version = _string(get("agent_version")) or _own_version(span.resource, get)
-    if version is None and kind == "llm_call":
-        version = _computed_version(found)
+    values, sources, _, rest = found
+    get = values.get
+    failed = (span.failed or "error.type" in span.attributes) and not _pauses(span)
     if not failed:  # an exception that was dealt with is no error of the span
         for field in ("error_type", "error_message"):
-            if (entry := found.fields.pop(field, None)) is not None:
-                rest[entry[1]] = entry[2]
-    kept: dict[str, str | None] = {
-        attribute: str(get(field))
-        for field, attribute in names.KEPT_AS.items()
-        if get(field) is not None
-    }
-    for name, value in rest.items():
-        kept[name] = value if isinstance(value, str) else _string(value)
-    kept["span.name"] = span.name
+            if field in values:
+                rest[sources[field][1]] = values.pop(field)
+    fields: dict[str, Any] = {}
+    if kind == "llm_call" or kind == "retrieval":
+        fields = _of_model(span, found, prices)
+    if kind in _CALLS:
+        fields["name"] = _label(_tool_name(get("tool") or span.name))
+        fields["tool_arguments"] = content(get("tool_arguments"))
+        fields["tool_result"] = content(get("tool_result"))
+    else:
+        if "output" in values or found.flat:
+            fields["content"] = content(_said(found, "output"))
+        if kind == "retrieval" or kind == "decision":
+            fields["name"] = _label(span.name)
+    resource = span.resource.get
+    version = (
+        get("agent_version")
+        or resource("gen_ai.agent.version")
+        or get("service_version")
+        or resource("service.version")
+    )
+    if version is None and kind == "llm_call":
+        version = _computed_version(found)
+    for field, attribute in _KEPT_AS:
+        if field in values:
+            rest[attribute] = str(values[field])
+    rest["span.name"] = span.name
     trace = span.trace_id
     event = Event(
         event_id=f"{trace}:{span.span_id}:span",
         time_unix_nano=time_ns,
         duration_ms=None if end_ns is None or not start_ns else (end_ns - start_ns) / MS,
-        environment=label(_environment(span.resource, get)) or "production",
-        agent=label(_agent(span.resource, get, agent)) or names.DEFAULT_SERVICE,
-        agent_version=label(version),
-        session_id=label(_string(get("session_id"))),
+        environment=_label(
+            get("environment")
+            or resource("deployment.environment.name")
+            or resource("deployment.environment")
+        )
+        or "production",
+        agent=_label(
+            resource("gen_ai.agent.name")
+            or get("workflow")
+            or get("agent")
+            or agent
+            or get("service")
+            or resource("service.name")
+        )
+        or names.DEFAULT_SERVICE,
+        agent_version=_label(version),
+        session_id=_label(get("session_id")),
         interaction_id=trace,
         parent_id=f"{trace}:{span.parent_id}:span" if span.parent_id else None,
-        user_id=label(_string(get("user_id"))),
+        user_id=_label(get("user_id")),
         kind=kind,
         status="error" if failed else "ok",
-        error_type=label(error_type or "error") if failed else None,
-        error_message=content(span.status_message or _string(get("error_message"))),
-        attributes=attributes(kept),
+        error_type=_label(get("error_type") or "error") if failed else None,
+        error_message=content(span.status_message or get("error_message")),
+        attributes=attributes(rest),
         **fields,
     )
     return event, found
 
 
+_CALLS: Final = frozenset({"tool_call", "handoff", "human_input"})
+_KEPT_AS: Final = tuple(names.KEPT_AS.items())
+
+
 def _of_model(span: Span, found: Found, prices: Prices | None) -> dict[str, Any]:
-    get = found.get
+    get = found.values.get
     input_tokens, output_tokens = _count(get("input_tokens")), _count(get("output_tokens"))
     cached_tokens = _count(get("cached_tokens"))
-    model = _string(get("model"))
+    model = get("model")
     cost = _cost_said(found, input_tokens, output_tokens)
     if cost is None and model is not None:
         table = load_prices() if prices is None else prices
         cost = table.cost(model, input_tokens, output_tokens, cached_tokens)
     return {
-        "model": label(model),
+        "model": _label(model),
         "input_tokens": input_tokens,
         "output_tokens": output_tokens,
         "cached_tokens": cached_tokens,
         "cost_usd": cost,
-        "time_to_first_token_ms": _first_token_ms(span, found),
+        "time_to_first_token_ms": _first_token_ms(span, found.values),
     }
 
 
-def _first_token_ms(span: Span, found: Found) -> float | None:
-    for field, factor in (("first_token_s", 1e3), ("first_token_ms", 1.0)):
-        given = found.get(field)
-        if given is not None:
-            return float(given * factor)
+def _first_token_ms(span: Span, values: Mapping[str, Any]) -> float | None:
+    if "first_token_s" in values:
+        return float(values["first_token_s"] * 1e3)
+    if "first_token_ms" in values:
+        return float(values["first_token_ms"])
     if not span.moments:
         return None
     tokens = [m.time_ns for m in span.moments if m.name in names.FIRST_TOKEN_EVENTS]
-    first = min(tokens, default=0)
-    return (first - span.start_ns) / MS if first >= span.start_ns and tokens else None
+    return max(min(tokens) - span.start_ns, 0) / MS if tokens and span.start_ns else None
 
 
 def _cost_said(found: Found, input_tokens: int | None, output_tokens: int | None) -> float | None:
@@ -503,33 +523,6 @@ def _closing(event: Event) -> Event:
     )
 
 
-def _agent(resource: Mapping[str, Any], get: Any, fallback: str | None) -> str | None:
-    return (
-        _string(resource.get("gen_ai.agent.name"))
-        or _string(get("workflow"))
-        or _string(get("agent"))
-        or fallback
-        or _string(get("service"))
-        or _string(resource.get("service.name"))
-    )
-
-
-def _own_version(resource: Mapping[str, Any], get: Any) -> str | None:
-    return (
-        _string(resource.get("gen_ai.agent.version"))
-        or _string(get("service_version"))
-        or _string(resource.get("service.version"))
-    )
-
-
-def _environment(resource: Mapping[str, Any], get: Any) -> str | None:
-    return (
-        _string(get("environment"))
-        or _string(resource.get("deployment.environment.name"))
-        or _string(resource.get("deployment.environment"))
-    )
-
-
 def _tool_name(name: str) -> str:
     """Return a tool's name, or of one that hands over the agent it hands over to."""
     match = names.HANDOFF.match(name)
@@ -546,6 +539,13 @@ def _pauses(span: Span) -> bool:
 def _is_number(value: Any) -> bool:
     """Whether it is a number that the contract can hold."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e15
+
+
+def _label(value: Any) -> str | None:
+    """Return a name as `ingest.values.label` does, whatever it was written as."""
+    if isinstance(value, str) and 0 < len(value) <= MAX_LABEL and value.isascii():
+        return value
+    return label(_string(value))
 
 
 def _count(number: float | None) -> int | None:

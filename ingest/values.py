@@ -82,7 +82,11 @@ def attributes(values: Mapping[str, str | None]) -> dict[str, str] | None:
     the others.
     """
     kept = {
-        capped(name, MAX_LABEL): capped(value, MAX_ATTRIBUTE)
+        name if len(name) <= MAX_LABEL and name.isascii() else capped(name, MAX_LABEL): (
+            value
+            if len(value) <= MAX_ATTRIBUTE and value.isascii()
+            else capped(value, MAX_ATTRIBUTE)
+        )
         for name, value in values.items()
         if value
     }
