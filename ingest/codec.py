@@ -27,7 +27,7 @@ from ingest.events import (
     RejectionCode,
 )
 
-_decode_line = msgspec.json.Decoder(Event).decode
+_decoder = msgspec.json.Decoder(Event)
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 _NUMBERS: Final[dict[str, pl.DataType]] = {
@@ -41,6 +41,8 @@ _NUMBERS: Final[dict[str, pl.DataType]] = {
     "cost_usd": pl.Float64(),
     "value": pl.Float64(),
 }
+
+_NEWLINE, _OPEN, _CLOSE = b"\n{}"
 
 _CHUNK: Final = 4_000
 """Events turned into columns at a time: few enough to stay in the processor's cache."""
@@ -135,15 +137,15 @@ def decode(values: Sequence[bytes | None], timestamps_ns: Sequence[int]) -> Deco
     events: list[Event] = []
     places: list[tuple[int, npt.NDArray[np.uint32]]] = []
     for record, value in enumerate(values):
-        lines = split_lines(value)
-        counts[record] = len(lines)
         try:
-            good = _decode_together(value, lines)
+            good = _decode_together(value or b"")
+            positions = np.arange(len(good), dtype=np.uint32)
+            counts[record] = len(good)
         except (ValueError, RecursionError):
+            lines = split_lines(value)
             good, positions = _decode_singly(record, lines, rejections)
-            places.append((record, positions))
-        else:
-            places.append((record, np.arange(len(lines), dtype=np.uint32)))
+            counts[record] = len(lines)
+        places.append((record, positions))
         events += good
         if len(events) >= _CHUNK:
             frames.append(_frame(events, places))
@@ -153,13 +155,28 @@ def decode(values: Sequence[bytes | None], timestamps_ns: Sequence[int]) -> Deco
     return _without_future(Decoded(frame, counts, rejections), values, timestamps_ns)
 
 
-def _decode_together(value: bytes | None, lines: list[bytes]) -> list[Event]:
-    """Every line of a record; raises at the first that is no event, without saying which."""
-    if value is not None and not value.isascii():
-        value.decode()  # msgspec does not look into the strings of unknown fields
-    if max(map(len, lines)) > MAX_LINE_BYTES:
+def _decode_together(value: bytes) -> list[Event]:
+    """Every line of a record; raises when one is no event, without saying which.
+
+    The parser takes any whitespace between values for the end of a line, so lines are first seen to
+    begin with ``{`` and end with ``}``: then each holds one value or more, and equal counts say that
+    each holds one.
+    """
+    octets = np.frombuffer(value.removesuffix(b"\n"), dtype=np.uint8)
+    ends = np.flatnonzero(octets == _NEWLINE)
+    starts = np.concatenate([[0], ends + 1])
+    ends = np.append(ends, len(octets))
+    sizes = ends - starts
+    if sizes.max() > MAX_LINE_BYTES:
         raise _LineTooLong
-    return list(map(_decode_line, lines))
+    if sizes.min() == 0 or (octets[starts] != _OPEN).any() or (octets[ends - 1] != _CLOSE).any():
+        raise _NotLines
+    if not value.isascii():
+        value.decode()  # msgspec does not look into the strings of unknown fields
+    events = _decoder.decode_lines(value)
+    if len(events) != len(starts):
+        raise _NotLines
+    return events
 
 
 def _decode_singly(
@@ -169,7 +186,7 @@ def _decode_singly(
     positions: list[int] = []
     for position, line in enumerate(lines):
         try:
-            good += _decode_together(line, [line])
+            good.append(_decode_line(line))
             positions.append(position)
         except (ValueError, RecursionError) as error:
             code, detail = _explain(line, error)
@@ -177,7 +194,19 @@ def _decode_singly(
     return good, np.array(positions, dtype=np.uint32)
 
 
+def _decode_line(line: bytes) -> Event:
+    if len(line) > MAX_LINE_BYTES:
+        raise _LineTooLong
+    if not line.isascii():
+        line.decode()
+    return _decoder.decode(line)
+
+
 class _LineTooLong(ValueError):
+    pass
+
+
+class _NotLines(ValueError):
     pass
 
 
@@ -225,6 +254,8 @@ def _frame(events: list[Event], places: list[tuple[int, npt.NDArray[np.uint32]]]
 
 
 def _series(name: str, values: tuple[Any, ...]) -> pl.Series:
+    if values[0] is None and values.count(None) == len(values):
+        return pl.Series(name, [None], SCHEMA[name]).new_from_index(0, len(values))
     if name == "attributes":
         encoded = pl.Series(name, list(map(_encode, values)), pl.Binary).cast(pl.String)
         return encoded.replace("null", None)
