@@ -20,7 +20,7 @@ class GatewaySettings(Section):
     )
     port: int | None = Field(
         default=None,
-        ge=0,
+        ge=1,
         le=65535,
         description="port to listen on; without it 4318, OpenTelemetry's own, and under"
         " `driftline up` one that follows the port base",

@@ -1,8 +1,8 @@
 """Start the parts of the embedded runtime in order, watch them, stop them.
 
-Order: broker, ClickHouse, migrations, topics, workers. A part that dies is started again after a
-pause that doubles from half a second to half a minute. The broker's records die with it, so its
-return makes a new log: topics are made anew and the workers start over with the new log id. When
+Order: broker, ClickHouse, migrations, topics, workers, gateway. A part that dies is started again
+after a pause that doubles from half a second to half a minute. The broker's records die with it, so
+its return makes a new log: topics are made anew, and workers and gateway start over with it. When
 broker or ClickHouse cannot come back, everything stops and says so. A worker that refuses its
 data (exit code 4) or its settings (2) stays down: it would only meet the same again.
 """
@@ -22,6 +22,7 @@ from infra import connections
 from infra.embedded import health
 from infra.embedded.broker import start_broker
 from infra.embedded.clickhouse import start_clickhouse
+from infra.embedded.gateway import gateway_address, start_gateway
 from infra.embedded.process import last_line, start, stop
 from infra.migrate import migrate
 from infra.sections import revealed
@@ -33,6 +34,7 @@ from ingest.events import EVENTS_TOPIC
 
 KAFKA_PORT: Final = 0
 CLICKHOUSE_PORT: Final = 1
+GATEWAY_PORT: Final = 2
 HEALTH_PORT: Final = 3
 WORKER_HEALTH_PORT: Final = 10
 """Ports of the services, counted from the port base; workers follow the last, one port each."""
@@ -127,6 +129,7 @@ class Supervisor:
         self._prepare_topics()
         for number in range(1, self._settings.processing.workers + 1):
             self._add_worker(number)
+        self._add_gateway()
         self._state.ready = True
         self._publish()
         self._say("ready; look with `driftline status`, stop with Ctrl-C or `driftline down`")
@@ -178,6 +181,19 @@ class Supervisor:
         self._add(
             Component(f"worker-{number}", "starting", health=f"http://127.0.0.1:{port}"),
             lambda: start(command, log, home),
+            essential=False,
+        )
+
+    def _add_gateway(self) -> None:
+        section = self._settings.gateway
+        port = section.port or self._settings.port_base + GATEWAY_PORT
+        address = gateway_address(section, port)
+        log = self._home.logs / "gateway.log"
+        # Its certificate may be of a name that we do not reach it by.
+        health = None if section.tls_certfile else address
+        self._add(
+            Component("gateway", "starting", address=address, health=health),
+            lambda: start_gateway(port, log, self._home.path),
             essential=False,
         )
 
@@ -274,11 +290,14 @@ class Supervisor:
 
     def _start_new_log(self) -> None:
         """Make the topics of a new, empty log; workers read it under its own id."""
+        others = [part for part in self._parts if not part.essential and part.process is not None]
+        for part in others:
+            part.component.state = "restarting"
         self._prepare_topics()
-        for part in self._parts:
-            if not part.essential and part.process is not None:
+        for part in others:
+            if part.process is not None:
                 stop(part.process)
-                self._begin(part)
+            self._begin(part)
 
     def _stop_all(self) -> None:
         """Workers first, so that they can leave their group, then what they use."""

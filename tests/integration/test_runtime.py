@@ -30,10 +30,11 @@ def test_status_tells_where_everything_is(runtime: Runtime) -> None:
     for name, address in {
         "kafka": f"127.0.0.1:{runtime.port_base}",
         "clickhouse": f"http://127.0.0.1:{runtime.port_base + 1}",
+        "gateway": f"http://127.0.0.1:{runtime.port_base + 2}",
         "health": f"http://127.0.0.1:{runtime.port_base + 3}",
     }.items():
         assert status["addresses"][name] == address
-    assert set(pids(status)) >= {"kafka", "clickhouse", "worker-1"}
+    assert set(pids(status)) >= {"kafka", "clickhouse", "worker-1", "gateway"}
     assert all(alive(pid) for pid in pids(status).values())
     assert runtime.driftline("status").returncode == 0
     assert Path(status["credentials"]).stat().st_mode & 0o077 == 0
@@ -173,8 +174,12 @@ def test_only_the_missing_parts_are_started(runtime: Runtime, tmp_path: Path) ->
         assert done.returncode == 0, done.stderr
         status = json.loads(run_driftline("status", "--json", home=here).stdout)
         states = {part["name"]: part["state"] for part in status["components"]}
-        assert states == {"kafka": "external", "clickhouse": "external", "worker-1": "running"}
-        assert status["addresses"] == there["addresses"]
+        assert states == {
+            "kafka": "external", "clickhouse": "external", "worker-1": "running",
+            "gateway": "running",
+        }  # fmt: skip
+        for name in ("kafka", "clickhouse"):
+            assert status["addresses"][name] == there["addresses"][name]
         assert status["log_id"] == there["log_id"]
         assert not (here / "clickhouse").exists()
         done = run_driftline("sql", "SHOW TABLES LIKE 'events'", home=here, environment=environment)

@@ -73,9 +73,12 @@ class Served:
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
 
 
+_CONFIG = GatewayConfig(port=0)
+
+
 @contextmanager
 def served(
-    config: GatewayConfig = GatewayConfig(port=0),
+    config: GatewayConfig = _CONFIG,
     grant: Callable[[str | None], Grant | None] = lambda header: ANYONE,
     redact: Redact = lambda events: events,
     **policy: Any,

@@ -75,9 +75,9 @@ def test_a_wrong_one_is_told_what_is_expected(given: dict[str, object], words: s
 
 
 def test_no_message_quotes_what_was_sent() -> None:
-    for given in ({"thumbs": "sk-secret"}, {"time": "sk-secret"}, {"sk-secret": 1}):
+    for wrong in ({"thumbs": "sk-secret"}, {"time": "sk-secret"}, {"sk-secret": 1}):
         with pytest.raises(Rejected) as caught:
-            read(**given)
+            read(**wrong)
         assert "sk-secret" not in str(caught.value)
 
 
