@@ -12,6 +12,7 @@ from ingest.kafka import KafkaConfig
 if TYPE_CHECKING:
     from infra.settings import Settings
     from ingest.progress import Limits
+    from ingest.redaction import Redactor
     from processors.app import WorkerConfig
     from processors.store import ClickHouseConfig
 
@@ -88,6 +89,14 @@ def client(config: ClickHouseConfig, database: str | None = None) -> Any:
         raise Unavailable(f"ClickHouse at {config.url}: {reason(error)}") from error
 
 
+def redactor(settings: Settings) -> Redactor:
+    """What takes secrets and personal data out of everything that is produced or kept."""
+    from ingest.redaction import Redactor
+
+    del settings  # nothing about redaction is configured yet
+    return Redactor()
+
+
 def limits(settings: Settings) -> Limits:
     """When a lack of progress counts."""
     from ingest.progress import Limits
@@ -105,6 +114,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
     from processors.app import WorkerConfig
     from processors.detection import DetectionConfig
     from processors.health import HealthConfig
+    from processors.letters import LettersConfig
     from processors.sink import SinkConfig
 
     brokers = kafka(settings)
@@ -116,6 +126,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
             batch_bytes=processing.batch_mb << 20,
             linger=processing.linger_s,
             session_timeout=processing.session_timeout_s,
+            letters=LettersConfig(redactor(settings).redact_text, processing.keep_originals_hours),
         ),
         detection=DetectionConfig(
             arl=detection.arl, warm_up=detection.warm_up, min_effect=detection.min_effect

@@ -167,6 +167,13 @@ class ProcessingSettings(Section):
     session_timeout_s: float = Field(
         default=10.0, ge=6, le=300, description="how long a dead worker's partitions stay unread"
     )
+    keep_originals_hours: float = Field(
+        default=0.0,
+        ge=0,
+        le=168,
+        description="how long the untouched bytes of lines that were no events are kept beside"
+        " their redacted text, so that what redaction changed can be replayed; 0 keeps none",
+    )
 
 
 class DetectionSettings(Section):

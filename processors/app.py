@@ -33,6 +33,7 @@ from processors import marks, watermarks, windows
 from processors.audit import Audit
 from processors.detection import Detection, DetectionConfig
 from processors.health import Health, HealthConfig, Place
+from processors.letters import Letterbox
 from processors.retry import until_done
 from processors.sink import Sink, SinkConfig
 from processors.store import ClickHouseConfig, Store
@@ -93,6 +94,7 @@ def build_app(config: WorkerConfig) -> faust.App:
     leads = partial(_leads, app)
     app.service(Detection(store, config.kafka.log_id, config.detection, leads))
     app.service(Audit(store, leads))
+    app.service(Letterbox(config.kafka, store))
     done: dict[int, int] = {}
     health = Health(config.health, partial(_places, app, sink, done), sink.turned)
     health.serve()  # before anything that may hang

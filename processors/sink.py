@@ -47,6 +47,7 @@ from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
 from ingest.kafka import KafkaConfig
 from processors import marks, rows, watermarks
 from processors.health import Place
+from processors.letters import Kept, LettersConfig, kept_of, original_rows
 from processors.quality import MAX_BAD_LINES, WINDOW_LINES, BadLines
 from processors.retry import until_done
 from processors.store import Store
@@ -71,6 +72,7 @@ class SinkConfig:
     batch_bytes: int = 24 << 20
     linger: float = 0.2
     session_timeout: float = 10.0
+    letters: LettersConfig = field(default_factory=LettersConfig)
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ class Batch:
     partitions: np.ndarray[Any, np.dtype[np.uint32]]
     offsets: np.ndarray[Any, np.dtype[np.uint64]]
     commits: dict[TopicPartition, int]
+    kept: Kept
 
 
 @dataclass(slots=True)
@@ -249,6 +252,7 @@ class Sink(Service):  # type: ignore[misc]
             np.array([r.partition for r in records], dtype=np.uint32),
             np.array([r.offset for r in records], dtype=np.uint64),
             {partition: part[-1].offset + 1 for partition, part in fetched.items()},
+            kept_of([r.value for r in records], decoded.rejections, self._config.letters),
         )
 
     def _check_quality(
@@ -281,7 +285,11 @@ class Sink(Service):  # type: ignore[misc]
         await self._insert("events", events)
         await self._insert("evaluations", rows.evaluation_rows(events))
         if decoded.rejections:
-            letters = rows.dead_letter_rows(decoded, *where)
+            letters = rows.dead_letter_rows(decoded, *where).hstack(batch.kept.columns)
+            if batch.kept.originals:
+                hours = self._config.letters.originals_hours
+                originals = original_rows(letters, batch.kept.originals, hours)
+                await self._insert("dead_letter_originals", originals)
             await self._insert("dead_letters", letters)
             await self._produce_dead_letters(letters)
         await self._insert("ledger", ledger)
