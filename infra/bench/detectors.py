@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +15,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from detectors import sketch
+from detectors.base import Streams
 from detectors.budget import ErrorBudget
+from detectors.contrast import FleetContrast
 from detectors.ensembles import EnsembleDetector
 from detectors.metrics import (
     RANK_DISPERSION,
@@ -24,12 +28,23 @@ from detectors.metrics import (
 )
 from detectors.rates import RateDetector
 from detectors.seasonal import HourOfWeek
+from detectors.slices import rank_slices
 from detectors.verdicts import compare_means, difference_sequence, fixed_sample_size
 from infra.bench import pairs
 from infra.bench.isolated import run_peer
 from infra.bench.plots import scatter
 from infra.bench.report import report, result
-from infra.bench.scenarios import BEFORE, CHANGES, QUIET, REFERENCE, Change, Ticks, quiet
+from infra.bench.scenarios import (
+    BEFORE,
+    CHANGES,
+    LATENCIES,
+    QUIET,
+    REFERENCE,
+    Change,
+    Ticks,
+    quiet,
+    quiet_events,
+)
 
 Say = Callable[[str], None]
 Values = NDArray[np.float64]
@@ -37,6 +52,7 @@ Results = list[dict[str, Any]]
 
 ARL: Final = 10_000.0
 _PACKAGES: Final = ("driftline", "numpy", "scipy", "scikit-learn")
+_ENVIRONMENTS: Final = ("river", "frouros", "evidently", "nannyml")
 _LADDER: Final = np.geomspace(10, 1e8, 200)
 
 
@@ -55,7 +71,7 @@ def run(quick: bool, seed: int, out: Path, say: Say = lambda line: None) -> dict
         Takes one line of progress.
     """
     results: Results = []
-    for part in (_delays, _silence, _budget, _verdicts, _real_pairs, _cost):
+    for part in (_delays, _silence, _budget, _contrast, _verdicts, _real_pairs, _cost):
         say((part.__doc__ or "").splitlines()[0])
         results += part(quick, seed, out)
     return report("detectors", seed, _PACKAGES, results)
@@ -67,7 +83,7 @@ def run(quick: bool, seed: int, out: Path, say: Say = lambda line: None) -> dict
 def _delays(quick: bool, seed: int, out: Path) -> Results:
     """Events from a change to its alarm, at a measured ARL of 10,000 events."""
     results: Results = []
-    runs, peer_runs = (40, 0) if quick else (400, 12)
+    runs, peer_runs = (40, 0) if quick else (240, 10)
     horizon = 6_000 if quick else 20_000
     for index, change in enumerate(CHANGES):
         rng = np.random.default_rng([seed, index])
@@ -99,13 +115,11 @@ def _delays(quick: bool, seed: int, out: Path) -> Results:
             else:
                 ratio = float(mine / np.median(delay))
                 results.append(result(f"{change.name}.ratio_to_oracle", ratio, "x", n=runs))
-        if peer_runs and change.kind != "mix":
-            data = [x[:peer_runs] for x in (reference, calm[:, :10_000], after)]
+        if peer_runs:
+            data = [x[:peer_runs] for x in (reference, calm[:, :15_000], after)]
             for name, points in _peers(change, data).items():
                 curves[name] = [(p["arl"], p["median"]) for p in points]
-                near = min(points, key=lambda p: abs(np.log(max(p["arl"], 1) / ARL)))
-                rows = _delay_rows(change.name, "arl_10k", np.array(near["delays"]), name)
-                results += [*rows, result(f"{change.name}.arl", near["arl"], "events", peer=name)]
+                results += _peer_rows(change.name, name, points)
         out.mkdir(parents=True, exist_ok=True)
         scatter(
             out / f"delay_{change.name}.svg",
@@ -203,15 +217,43 @@ def _delay_rows(name: str, at: str, delay: Values, peer: str | None) -> Results:
     ]
 
 
+def _peer_rows(change: str, peer: str, points: list[dict[str, Any]]) -> Results:
+    """A peer's delay where its own measured ARL is 10,000, or the nearest setting and its ARL.
+
+    Between two settings of the grid the median is interpolated in logarithms.
+    """
+    near = min(points, key=lambda p: abs(np.log(max(p["arl"], 1) / ARL)))
+    rows = _delay_rows(change, "nearest", np.array(near["delays"]), peer)
+    rows.append(result(f"{change}.nearest.arl", near["arl"], "events", peer=peer))
+    if "chunk" in points[0]:
+        return rows  # rings at the end of a chunk: there is nothing in between
+    known = sorted((p["arl"], p["median"]) for p in points if np.isfinite(p["median"]))
+    if known and known[0][0] <= ARL <= known[-1][0]:
+        x, y = np.log(np.array(known)).T
+        at = float(np.exp(np.interp(np.log(ARL), x, y)))
+        n = len(near["delays"])
+        rows.append(result(f"{change}.arl_10k.median", at, "events", peer=peer, n=n))
+    return rows
+
+
 def _peers(change: Change, data: list[Values]) -> dict[str, list[dict[str, Any]]]:
     """Delay and measured ARL of the peers over a grid of their own parameter."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    arrays = dict(zip(("reference", "calm", "after"), data, strict=True))
+    return _ask({"task": "delays", "kind": change.kind, "before": BEFORE}, arrays)
+
+
+def _ask(request: dict[str, Any], arrays: dict[str, Values]) -> dict[str, Any]:
+    """Answers of all peers whose environment is built."""
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "data.npz"
-        np.savez(file, allow_pickle=False, reference=data[0], calm=data[1], after=data[2])
-        for env in ("river", "frouros"):
-            request = {"file": str(file), "kind": change.kind, "before": BEFORE}
-            found.update(run_peer(env, "drift_peers", request) or {})
+        np.savez(file, allow_pickle=False, **arrays)
+        asked = {**request, "file": str(file)}
+        with ThreadPoolExecutor(2) as both:
+            for answer in both.map(
+                lambda env: run_peer(env, "drift_peers", asked, 1200.0), _ENVIRONMENTS
+            ):
+                found.update(answer or {})
     return found
 
 
@@ -232,8 +274,9 @@ def _silence(quick: bool, seed: int, out: Path) -> Results:
         alerts = _watched(learn, watch, arl)
         total += alerts
         results.append(_alert_row(f"quiet.{kind}", alerts, weeks, streams))
-        if kind in ("bernoulli", "seasonal", "ar1"):
-            results += _chunk_tests(kind, learn, watch, weeks, everything)
+        results += _chunk_tests(kind, learn, watch, weeks, everything)
+        if not quick and kind in _RAW:
+            results += _quiet_peers(kind, days, rng, everything)
     results.append(_alert_row("quiet.all", total, weeks, everything))
     results.append(result("quiet.budget", 1.0, "alerts/deployment-week", n=everything))
     return results
@@ -264,13 +307,36 @@ def _watched(learn: Ticks, watch: Ticks, arl: float) -> int:
     return alerts
 
 
+_RAW: Final = ("bernoulli", "overdispersed", "seasonal", "lognormal", "pareto", "ar1")
+
+
+def _quiet_peers(kind: str, days: int, rng: np.random.Generator, everything: int) -> Results:
+    """Peers at their defaults on a few of the same streams, scaled to all."""
+    reference, watch = quiet_events(kind, 4, days, rng)
+    request = {"task": "quiet", "kind": "metric" if kind in LATENCIES else "rate", "days": days}
+    rows = []
+    for name, answer in _ask(request, {"reference": reference, "watch": watch}).items():
+        alarms, streams, watched = (float(x) for x in answer)
+        scale = everything / streams * 7 / watched
+        low, high = (x * scale for x in _poisson_bounds(alarms))
+        rows.append(
+            result(
+                f"quiet.{kind}", alarms * scale, "alerts/deployment-week",
+                peer=name, low=low, high=high, n=int(streams),
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _poisson_bounds(count: float) -> tuple[float, float]:
+    """One-sided 95 % bounds of an expected count."""
+    low = float(stats.chi2.ppf(0.05, 2 * count)) / 2 if count else 0.0
+    return low, float(stats.chi2.ppf(0.95, 2 * count + 2)) / 2
+
+
 def _alert_row(name: str, alerts: int, weeks: float, streams: int) -> dict[str, Any]:
-    low = stats.chi2.ppf(0.05, 2 * alerts) / 2 if alerts else 0.0
-    high = stats.chi2.ppf(0.95, 2 * alerts + 2) / 2
-    return result(
-        name, alerts / weeks, "alerts/deployment-week", low=float(low) / weeks,
-        high=float(high) / weeks, n=streams,
-    )  # fmt: skip
+    low, high = (x / weeks for x in _poisson_bounds(alerts))
+    return result(name, alerts / weeks, "alerts/deployment-week", low=low, high=high, n=streams)
 
 
 def _chunk_tests(kind: str, learn: Ticks, watch: Ticks, weeks: float, everything: int) -> Results:
@@ -309,17 +375,18 @@ def _budget(quick: bool, seed: int, out: Path) -> Results:
     learned, ticks, after = 4 * 168, weeks * 168, 48
     # a shock common to all streams of one of twelve models, gone after some hours
     model = rng.integers(12, size=streams)
+    tool = np.arange(streams) % 30
     shock = np.zeros((learned + ticks + after, 12))
     noise = rng.normal(0, 0.1, shock.shape)
     for t in range(1, len(shock)):
         shock[t] = 0.7 * shock[t - 1] + noise[t]
-    hit = rng.permutation(streams)[: 40 if streams >= 1200 else 10]
-    struck = np.isin(np.arange(streams), hit)
+    struck = tool == 7  # the cause: one tool of thirty, 40 of 1,200 streams
     reference = RateDetector(streams, arl=1e300, warm_up=1e12)
     budget = ErrorBudget(alerts_per_week=1, ticks_per_week=168)
     detector = RateDetector(streams, arl=budget.threshold(streams), direction="both")
     alerts, was = 0, detector.detected
     found = np.full(streams, -1)
+    since = np.zeros((2, streams))  # failures and interactions since the cause
     for t in range(len(shock)):
         logit = np.log(p / (1 - p)) + shock[t][model]
         if t >= learned + ticks:
@@ -335,9 +402,17 @@ def _budget(quick: bool, seed: int, out: Path) -> Results:
         now = detector.update(total, n).detected
         if t < learned + ticks:
             alerts += int((now & ~was).sum())
+        else:
+            since += total, n
         found[(found < 0) & now & ~was & (t >= learned + ticks)] = t - learned - ticks + 1
         was = now
     caught = (found[struck] > 0).mean()
+    names = [f"tool {k}" for k in range(30)] + [f"model {k}" for k in range(12)]
+    member = np.array([*(tool == k for k in range(30)), *(model == k for k in range(12))], float)
+    base = reference.reference
+    slices = rank_slices(
+        names, (member @ base.total, member @ base.n), (member @ since[0], member @ since[1])
+    )
     row = _alert_row("budget.false_alerts", alerts, weeks, streams)
     delays = found[struck][found[struck] > 0]
     return [
@@ -345,7 +420,68 @@ def _budget(quick: bool, seed: int, out: Path) -> Results:
         result("budget.allowed", 1.0, "alerts/deployment-week", n=streams),
         result("budget.cause_found", float(caught), "share of struck streams", n=int(struck.sum())),
         result("budget.cause_delay_median", float(np.median(delays)), "hours", n=delays.size),
+        result("budget.cause_named", float(slices[0].name == "tool 7"), "1", n=len(names)),
+        result("budget.cause_carried", slices[0].carried, "share of the added failures"),
     ]
+
+
+# -- an agent against its fleet --------------------------------------------------------------------
+
+
+def _contrast(quick: bool, seed: int, out: Path) -> Results:
+    """Agents that share shocks: false alerts with and without the contrast, delay of one agent."""
+    agents, weeks, tries = (60, 4, 4) if quick else (200, 12, 12)
+    rng = np.random.default_rng([seed, 65])
+    learned, ticks, after = 4 * 168, weeks * 168, 100
+    rate = rng.uniform(0.02, 0.12, agents)
+    traffic = rng.lognormal(3, 0.6, agents)
+    wave = np.zeros(learned + ticks + after)
+    noise = rng.normal(0, 0.15, wave.size)
+    for t in range(1, wave.size):
+        wave[t] = 0.8 * wave[t - 1] + noise[t]
+    wave[learned + ticks // 2 :] += np.log(1.5)  # a provider gets worse for all, for good
+    p = np.minimum(rate * np.exp(wave)[:, None], 0.9)
+    n = rng.poisson(np.broadcast_to(traffic, p.shape))
+    failed = rng.binomial(n, p)
+    arl = ErrorBudget(alerts_per_week=1, ticks_per_week=168).threshold(agents)
+    contrast = FleetContrast(arl=arl).fit(failed[:learned], n[:learned])
+    alone = RateDetector(agents, arl=arl, direction="both", warm_up=1e12)
+    for t in range(learned):
+        alone.update(failed[t], n[t])
+    base = alone.reference
+    alone.calibrate(base.total.copy(), base.n.copy(), base.measured_dispersion())
+    alerts = np.zeros(2)
+    was = [contrast.detected, alone.detected]
+    for t in range(learned, learned + ticks):
+        contrast.update(failed[t], n[t])
+        alone.update(failed[t], n[t])
+        now = [contrast.detected, alone.detected]
+        alerts += [(a & ~b).sum() for a, b in zip(now, was, strict=True)]
+        was = now
+    delays, saved = [], contrast.snapshot()
+    for one in rng.choice(agents, tries, replace=False):
+        again = FleetContrast.restore(saved)
+        delay, seen = math.inf, 0.0
+        for t in range(learned + ticks, learned + ticks + after):
+            hits = failed[t].copy()
+            hits[one] = rng.binomial(n[t, one], min(2 * p[t, one], 0.9))
+            seen += n[t, one]
+            if again.update(hits, n[t]).detected[one]:
+                delay = seen
+                break
+        delays.append(delay)
+    median = float(np.median(delays))
+    return [
+        _alert_row("contrast.false_alerts", int(alerts[0]), weeks, agents),
+        {**_alert_row("contrast.false_alerts", int(alerts[1]), weeks, agents),
+         "peer": "each_agent_alone"},
+        result("contrast.allowed", 1.0, "alerts/deployment-week", n=agents),
+        result("contrast.doubled_found", float(np.isfinite(delays).mean()), "share", n=tries),
+        result(
+            "contrast.doubled_median", median if math.isfinite(median) else None,
+            "interactions", n=tries,
+        ),
+    ]  # fmt: skip
 
 
 # -- verdicts on versions --------------------------------------------------------------------------
@@ -416,9 +552,23 @@ def _cost(quick: bool, seed: int, out: Path) -> Results:
         begin = time.process_time()
         detector.update(total, 50)
         times.append(time.process_time() - begin)
-    held = (detector, detector.reference, detector.returning)
-    size = sum(v.nbytes for x in held for v in vars(x).values() if isinstance(v, np.ndarray))
+    contrast = FleetContrast().fit(rng.binomial(50, 0.1, (40, 10_000)), np.full((40, 10_000), 50))
+    against = []
+    for _ in range(12):
+        total = rng.binomial(50, 0.1, 10_000)
+        begin = time.process_time()
+        contrast.update(total, 50)
+        against.append(time.process_time() - begin)
     return [
         result("cost.tick_10000_streams", float(np.median(times[10:])), "CPU-s", n=20),
-        result("cost.state", size / 10_000, "bytes/stream", n=10_000),
+        result("cost.contrast_10000_agents", float(np.median(against[2:])), "CPU-s", n=10),
+        result("cost.state", _held(detector) / 10_000, "bytes/stream", n=10_000),
+        result("cost.contrast_state", _held(contrast) / 10_000, "bytes/stream", n=10_000),
     ]
+
+
+def _held(thing: object) -> int:
+    """Bytes in the arrays of a detector and its parts."""
+    parts = vars(thing).values()
+    own = sum(v.nbytes for v in parts if isinstance(v, np.ndarray))
+    return own + sum(_held(v) for v in parts if isinstance(v, Streams))

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.signal import lfilter
 
 from detectors.metrics import TAILS
 
@@ -116,6 +117,9 @@ CHANGES: Final = (
 )
 
 
+LATENCIES: Final = ("lognormal", "pareto", "ar1")
+
+
 @dataclass(frozen=True, slots=True)
 class Ticks:
     """Sums and counts per tick, shape (ticks, streams, indicators), and the hour of the week."""
@@ -143,17 +147,11 @@ def quiet(
         wave = 12 * (1 + 0.8 * np.sin(hour / 24 * 2 * np.pi))[:, None]
         wave = wave * np.where(np.arange(ticks) > ticks * 0.8, 3.0, 1.0)[:, None]
         n = rng.poisson(np.broadcast_to(wave, (ticks, streams))).astype(float)
-    if kind in ("lognormal", "pareto", "ar1"):
+    if kind in LATENCIES:
         total = _ranked(kind, n, 28 * 24 * per_hour, rng)
         counts = np.repeat(n[:, :, None], total.shape[2], axis=2)
     else:
-        p = np.broadcast_to(rng.uniform(0.03, 0.3, streams), (ticks, streams))
-        if kind == "overdispersed":
-            p = rng.beta(20 * p, 20 * (1 - p))
-        if kind == "seasonal":
-            logit = np.log(p / (1 - p)) + 0.6 * np.sin(hour / 24 * 2 * np.pi)[:, None]
-            weekend = ((hour // 24) >= 5)[:, None]
-            p = 1 / (1 + np.exp(-(logit + 0.5 * weekend)))
+        p = _quiet_rates(kind, hour, streams, rng)
         total = rng.binomial(n.astype(int), p)[:, :, None].astype(float)
         counts = n[:, :, None]
     cut = 28 * 24 * per_hour
@@ -163,20 +161,57 @@ def quiet(
     )
 
 
+def quiet_events(
+    kind: str, streams: int, days: int, rng: np.random.Generator
+) -> tuple[Values, Values]:
+    """The streams of `quiet` value by value, for peers that take no sums: 12 per ten minutes.
+
+    Returns
+    -------
+    reference, watch : ndarray of shape (streams, 28 * 1728) and (streams, days * 1728)
+    """
+    ticks = (28 + days) * 144
+    hour = (np.arange(ticks) // 6) % 168
+    if kind in LATENCIES:
+        x = np.stack([_latencies(kind, 12 * ticks, rng) for _ in range(streams)])
+    else:
+        p = np.repeat(_quiet_rates(kind, hour, streams, rng), 12, axis=0).T
+        x = (rng.random(p.shape) < p).astype(float)
+    cut = 28 * 144 * 12
+    return x[:, :cut], x[:, cut:]
+
+
+def _quiet_rates(
+    kind: str, hour: NDArray[np.int64], streams: int, rng: np.random.Generator
+) -> Values:
+    """Rate per tick and stream, shape (ticks, streams)."""
+    p = np.broadcast_to(rng.uniform(0.03, 0.3, streams), (hour.size, streams))
+    if kind == "overdispersed":
+        return rng.beta(20 * p, 20 * (1 - p))
+    if kind == "seasonal":
+        logit = np.log(p / (1 - p)) + 0.6 * np.sin(hour / 24 * 2 * np.pi)[:, None]
+        weekend = ((hour // 24) >= 5)[:, None]
+        return np.asarray(1 / (1 + np.exp(-(logit + 0.5 * weekend))))
+    return p
+
+
+def _latencies(kind: str, size: int, rng: np.random.Generator) -> Values:
+    """Milliseconds of one stream, in order of time."""
+    if kind == "lognormal":
+        return rng.lognormal(6, 0.8, size)
+    if kind == "pareto":
+        return 100 * (1 + rng.pareto(1.1, size))
+    noise = rng.normal(size=size)
+    return np.asarray(np.exp(6 + 0.8 * lfilter([np.sqrt(0.75)], [1, -0.5], noise)))
+
+
 def _ranked(kind: str, n: Values, cut: int, rng: np.random.Generator) -> Values:
     """Ranks and exceedances of latencies against each stream's first four weeks."""
     total = np.zeros((*n.shape, 1 + len(TAILS)))
     for s in range(n.shape[1]):
         counts = n[:, s].astype(int)
         size = int(counts.sum())
-        if kind == "lognormal":
-            x = rng.lognormal(6, 0.8, size)
-        elif kind == "pareto":
-            x = 100 * (1 + rng.pareto(1.1, size))
-        else:
-            from scipy.signal import lfilter
-
-            x = np.exp(6 + 0.8 * lfilter([np.sqrt(0.75)], [1, -0.5], rng.normal(size=size)))
+        x = _latencies(kind, size, rng)
         reference = np.sort(x[: counts[:cut].sum()])
         rank = np.searchsorted(reference, x) / reference.size
         tick = np.repeat(np.arange(n.shape[0]), counts)
