@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 import time
@@ -66,15 +67,19 @@ def run(quick: bool, seed: int, out: Path, say: Say = lambda line: None) -> dict
     seed
         Of all data.
     out
-        Folder for the plot of delay against false alarms.
+        Folder for the plots of delay against false alarms, and for ``detectors.json``, which grows
+        with every part that is done.
     say
         Takes one line of progress.
     """
     results: Results = []
+    out.mkdir(parents=True, exist_ok=True)
     for part in (_delays, _silence, _budget, _contrast, _verdicts, _real_pairs, _cost):
         say((part.__doc__ or "").splitlines()[0])
         results += part(quick, seed, out)
-    return report("detectors", seed, _PACKAGES, results)
+        found = report("detectors", seed, _PACKAGES, results)
+        (out / "detectors.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
 
 
 # -- delay at equal false alarms -------------------------------------------------------------------
@@ -120,7 +125,6 @@ def _delays(quick: bool, seed: int, out: Path) -> Results:
             for name, points in _peers(change, data).items():
                 curves[name] = [(p["arl"], p["median"]) for p in points]
                 results += _peer_rows(change.name, name, points)
-        out.mkdir(parents=True, exist_ok=True)
         scatter(
             out / f"delay_{change.name}.svg",
             f"{change.name}: median delay against the measured time between false alarms",
