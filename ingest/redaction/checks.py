@@ -38,7 +38,7 @@ _ISSUERS: Final = re.compile(
     rb"|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}"  # Mastercard
     rb"|3[47]\d{13}"  # American Express
     rb"|3(?:0[0-5]|095|[689]\d)\d{11,16}"  # Diners Club
-    rb"|35(?:2[89]|[3-8]\d)\d{12,15}|(?:2131|1800)\d{11}"  # JCB
+    rb"|35\d{14,17}|(?:2131|1800)\d{11}"  # JCB
     rb"|6(?:011|4[4-9]\d|5\d\d)\d{12,15}"  # Discover
     rb"|62\d{14,17}|8[12]\d{14,17}"  # UnionPay
     rb"|(?:50(?:18|20|38)|5[6-8]\d\d|6304|6390|6759|676[1-3])\d{8,15}"  # Maestro
@@ -75,8 +75,7 @@ def is_iban(match: _Match) -> bool:
 
 def is_random(match: _Match) -> bool:
     """Characters that look drawn, not written: a digit among them, or both cases."""
-    text = match[match.lastgroup or 0]
-    return _has_digit(text) or (text != text.lower() and text != text.upper())
+    return _is_mixed(match[match.lastgroup or 0])
 
 
 def entropy(text: bytes) -> float:
@@ -90,20 +89,23 @@ def entropy(text: bytes) -> float:
 
 
 _PLACEHOLDER: Final = re.compile(
-    rb"[<\[{$%*(].*|\.+|x+|null|none|undefined|true|false|required|invalid|incorrect|missing"
+    rb"[<\[{(].*|\*+|\$(?:[A-Z_]+|\{.*)|%(?:s|\w+%|\(.*)|\.+|x+|null|none|undefined|true|false|required|invalid|incorrect|missing"
     rb"|string|optional|redacted|hidden|your.*|changed?|reset.*|expired",
     re.IGNORECASE,
 )
+
+
+_PATH: Final = re.compile(rb"(?:\.{0,2}/[a-z0-9_.-]+)+/?|https?:.*")
 
 
 def is_secret(match: _Match) -> bool:
     """What a name such as ``api_key`` is set to: long, mixed, and not a path or a sentence."""
     text = match["x"]
     return (
-        _has_digit(text)
+        _is_mixed(text)
         and not text.isdigit()
-        and not text.startswith((b"/", b"./", b"http"))
         and entropy(text) >= 3.0
+        and _PATH.fullmatch(text) is None
     )
 
 
@@ -128,7 +130,7 @@ _DATE: Final = re.compile(
     rb"(?:19|20)\d\d[-/. ][01]\d[-/. ][0-3]\d|[0-3]?\d[-/. ][0-3]?\d[-/. ](?:19|20)\d\d"
     rb"|(?:19|20)\d\d[01]\d[0-3]\d(?:\d{4,6})?"
 )
-_FRACTION: Final = re.compile(rb"\d+\.\d+")
+_FRACTION: Final = re.compile(rb"(?!\d{4}\.\d{4}\Z)\d+\.\d+")
 _ADDRESS: Final = re.compile(rb"(?:\d{1,3}\.){3}\d{1,3}")
 _YEARS: Final = re.compile(rb"(?:19|20)\d\d ?[-/] ?(?:19|20)\d\d")
 
@@ -136,6 +138,8 @@ _YEARS: Final = re.compile(rb"(?:19|20)\d\d ?[-/] ?(?:19|20)\d\d")
 def is_international(match: _Match) -> bool:
     """A telephone number with its country: 8 to 15 digits, an optional trunk zero, an extension."""
     number = re.split(rb"[xe]", match["x"])[0]
+    if number.isdigit() and _is_identifier(match):
+        return False
     return 8 <= len(_digits(number)) <= 17 and _is_alone(match)
 
 
@@ -149,10 +153,10 @@ def is_trunk_number(match: _Match) -> bool:
     text = match["x"]
     number = re.split(rb"[xe]", text)[0]
     digits = _digits(number)
-    if not 8 <= len(digits) <= 12 or not _is_alone(match):
+    if not 8 <= len(digits) <= 13 or not _is_alone(match):
         return False
     if number.isdigit():
-        return len(digits) >= 9
+        return len(digits) >= 9 and not _is_identifier(match)
     return _DATE.match(number) is None and _FRACTION.fullmatch(number) is None
 
 
@@ -166,6 +170,8 @@ _UNIT: Final = re.compile(
 def is_lone_groups(match: _Match) -> bool:
     """Groups of digits as in a telephone number, not an amount nor a series of numbers."""
     text, start, end = match.string, match.start(), match.end()
+    if _YEARS.search(match[0]):
+        return False
     before = text[max(0, start - 2) : start]
     return (
         _is_alone(match)
@@ -173,6 +179,24 @@ def is_lone_groups(match: _Match) -> bool:
         and not before[:1].isdigit()
         and _UNIT.match(text, end) is None
     )
+
+
+_IDENTIFIER: Final = re.compile(
+    rb"(?:#|(?<![a-z])(?:ids?|order|invoice|ticket|ref|reference|code|sku|items?|nr|no))"
+    rb"[.\"':=\[# ]*",
+    re.IGNORECASE,
+)
+
+
+def _is_identifier(match: _Match) -> bool:
+    """Whether what stands before says that the digits name a thing."""
+    before = match.string[max(0, match.start() - 24) : match.start()]
+    return any(_IDENTIFIER.fullmatch(before, at) for at in range(len(before)))
+
+
+def is_mobile(match: _Match) -> bool:
+    """Eleven digits as mobile numbers of China and numbers of Russia are written."""
+    return _is_alone(match) and not _is_identifier(match)
 
 
 _OTHER_NOUN: Final = re.compile(
@@ -201,5 +225,10 @@ def _is_alone(match: _Match) -> bool:
     return _BOUND.match(match.string, match.end("x")) is None
 
 
-def _has_digit(text: bytes) -> bool:
-    return bool(_digits(text))
+def _is_mixed(text: bytes) -> bool:
+    return bool(_digits(text)) or (text != text.lower() and text != text.upper())
+
+
+def is_address(match: _Match) -> bool:
+    """An e-mail address, not the login of a version control server."""
+    return not match["x"].startswith((b"git@", b"hg@"))

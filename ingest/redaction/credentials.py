@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from ingest.redaction import checks
-from ingest.redaction.rule import WORD_EDGE, Rule
+from ingest.redaction.rule import ESCAPE, WORD_EDGE, Match, Rule
 
 
-def _key(prefix: bytes, least: int, alphabet: bytes = rb"[A-Za-z0-9_-]") -> Rule:
+def _key(
+    prefix: bytes,
+    least: int,
+    alphabet: bytes = rb"[A-Za-z0-9_-]",
+    check: Callable[[Match], bool] | None = None,
+    edge: bytes = WORD_EDGE,
+) -> Rule:
     """Rule of an API key: a documented prefix, then at least so many random characters."""
     return Rule(
         "api_key",
-        WORD_EDGE + prefix + alphabet + b"{%d}" % least,
+        edge + prefix + alphabet + b"{%d}" % least,
         re.compile(prefix + alphabet + b"{%d,}" % least),
-        checks.is_random,
+        check,
         in_ids=True,
     )
 
@@ -26,7 +33,9 @@ _ALNUM: Final = rb"[A-Za-z0-9]"
 _KEYS: Final = [
     _key(rb"(?:AKIA|ASIA|ABIA|ACCA)", 16, rb"[A-Z0-9]"),  # AWS access key ids
     _key(rb"sk-ant-", 20),  # Anthropic
-    _key(rb"sk-", 20),  # OpenAI and the many that speak as it does
+    _key(
+        rb"sk-", 20, check=checks.is_random, edge=rb"(?:[^0-9A-Za-z_\-]|" + ESCAPE + rb")"
+    ),  # OpenAI and the many that speak as it does
     _key(rb"(?:sk|pk)-lf-", 20),  # Langfuse
     _key(rb"(?:[rs]k|whsec)_(?:live_|test_)?", 20, _ALNUM),  # Stripe
     _key(rb"AIza", 35),  # Google

@@ -19,6 +19,7 @@ _EMAIL: Final = Rule(
         rb"[.%%&~'\-]*+(?P<x>%b++@(?:%b[A-Za-z0-9\x80-\xff-]{0,62}\.){1,8}"
         rb"(?:[A-Za-z\x80-\xff]{2,63}|xn--[a-z0-9-]{2,59}))" % (_LOCAL, _HOST)
     ),
+    checks.is_address,
     edge=False,
     backwards=re.compile(_LOCAL + rb"*"),
     in_ids=True,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ingest.redaction import checks
-from ingest.redaction.rule import ESCAPE, GAP, NUMBER_EDGE, WIDE_GAP, WORD_EDGE, Match, Rule
+from ingest.redaction.rule import ESCAPE, GAP, NUMBER_EDGE, WIDE_GAP, Match, Rule
 
 _EXTENSION: Final = rb"(?: ?(?:x|ext\.?) ?[0-9]{1,6})?"
 
@@ -47,10 +47,10 @@ def _phone(
 
 
 _INTERNATIONAL: Final = _phone(  # +49 (0) 30 123456, 0044 20 7496 0786, (+351) 969 141 777
-    WORD_EDGE,
-    rb"(?:\+|00)[ (]{0,2}[1-9](?:%b{0,3}[0-9]){6,15}" % WIDE_GAP,
+    NUMBER_EDGE,
+    rb"(?:\+|00 ?)\(?[1-9](?:%b{0,3}[0-9]){6,15}" % WIDE_GAP,
     checks.is_international,
-    rb"(?:\+|00[1-9])[ (]{0,2}[0-9]?(?:%b{0,3}[0-9]){6}" % WIDE_GAP,
+    rb"(?:\+|00[1-9])\(?[0-9]?(?:%b{0,3}[0-9]){6}" % WIDE_GAP,
     in_ids=True,
 )
 _NORTH_AMERICAN: Final = _phone(  # 212-555-0123, (212) 555-0123, 1.212.555.0123x45
@@ -66,14 +66,18 @@ _AREA_IN_PARENTHESES: Final = _phone(  # (0316) 05929 224, 8 (914) 177-76-31
 )
 _TRUNK_ZERO: Final = _phone(  # 030 1234567, 01 23 45 67 89, 07700 900123, 02124/158683
     NUMBER_EDGE,
-    rb"0[1-9](?:%b{0,2}[0-9]){6,10}" % GAP,
+    rb"0[1-9](?:%b{0,2}[0-9]){6,11}" % GAP,
     checks.is_trunk_number,
     rb"0[1-9](?:%b{0,2}[0-9]){6}" % GAP,
 )
-_GROUPS: Final = _phone(  # 609 141 777, 91 41 77 76
+_GROUPS: Final = _phone(  # 609 141 777, 91 41 77 76, 22 931 58 27, 12 3915-0008
     NUMBER_EDGE,
-    rb"[2-9][0-9](?:[0-9] [0-9]{3} [0-9]{3}| [0-9]{2} [0-9]{2} [0-9]{2})",
+    rb"(?:[2-9][0-9](?:[0-9] [0-9]{3} [0-9]{3}| [0-9]{2} [0-9]{2} [0-9]{2})"
+    rb"|[1-9][0-9](?: [0-9]{3} [0-9]{2} [0-9]{2}|[ -]9?[0-9]{4}-[0-9]{4}))",
     checks.is_lone_groups,
+)
+_ELEVEN: Final = _phone(  # 13891417776, 89161234567
+    NUMBER_EDGE, rb"(?:1[3-9]|8[3489])[0-9]{9}", checks.is_mobile
 )
 _ANNOUNCED: Final = Rule(  # phone: 5551234567, "mobile": "12 3915-0008", call me at 39150008
     "phone",
@@ -88,5 +92,6 @@ _ANNOUNCED: Final = Rule(  # phone: 5551234567, "mobile": "12 3915-0008", call m
 )
 
 PHONES: Final = (
-    _INTERNATIONAL, _NORTH_AMERICAN, _AREA_IN_PARENTHESES, _TRUNK_ZERO, _GROUPS, _ANNOUNCED,
+    _INTERNATIONAL, _NORTH_AMERICAN, _AREA_IN_PARENTHESES, _TRUNK_ZERO, _GROUPS, _ELEVEN,
+    _ANNOUNCED,
 )  # fmt: skip
