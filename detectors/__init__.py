@@ -6,6 +6,7 @@
     sketch     log-histogram of latencies and costs: mergeable, any quantile to 1 %
 
     rates      has a rate changed? e-SR over thousands of streams, honest about its baseline
+      baselines  ... what a stream is held against, and what may replace it
       episodes   ... what is known of a change in progress
       reference  ... what "normal" is, its uncertainty, its dispersion
       recovery   ... is the change over?

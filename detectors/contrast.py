@@ -39,7 +39,8 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from detectors.base import Bools, Floats, Ints, Snapshot, Streams
-from detectors.rates import Direction, RateDetector
+from detectors.baselines import Direction
+from detectors.rates import RateDetector
 from detectors.reference import TINY, scatter
 
 _ROUNDS = 50  # of the fit; each is a matrix product, and a few suffice

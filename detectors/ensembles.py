@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detectors.base import Bools, Floats, Ints, Snapshot
-from detectors.rates import Direction, RateDetector
+from detectors.rates import RateDetector
 
 _SILENT = 1e300  # above any evidence: members never announce by themselves
 
@@ -208,6 +208,3 @@ class EnsembleDetector:
         grid = values.reshape(-1, self.indicators)
         picked = grid[np.arange(self.n_groups), np.maximum(self._leading, 0)]
         return np.where(self._leading >= 0, picked, absent)
-
-
-__all__ = ["Direction", "EnsembleDetector"]

@@ -37,14 +37,14 @@ V. Vovk, R. Wang: E-values: calibration, combination and applications. Ann. Stat
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from detectors.base import Bools, Floats, Ints, Snapshot
-from detectors.episodes import Episodes
+from detectors.base import Floats, Ints
+from detectors.baselines import Baselines, Direction
 from detectors.recovery import Recovery
 from detectors.reference import LEVELS, TESTIMONY, TINY, Reference
 
@@ -57,13 +57,12 @@ PRIOR: Final = np.array((0.22, 0.22, 0.22, 0.17, 0.11, 0.06))
 _CEILING: Final = 1e200  # evidence beyond it changes nothing, and sums must stay finite
 _MAX_STEP: Final = 200.0  # nats a single tick may add
 
-Direction = Literal["up", "down", "both"]
 
-
-class RateDetector(Episodes):
+class RateDetector(Baselines):
     """e-SR detector of changes of a mean in [0, 1], over many streams at once.
 
-    What is known of a detected change (start, size, end) comes from `detectors.episodes`.
+    The reference (warm-up, `calibrate`, `accept`) comes from `detectors.baselines`, what is known
+    of a detected change (start, size, end) from `detectors.episodes`.
 
     Parameters
     ----------
@@ -114,18 +113,9 @@ class RateDetector(Episodes):
     )
     # axes: D directions, Z levels of the baseline, B bets
     _state: ClassVar = {
-        **Episodes._state,  # noqa: SLF001 - what a subclass adds to
-        "_dispersion": ("", np.float64),
-        "_watching": ("", np.bool_),  # the warm-up is over
-        "_collecting": ("", np.bool_),  # a successor of the reference
-        "_base": ("", np.float64),  # log odds of the baseline
-        "_means": ("DZ", np.float64),
+        **Baselines._state,  # noqa: SLF001 - what a subclass adds to
         "_evidence": ("DZB", np.float64),
     }
-    _watching: Bools
-    _collecting: Bools
-    _base: Floats
-    _means: Floats
     _evidence: Floats
 
     def __init__(
@@ -171,26 +161,6 @@ class RateDetector(Episodes):
         """The e-value at which a change is announced; equal to ``arl``."""
         return float(self.arl)
 
-    @property
-    def warm(self) -> Bools:
-        """Whether each stream has its baseline, shape (n_streams,)."""
-        return self._watching.copy()
-
-    @property
-    def baseline(self) -> Floats:
-        """Mean of the reference, shape (n_streams,); NaN before the first value."""
-        return self.reference.mean
-
-    @property
-    def baseline_n(self) -> Floats:
-        """Values in the reference, shape (n_streams,)."""
-        return self.reference.n.copy()
-
-    @property
-    def dispersion_used(self) -> Floats:
-        """Dispersion the bets are scaled by, shape (n_streams,); NaN during the warm-up."""
-        return np.where(self._watching, self._dispersion, np.nan)
-
     # -- what moves it -----------------------------------------------------------------------------
 
     def update(self, total: ArrayLike, n: ArrayLike, offset: ArrayLike | None = None) -> Self:
@@ -231,42 +201,6 @@ class RateDetector(Episodes):
         self._tick += 1
         return self
 
-    def calibrate(
-        self,
-        total: ArrayLike,
-        n: ArrayLike,
-        dispersion: ArrayLike | None = None,
-        *,
-        streams: ArrayLike | None = None,
-    ) -> Self:
-        """Set the reference of streams from what is known, and forget their evidence.
-
-        Parameters
-        ----------
-        total, n
-            Sum and number of the reference's values, shape (k,) or numbers; n > 0.
-        dispersion
-            As estimated elsewhere; by default the constructor's, or its floor.
-        streams
-            Which ones, mask or indices; default all.
-
-        Raises
-        ------
-        ValueError
-            Unless ``0 <= total <= n`` and ``n > 0``.
-        """
-        rows = self._rows(streams)
-        given = self.dispersion if self.dispersion is not None else self.floor
-        scale = np.zeros(self.n_streams)
-        scale[rows] = given if dispersion is None else dispersion
-        sums, counts = np.zeros(self.n_streams), np.ones(self.n_streams)
-        sums[rows], counts[rows] = total, n
-        if not ((counts > 0) & (sums >= 0) & (sums <= counts)).all():
-            raise ValueError("total must lie between 0 and n, and n must be positive")
-        self.reference.total[rows], self.reference.n[rows] = sums[rows], counts[rows]
-        self._watch(rows, scale)
-        return self
-
     def announce(self, streams: ArrayLike, *, before: bool = False) -> Self:
         """Declare a change in ``streams`` (indices) because of evidence combined elsewhere.
 
@@ -280,120 +214,15 @@ class RateDetector(Episodes):
 
     def forget(self, streams: ArrayLike) -> Self:
         """Drop the evidence of ``streams`` (mask or indices) and arm them again."""
-        self._close(streams)
-        self.clear(np.asarray(streams), ("_evidence", "_collecting"))
-        return self
-
-    def relearn(self, streams: ArrayLike) -> Self:
-        """Begin to collect what `accept` makes the reference of ``streams`` (mask or indices).
-
-        `announce` does so by itself.
-        """
-        self.successor.clear(np.asarray(streams))
-        self._collecting[np.asarray(streams)] = True
-        return self
-
-    def accept(self, streams: ArrayLike) -> Self:
-        """Take the changed mean of ``streams`` (mask or indices) for the new normal.
-
-        The new reference is what came *after the alarm*: what rang it was selected for looking
-        extreme. With ``warm_up`` values and more it is watched at once; otherwise the warm-up goes
-        on until there are enough, and nothing rings before.
-
-        Values that were taken with an ``offset`` make no reference by themselves: learn the season
-        or the fleet again and use ``calibrate(..., streams=...)``.
-
-        Raises
-        ------
-        ValueError
-            If one of the streams is in no detected change.
-
-        Examples
-        --------
-        >>> rng = np.random.default_rng(3)
-        >>> detector = RateDetector(warm_up=500, dispersion=1.0)
-        >>> for tick in range(400):
-        ...     detector = detector.update(rng.binomial(10, 0.3 if tick >= 100 else 0.1), 10)
-        >>> bool(detector.detected[0]), round(float(detector.baseline[0]), 2)
-        (True, 0.1)
-        >>> detector = detector.accept([0])
-        >>> bool(detector.detected[0]), round(float(detector.baseline[0]), 2)
-        (False, 0.3)
-        """
-        rows = self._rows(streams)
-        if not self._collecting[rows].all():
-            raise ValueError("only a detected change can be accepted")
-        learnt = {name: getattr(self.successor, name)[rows] for name in Reference.fields()}
-        self.reset(rows)
-        for name, values in learnt.items():
-            getattr(self.reference, name)[rows] = values
-        self._watch_if_enough(rows)
-        return self
-
-    def extend(self, count: int) -> Self:
-        """Add ``count`` new streams behind the others, each in its own warm-up."""
-        self.reference.extend(count)
-        self.successor.extend(count)
-        return super().extend(count)
-
-    def reset(self, streams: ArrayLike | None = None) -> Self:
-        """Send streams (mask or indices; default all) back to an empty warm-up."""
-        rows = self._rows(streams)
-        self.clear(rows, [name for name in self._state if name != "_tick"])
-        for part in (self.reference, self.successor, self.returning):
-            part.clear(rows)
-        return self
-
-    def snapshot(self) -> Snapshot:
-        """Parameters and state as JSON types; `restore` gives back the same bits."""
-        parts = {"reference": self.reference.snapshot(), "successor": self.successor.snapshot()}
-        return {**super().snapshot(), **parts}
-
-    @classmethod
-    def restore(cls, snapshot: Snapshot) -> Self:
-        """Build the detector of a snapshot again.
-
-        Raises
-        ------
-        ValueError
-            If the snapshot is of another detector or version, or its arrays do not fit.
-        """
-        detector = super().restore(snapshot)
-        detector.reference = Reference.restore(snapshot["reference"])
-        detector.successor = Reference.restore(snapshot["successor"])
-        parts = (detector.reference, detector.successor)
-        if any(part.n_streams != detector.n_streams for part in parts):
-            raise ValueError("the parts of the snapshot follow different numbers of streams")
-        return detector
+        self.clear(np.asarray(streams), ("_evidence",))
+        return super().forget(streams)
 
     # -- how ---------------------------------------------------------------------------------------
-
-    def _rows(self, streams: ArrayLike | None) -> Bools:
-        rows = np.zeros(self.n_streams, np.bool_)
-        rows[slice(None) if streams is None else np.asarray(streams)] = True
-        return rows
 
     def _side_evidence(self, at: Any = slice(None)) -> Floats:
         """Evidence per direction, shape (k, D): the least favourable baseline decides."""
         least: Floats = ((self._evidence[at] @ PRIOR) * TESTIMONY).min(axis=2)
         return least
-
-    def _watch_if_enough(self, rows: Bools) -> None:
-        done = rows & (self.reference.n >= self.warm_up)
-        if done.any():
-            self._watch(done, self.reference.measured_dispersion())
-
-    def _watch(self, rows: Bools, dispersion: Floats) -> None:
-        """Fix the baseline of ``rows``: the means at which the evidence is evaluated."""
-        for side, sign in enumerate(self._signs):
-            limit = self.reference.limits(sign, np.maximum(dispersion, TINY))
-            means = np.clip(limit + sign * self.min_effect, TINY, 1 - TINY)
-            self._means[rows, side] = means[rows]
-        mean = (self.reference.total + 0.5) / (self.reference.n + 1)
-        self._base[rows] = special.logit(mean)[rows]
-        self._dispersion[rows] = dispersion[rows]
-        self._watching[rows] = True
-        self.forget(rows)
 
     def _bet(self, who: Ints, sums: Floats, counts: Floats, offset: Floats | None) -> None:
         every = who.size == self.n_streams
