@@ -292,6 +292,14 @@ MESSAGE_EVENTS: Final = {
 }
 """Events of one message each, and its role when the event does not say; None is an answer."""
 
+ANSWER_EVENT: Final = "gen_ai.choice"
+
+TOOL_SAID: Final = {
+    "input": "gen_ai.tool.call.arguments",
+    "output": "gen_ai.tool.call.result",
+}
+"""What messages are on the span of a tool."""
+
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
 
 HANDOFF: Final = re.compile(

@@ -61,7 +61,7 @@ def of_event(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
     if given is not None:
         body = {**body, **_dict(_structure(given))}
     message = _structure(body.get("message"))
-    if isinstance(message, str):
+    if isinstance(message, str | list):
         message = {"content": message}
     found = {**body, **_dict(message)}
     role = found.get("role") or MESSAGE_EVENTS.get(name) or "assistant"
@@ -95,6 +95,11 @@ def asked(messages: list[Message]) -> str | None:
     return last.text if last and last.role == "user" else None
 
 
+def requested(messages: Iterable[Message]) -> str | None:
+    """Text of the last thing that the user said, in the record of a whole run."""
+    return next((m.text for m in reversed([*messages]) if m.role == "user" and m.text), None)
+
+
 def answered(messages: Iterable[Message]) -> str | None:
     """Text of what a model said."""
     return "\n".join(m.text for m in messages if m.text and m.role not in _RESULTS) or None
@@ -114,6 +119,19 @@ def plain(value: Any) -> str | None:
     if isinstance(structure, str) and structure:
         return structure
     return value if isinstance(value, str) or value is None else _encode(value).decode()
+
+
+def arguments(value: Any) -> Any:
+    """Arguments of a call; of a Python function's, which are by name, only these.
+
+    >>> arguments('{"args": [], "kwargs": {"city": "Paris"}}')
+    '{"city":"Paris"}'
+    """
+    if isinstance(value, str) and value.startswith('{"args": []'):
+        structure = _structure(value)
+        if isinstance(structure, dict) and structure.keys() == {"args", "kwargs"}:
+            return _encode(structure["kwargs"]).decode()
+    return value
 
 
 def version_of(system: str | None, tools: Any, model: str | None) -> str | None:
@@ -152,6 +170,9 @@ def _message(item: Any) -> Message | None:
     parts = item.get("parts")
     calls = bool(item.get("tool_calls"))
     role = item["role"]
+    blocks = item.get("content")
+    if isinstance(blocks, list):
+        calls = calls or any("toolUse" in _dict(block) for block in blocks)
     if isinstance(parts, list):
         types = {part.get("type") for part in parts if isinstance(part, dict)}
         calls = "tool_call" in types

@@ -142,11 +142,11 @@ def events_of(span: Span, prices: Prices | None = None) -> Iterator[Event]:
     """
     event, found = _translated(span, None, prices)
     if span.is_entry:
-        said, told = _conversation(found)
+        said, told = _conversation(event, found)
         if said:
             yield _message_event(event, span, "user", said)
         if event.kind == "interaction":
-            yield event
+            yield replace(event, content=None) if told else event
         else:
             yield event
             yield _closing(event)
@@ -164,18 +164,19 @@ def events_of(span: Span, prices: Prices | None = None) -> Iterator[Event]:
 def with_moments(own: Mapping[str, Any], moments: Sequence[Moment]) -> dict[str, Any]:
     """Return a span's attributes with what its events say of exceptions and messages."""
     merged = dict(own)
-    said: list[Any] = []
-    told: list[Any] = []
+    spoken: dict[str, list[Any]] = {"input": [], "output": []}
     for moment in moments:
         if moment.name in names.DETAIL_EVENTS:
             merged = {**moment.attributes, **merged}
         elif moment.name in names.MESSAGE_EVENTS:
-            message = messages.of_event(moment.name, moment.attributes)
-            (told if moment.name == "gen_ai.choice" else said).append(message)
-    if said:
-        merged.setdefault("gen_ai.input.messages", said)
-    if told:
-        merged.setdefault("gen_ai.output.messages", told)
+            which = "output" if moment.name == names.ANSWER_EVENT else "input"
+            spoken[which].append(messages.of_event(moment.name, moment.attributes))
+    is_tool = merged.get("gen_ai.operation.name") == "execute_tool"
+    for which, said in spoken.items():
+        if said and is_tool:
+            merged.setdefault(names.TOOL_SAID[which], said[0]["content"])
+        elif said:
+            merged.setdefault(f"gen_ai.{which}.messages", said)
     return merged
 
 
@@ -317,8 +318,8 @@ def _translated(span: Span, agent: str | None, prices: Prices | None) -> tuple[E
         fields = _of_model(span, found, prices)
     if kind in _CALLS:
         fields["name"] = _label(_tool_name(get("tool") or span.name))
-        fields["tool_arguments"] = content(get("tool_arguments"))
-        fields["tool_result"] = content(get("tool_result"))
+        fields["tool_arguments"] = content(messages.arguments(get("tool_arguments")))
+        fields["tool_result"] = content(messages.plain(get("tool_result")))
     else:
         if "output" in values or found.flat:
             fields["content"] = content(_said(found, "output"))
@@ -397,7 +398,10 @@ def _of_model(span: Span, found: Found, prices: Prices | None) -> dict[str, Any]
 
 def _first_token_ms(span: Span, values: Mapping[str, Any]) -> float | None:
     if "first_token_s" in values:
-        return float(values["first_token_s"] * 1e3)
+        first: float = values["first_token_s"] * 1e3
+        # Some write milliseconds under a name that means seconds; none came after the last token.
+        late = span.end_ns is not None and first > (span.end_ns - span.start_ns) / MS
+        return first / 1e3 if late else first
     if "first_token_ms" in values:
         return float(values["first_token_ms"])
     if not span.moments:
@@ -465,25 +469,29 @@ def _flattened(flat: Mapping[str, Any], which: str) -> list[messages.Message]:
 
 
 def _said(found: Found, which: str) -> str | None:
-    """Text of an input or output: of its messages where it is written so, else as it stands."""
-    if found.flat and (flat := _flattened(found.flat, which)):
-        text = messages.answered(flat) if which == "output" else messages.asked(flat)
-        if text or which == "input":
-            return text
+    """Text of an output: of its messages where it is written so, else as it stands."""
+    if found.flat and (text := messages.answered(_flattened(found.flat, which))):
+        return text
     given = found.get(which)
     if given is None:
         return None
     parsed = messages.parse(given)
-    if parsed is None:
-        return messages.plain(given)
-    if which == "input":
-        return messages.asked(parsed)
-    return messages.answered(parsed) or _string(given)
+    return messages.plain(given) if parsed is None else messages.answered(parsed) or _string(given)
 
 
-def _conversation(found: Found) -> tuple[str | None, str | None]:
+def _conversation(event: Event, found: Found) -> tuple[str | None, str | None]:
     """What the user said and what he was told, as an entry's input and output have it."""
-    return _said(found, "input"), _said(found, "output")
+    of_user = messages.requested if event.kind == "interaction" else messages.asked
+    given = found.get("input")
+    heard = _flattened(found.flat, "input") or messages.parse(given)
+    said = of_user(heard) if heard else messages.plain(given)
+    output = found.get("output")
+    told = _flattened(found.flat, "output") or messages.parse(output)
+    if told is not None and told:
+        answer = messages.answered(m for m in told if not m.calls_tools)
+    else:
+        answer = messages.plain(output)
+    return said, answer
 
 
 def _message_event(event: Event, span: Span, role: str, text: str) -> Event:
