@@ -14,6 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from infra.commands import (
+    deadletters,
     demo,
     gateway,
     ingest,
@@ -22,6 +23,7 @@ from infra.commands import (
     publishing,
     reading,
     runtime,
+    tokens,
 )
 from infra.console import fail
 from ingest.errors import DriftlineError, Unavailable, UsageError
@@ -37,7 +39,18 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (demo, runtime, gateway, ingest, reading, looking, publishing, measuring):
+for module in (
+    demo,
+    runtime,
+    gateway,
+    tokens,
+    ingest,
+    reading,
+    deadletters,
+    looking,
+    publishing,
+    measuring,
+):
     module.register(app)
 
 

@@ -90,11 +90,10 @@ def client(config: ClickHouseConfig, database: str | None = None) -> Any:
 
 
 def redactor(settings: Settings) -> Redactor:
-    """What takes secrets and personal data out of everything that is produced or kept."""
-    from ingest.redaction import Redactor
+    """What takes secrets and personal data out of whatever is kept."""
+    from infra.redaction_settings import redactor as of_settings
 
-    del settings  # nothing about redaction is configured yet
-    return Redactor()
+    return of_settings(settings)
 
 
 def limits(settings: Settings) -> Limits:

@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from infra.gateway_settings import GatewaySettings
+from infra.redaction_settings import RedactionSettings
 from infra.sections import (
     ClickHouseSettings,
     DetectionSettings,
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     clickhouse: ClickHouseSettings = Field(default_factory=ClickHouseSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    redaction: RedactionSettings = Field(default_factory=RedactionSettings)
     processing: ProcessingSettings = Field(default_factory=ProcessingSettings)
     detection: DetectionSettings = Field(default_factory=DetectionSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)

@@ -1,5 +1,7 @@
-"""A labelled corpus of what agents say: messages with one secret or one piece of personal data
-planted in them, and clean ones full of numbers and names that are neither.
+"""A labelled corpus of what agents say, for measuring redaction.
+
+Messages have one secret or one piece of personal data planted in them; clean ones are full of
+numbers and names that are neither.
 
 People's data come from Faker's providers in many locales; secrets are made after the formats that
 their issuers publish. Nothing here knows the rules of `ingest.redaction`.
@@ -14,6 +16,7 @@ import random
 import string
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 LOCALES: Final = (
@@ -102,7 +105,7 @@ class Corpus:
             return kind, digits
         sizes = (4, 4, 4, 4) if len(digits) == 16 else (4, 6, len(digits) - 10)
         ends = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
-        groups = [digits[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+        groups = [digits[a:b] for a, b in pairwise(ends)]
         return kind, sign.join(groups)
 
     def _email(self) -> tuple[str, str]:
@@ -342,7 +345,9 @@ def _hex(n: int) -> _Filler:
 
 
 _FILLERS: Final[dict[str, _Filler]] = {
-    "order": lambda r, _f, c: r.choice(("#", "ORD-", "A-", "")) + c(_DIGITS, r.choice((6, 7, 8, 10))),
+    "order": lambda r, _f, c: (
+        r.choice(("#", "ORD-", "A-", "")) + c(_DIGITS, r.choice((6, 7, 8, 10)))
+    ),
     "int": lambda r, _f, _c: str(r.randint(100, 99_999)),
     "small": lambda r, _f, _c: str(r.randint(1, 40)),
     "three": _digits(3), "four": _digits(4), "five": _digits(5), "seven": _digits(7),

@@ -48,7 +48,7 @@ def gateway() -> None:
     logs.configure("gateway", settings.log.format, settings.log.level)
     config = gateway_config(settings)
     tokens = settings.gateway.tokens_file or settings.home / "tokens.json"
-    policy = Policy(grant=admission(tokens, settings), redact=lambda events: events)
+    policy = Policy(grant=admission(tokens, settings), redact=connections.redactor(settings).apply)
     scheme = "http" if config.tls is None else "https"
 
     def ready(port: int) -> None:

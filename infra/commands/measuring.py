@@ -10,7 +10,7 @@ import typer
 from infra.console import Json, emit_json, print_table, say
 from ingest.errors import UsageError
 
-NAMES = ("throughput", "detectors", "clusters")
+NAMES = ("throughput", "detectors", "clusters", "redaction", "gateway")
 
 
 def register(app: typer.Typer) -> None:
@@ -63,6 +63,14 @@ def _run(name: str, quick: bool, seed: int, out: Path) -> dict[str, Any]:
         from infra.bench import clusters
 
         return clusters.run(quick, seed, out, say)
+    if name == "redaction":
+        from infra.bench import redaction
+
+        return redaction.run(quick, seed, say)
+    if name == "gateway":
+        from infra.bench import gateway
+
+        return gateway.run(quick, seed, say)
     raise UsageError(f"there is no bench {name!r}; there are {', '.join(NAMES)}")
 
 

@@ -6,6 +6,7 @@ import base64
 import binascii
 import math
 import re
+import string
 from collections import Counter
 from typing import Final
 
@@ -65,12 +66,15 @@ IBAN_COUNTRIES: Final = {
     }.items()
 }  # fmt: skip
 """Countries by the length of their IBANs, from the registry of ISO 13616."""
+_IBAN_VALUES: Final = {
+    ord(char): str(int(char, 36)) for char in string.digits + string.ascii_letters
+}
 
 
 def is_iban(match: _Match) -> bool:
     """An IBAN: remainder 1 modulo 97."""
-    iban = match[0].translate(None, b" -").decode()
-    return int("".join(str(int(char, 36)) for char in iban[4:] + iban[:4])) % 97 == 1
+    iban = match[0].translate(None, b" -")
+    return int("".join(map(_IBAN_VALUES.__getitem__, iban[4:] + iban[:4]))) % 97 == 1
 
 
 def is_random(match: _Match) -> bool:
