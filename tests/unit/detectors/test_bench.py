@@ -6,7 +6,7 @@ import pytest
 from infra.bench import clusters, detectors, pairs, planted
 from infra.bench.isolated import run_peer
 from infra.bench.plots import scatter
-from infra.bench.scenarios import CHANGES, quiet
+from infra.bench.scenarios import CHANGES, quiet, quiet_events
 from tests.support import data_file
 
 
@@ -55,6 +55,35 @@ def test_quiet_streams_have_possible_counts(kind):
     for ticks in (learn, watch):
         assert ((ticks.total >= 0) & (ticks.total <= ticks.n)).all()
     assert len(watch.hour) == 168
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "seasonal", "ar1"])
+def test_quiet_events_are_those_of_the_ticks(kind):
+    learn, watch = quiet_events(kind, 2, 3, np.random.default_rng(3))
+    assert (learn.shape, watch.shape) == ((2, 28 * 1728), (2, 3 * 1728))
+    if kind == "ar1":
+        x = np.log(learn[0])
+        assert np.corrcoef(x[1:], x[:-1])[0, 1] == pytest.approx(0.5, abs=0.03)
+    else:
+        assert set(np.unique(learn)) == {0.0, 1.0}
+        by_hour = learn[0].reshape(28, 24, 72).mean(axis=(0, 2))
+        assert (np.ptp(by_hour) > 0.05) == (kind == "seasonal")
+
+
+def test_a_peer_is_compared_where_its_own_false_alarms_are_equal():
+    def point(arl: float, median: float, **more):
+        return {"arl": arl, "median": median, "delays": [median] * 5, **more}
+
+    rows = detectors._peer_rows("x", "p", [point(1_000, 50), point(100_000, 200)])
+    found = {r["metric"]: r["value"] for r in rows}
+    assert found["x.arl_10k.median"] == pytest.approx(100)
+    for points in (
+        [point(90_000, 50)],
+        [point(9_000, 250, chunk=250), point(20_000, 500, chunk=500)],
+    ):
+        found = {r["metric"]: r["value"] for r in detectors._peer_rows("x", "p", points)}
+        assert "x.arl_10k.median" not in found
+        assert found["x.nearest.arl"] == points[0]["arl"]
 
 
 def test_planted_streams_are_seeded_and_keep_their_promises():
