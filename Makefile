@@ -60,7 +60,7 @@ peers: ## build the locked environments of the peers in the detector benchmarks 
 		env=bench/peers/env-$$(basename $$lock .txt); \
 		test -x $$env/bin/python || $(PYTHON) -m venv $$env; \
 		echo "$$env ..."; \
-		$$env/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $$lock || echo "$$env does not install; it is left out"; \
+		$$env/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r $$lock || echo "$$env does not install; it is left out"; \
 	done
 
 format: $(STAMP) ## rewrite the code in the project's style
