@@ -63,12 +63,13 @@ class Bed:
             )
         )
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        """Start a worker; it reads the id of the topic as it is now."""
+    def worker(self, mutation: str | None = None, **more: str) -> subprocess.Popen[bytes]:
+        """Start a worker, perhaps a broken one; it reads the id of the topic as it is now."""
+        broken = ["tests.kafka.mutant", mutation] if mutation else ["infra.cli", "worker"]
         process = start(
-            [sys.executable, "-m", "infra.cli", "worker"],
+            [sys.executable, "-m", *broken],
             self.folder / f"worker-{len(self.workers) + 1}.log",
-            self.variables(),
+            self.variables() | more,
         )
         self.workers.append(process)
         return process
@@ -93,8 +94,8 @@ class Bed:
         """Events in the store, repeats included."""
         return int(self.store.query("SELECT count() AS n FROM events")["n"][0])
 
-    def settle(self, within_s: float = 90.0) -> None:
-        """Return when both groups have committed everything that was produced."""
+    def settle(self, within_s: float = 90.0, *, reported: bool = True) -> None:
+        """Return when both groups have committed everything that was produced, and reports say so."""
 
         def done() -> bool:
             for number, worker in enumerate(self.workers, 1):
@@ -104,7 +105,8 @@ class Bed:
             return self.lag() == 0
 
         eventually(done, within_s, 0.5)
-        eventually(self._reported, 30, 0.5)
+        if reported:
+            eventually(self._reported, 30, 0.5)
 
     def _reported(self) -> bool:
         """Whether the workers' own reports say the same: nothing waits."""
