@@ -19,7 +19,7 @@ FROM ledger FINAL GROUP BY log_id, topic, partition ORDER BY log_id, topic, part
 
 _DEAD_LETTERS: Final = """
 SELECT log_id, topic, partition, count() AS n FROM dead_letters FINAL
-WHERE code != 'id_collision' GROUP BY log_id, topic, partition
+WHERE code != 'id_collision' AND topic = 'driftline.events' GROUP BY log_id, topic, partition
 """
 
 _EVENTS: Final = "SELECT count() AS kept, uniqExact(event_id) AS distinct FROM events FINAL"

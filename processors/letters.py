@@ -195,7 +195,7 @@ GROUP BY code, topic, environment, agent ORDER BY letters DESC, code, topic, age
 
 _SHOW: Final = f"""
 SELECT log_id, topic, partition, offset, line, code, detail, bytes, sha256, environment, agent,
-    kept, text, ingested, original, sent_as
+    kept, text, ingested, hex(original) AS original, sent_as
 FROM (SELECT * FROM dead_letters FINAL WHERE {_WHERE}) AS letter
 LEFT ANY JOIN
 (
@@ -219,8 +219,9 @@ def listed(store: Store, selection: Selection) -> list[dict[str, Any]]:
 
 def shown(store: Store, selection: Selection) -> list[dict[str, Any]]:
     """The letters themselves, the newest first; ``original`` is bytes, empty where not kept."""
-    frame = store.query(_SHOW, _parameters(selection))
-    return frame.with_columns(pl.col("original").cast(pl.Binary)).to_dicts()
+    letters = store.query(_SHOW, _parameters(selection)).to_dicts()
+    # In hexadecimal on its way, for it may be no text.
+    return [letter | {"original": bytes.fromhex(letter["original"])} for letter in letters]
 
 
 def _parameters(selection: Selection) -> dict[str, Any]:

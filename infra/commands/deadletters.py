@@ -1,0 +1,255 @@
+"""deadletters list, show, replay: what could not become an event, and trying it again."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.commands.reading import seconds
+from infra.console import Json, emit, emit_json, print_table, say
+from ingest.errors import UsageError
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+    from processors.letters import Selection, Trial
+    from processors.store import Store
+
+Code = Annotated[str | None, typer.Option("--code", help="Only this reason, such as invalid_json.")]
+Topic = Annotated[
+    str | None, typer.Option("--topic", help="Only of this topic, such as otlp_spans.")
+]
+Since = Annotated[
+    str | None, typer.Option(metavar="AGE", help="Only what came this recently: 90s, 30m, 7d.")
+]
+Places = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[TOPIC/]PARTITION/OFFSET/LINE...", help="Certain ones; else all."),
+]
+_SHOWN = 2_000  # characters of a text that a person is shown; --json has all of them
+_PLACE = re.compile(r"(?:[^/\s]+/)?\d+/\d+/\d+")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    group = typer.Typer(help="Lines that did not become events: list, show, replay.")
+    group.command(name="list")(list_command)
+    group.command()(show)
+    group.command()(replay)
+    app.add_typer(group, name="deadletters", no_args_is_help=True)
+
+
+def list_command(
+    code: Code = None, topic: Topic = None, since: Since = None, as_json: Json = False
+) -> None:
+    """Count dead letters by reason, topic and agent, with their first and last time.
+
+    Examples: driftline deadletters list --since 1h
+              driftline deadletters list --code invalid_field --json
+    """
+    from processors.letters import listed
+
+    rows = listed(_store(reader=True), _selection(code, topic, since))
+    if as_json:
+        emit_json(rows)
+        return
+    names = ("code", "topic", "environment", "agent", "letters", "with_text", "replayed")
+    print_table(
+        (*names, "first", "last"),
+        [
+            (*(row[name] or None for name in names[:4]), *(row[name] for name in names[4:]),
+             _clock(row["first"]), _clock(row["last"]))
+            for row in rows
+        ],
+    )  # fmt: skip
+    if not rows:
+        say("no dead letters")
+
+
+def show(
+    places: Places = None,
+    code: Code = None,
+    topic: Topic = None,
+    since: Since = None,
+    limit: Annotated[int, typer.Option(help="The newest so many.", min=1)] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show dead letters one by one: where each stood, why it was refused, its redacted text.
+
+    Untouched originals are not shown, whether they are kept or not.
+
+    Examples: driftline deadletters show --code invalid_json --limit 3
+              driftline deadletters show driftline.events/2/1041/17 --json
+    """
+    from processors.letters import shown
+
+    selection = _selection(code, topic, since, places, limit)
+    rows = [_told(row) for row in shown(_store(reader=True), selection)]
+    if as_json:
+        emit_json(rows)
+        return
+    for row in rows:
+        about = ", ".join(
+            part
+            for part in (
+                row["code"] + (f": {row['detail']}" if row["detail"] else ""),
+                f"{row['bytes']} bytes",
+                f"of {row['environment'] or '?'}/{row['agent']}" if row["agent"] else "",
+                _clock(row["ingested"]),
+                f"log {row['log_id']}",
+                "original kept" if row["original_kept"] else "",
+                f"sent again as {row['sent_as']}" if row["sent_as"] else "",
+            )
+            if part
+        )
+        emit(f"{row['place']}  {about}")
+        emit(f"  {row['text'][:_SHOWN]}" if row["text"] else "  (no text)")
+        if row["note"]:
+            emit(f"  [{row['note']}]")
+    if not rows:
+        say("no dead letters")
+
+
+def replay(
+    places: Places = None,
+    code: Code = None,
+    topic: Topic = None,
+    since: Since = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done; so does no --yes.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Really send.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also those sent before; they still count once.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Decode dead letters again with the rules of now, and send those that have become events.
+
+    Without --yes nothing is sent. An event keeps its id, so sending it twice counts once. A line
+    whose ids redaction may have changed, or of which only a part was kept, cannot be sent unless
+    its original is kept (processing.keep_originals_hours). Exit code 1 when nothing can be sent.
+
+    Examples: driftline deadletters replay --code future_time
+              driftline deadletters replay --code future_time --yes
+    """
+    from processors.letters import note_sent, shown, tried
+
+    if dry_run and yes:
+        raise UsageError("--dry-run and --yes contradict each other")
+    from infra.settings import load
+
+    settings, store = load(), _store(reader=not yes)
+    letters = shown(store, _selection(code, topic, since, places))
+    now_ns = time.time_ns()
+    trials = [tried(letter, now_ns, again=again) for letter in letters]
+    good = [trial for trial in trials if trial.event is not None]
+    if yes and good:
+        _send(settings, good)
+        note_sent(store, good)
+    _report(trials, sent=yes, as_json=as_json)
+    if not good:
+        raise typer.Exit(1)
+
+
+def _send(settings: Settings, trials: list[Trial]) -> None:
+    """Redact like everything that is produced; returns when Kafka has all of it."""
+    from infra import connections
+    from ingest.producer import KafkaEventProducer
+
+    events = [trial.event for trial in trials if trial.event is not None]
+    with KafkaEventProducer(connections.kafka(settings)) as producer:
+        producer.send(connections.redactor(settings).apply(events))
+
+
+def _report(trials: list[Trial], *, sent: bool, as_json: bool) -> None:
+    good = sum(trial.event is not None for trial in trials)
+    reasons = Counter(trial.why_not for trial in trials if trial.event is None)
+    if as_json:
+        emit_json(
+            {
+                "dry_run": not sent,
+                "letters": len(trials),
+                "sent" if sent else "would_send": good,
+                "not_sent": dict(reasons.most_common()),
+                "rows": [
+                    {
+                        "place": _place(trial.letter),
+                        "code": trial.letter["code"],
+                        "event_id": trial.event.event_id if trial.event else None,
+                        "why_not": trial.why_not or None,
+                    }
+                    for trial in trials
+                ],
+            }
+        )
+        return
+    print_table(
+        ("place", "code", "sent as" if sent else "would be sent as", "why not"),
+        [
+            (
+                _place(trial.letter), trial.letter["code"],
+                trial.event.event_id if trial.event else None, trial.why_not or None,
+            )
+            for trial in trials
+        ],
+    )  # fmt: skip
+    done = f"{good} of {len(trials)} dead letters"
+    if sent:
+        say(f"sent {done}")
+    else:
+        say(f"would send {done}" + ("; nothing was sent, --yes sends them" if good else ""))
+
+
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    from ingest.letters import WHY_NOT
+
+    original = row.pop("original")
+    return {
+        "place": _place(row),
+        **row,
+        "original_kept": bool(original),
+        "note": "" if original else WHY_NOT.get(row["kept"], ""),
+    }
+
+
+def _place(row: dict[str, Any]) -> str:
+    return "/".join(str(row[name]) for name in ("topic", "partition", "offset", "line"))
+
+
+def _selection(
+    code: str | None,
+    topic: str | None,
+    since: str | None,
+    places: list[str] | None = None,
+    limit: int | None = None,
+) -> Selection:
+    from ingest.events import EVENTS_TOPIC
+    from processors.letters import Selection
+
+    for place in places or ():
+        if not _PLACE.fullmatch(place):
+            raise UsageError(f"{place!r} is no place; write it as TOPIC/PARTITION/OFFSET/LINE")
+    return Selection(
+        code=code,
+        topic=topic,
+        since=None if since is None else int(time.time()) - seconds(since),
+        places=[p if p.count("/") == 3 else f"{EVENTS_TOPIC}/{p}" for p in places or ()],
+        limit=limit,
+    )
+
+
+def _store(*, reader: bool) -> Store:
+    from infra import connections
+    from infra.settings import load
+    from processors.store import Store
+
+    return Store(connections.clickhouse(load(), reader=reader))
+
+
+def _clock(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
