@@ -32,7 +32,10 @@ MAX_BYTES: Final = ProducerConfig().max_bytes
 
 RETRY_SLOW_S: Final = 1.0
 RETRY_AWAY_S: Final = (5.0, 60.0)
-"""Bounds of the advice when to try again; between them it is as long as Kafka has been away."""
+"""Bounds of the advice when to try again; between them it is twice as long as Kafka has been away.
+
+OpenTelemetry's Python exporter tries six times: so spread they outlast an outage of four minutes.
+"""
 
 PROBE_S: Final = 5.0
 """How often a silent or absent Kafka is asked whether it is there."""
@@ -198,7 +201,7 @@ class Outbox:
             async with asyncio.timeout(self._answer_s + self._linger_s + 1.0):
                 await delivery.done
         except TimeoutError:
-            self._has_failed()
+            self._has_failed(time.monotonic() - self._answer_s)
             raise self._away() from None
 
     async def watch(self) -> None:
@@ -210,7 +213,7 @@ class Outbox:
             try:
                 await asyncio.to_thread(self._probe)
             except Unavailable:
-                self._has_failed()
+                self._has_failed(time.monotonic())
                 continue
             if self._away_since is not None:
                 await self._renew()
@@ -272,7 +275,7 @@ class Outbox:
             metrics.DELIVERY_SECONDS.observe(self._heard_at - record.sent_at)
             failure = None
         else:
-            self._has_failed()
+            self._has_failed(record.sent_at)
             metrics.FAILED_RECORDS.inc()
             failure = self._away()
         for delivery in record.deliveries:
@@ -288,9 +291,9 @@ class Outbox:
         self._has_recovered()
         await asyncio.to_thread(old.close)
 
-    def _has_failed(self) -> None:
+    def _has_failed(self, since: float) -> None:
         if self._away_since is None:
-            self._away_since = time.monotonic()
+            self._away_since = since
             metrics.KAFKA_UP.set(0)
 
     def _has_recovered(self) -> None:
@@ -301,7 +304,7 @@ class Outbox:
     def _away(self) -> KafkaAway:
         since = time.monotonic() if self._away_since is None else self._away_since
         low, high = RETRY_AWAY_S
-        wait = min(max(time.monotonic() - since, low), high)
+        wait = min(max(2 * (time.monotonic() - since), low), high)
         # Not before, and not all at once.
         return KafkaAway(wait * random.uniform(1.0, 1.2))  # noqa: S311 - no secret
 
