@@ -95,7 +95,7 @@ class Bed:
         return int(self.store.query("SELECT count() AS n FROM events")["n"][0])
 
     def settle(self, within_s: float = 90.0, *, reported: bool = True) -> None:
-        """Return when both groups have committed everything that was produced, and reports say so."""
+        """Return when both groups have committed what was produced, and the workers say so too."""
 
         def done() -> bool:
             for number, worker in enumerate(self.workers, 1):
