@@ -15,6 +15,6 @@ from __future__ import annotations
 
 import os
 
-# Polars would give the memory of a batch back to the kernel and fault it in for the next: a fifth of a
-# worker's CPU. It reads this when it is loaded, hence here, before anything can load it.
+# Polars would give the memory of a batch back to the kernel and fault it in for the next: a fifth
+# of a worker's CPU. It reads this when it is loaded, hence here, before anything can load it.
 os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:5000,muzzy_decay_ms:5000")

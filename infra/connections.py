@@ -114,6 +114,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
     from processors.detection import DetectionConfig
     from processors.health import HealthConfig
     from processors.letters import LettersConfig
+    from processors.names import NamesConfig
     from processors.sink import SinkConfig
 
     brokers = kafka(settings)
@@ -125,6 +126,14 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
             batch_bytes=processing.batch_mb << 20,
             linger=processing.linger_s,
             session_timeout=processing.session_timeout_s,
+            names=NamesConfig(
+                {
+                    "environment": processing.max_environments,
+                    "agent": processing.max_agents,
+                    "agent_version": processing.max_agent_versions,
+                    "scope": processing.max_scopes,
+                }
+            ),
             letters=LettersConfig(redactor(settings).redact_text, processing.keep_originals_hours),
         ),
         detection=DetectionConfig(

@@ -167,6 +167,20 @@ class ProcessingSettings(Section):
     session_timeout_s: float = Field(
         default=10.0, ge=6, le=300, description="how long a dead worker's partitions stay unread"
     )
+    max_environments: int = Field(
+        default=100,
+        ge=1,
+        description="environments told apart; events of later ones are counted under __other__",
+    )
+    max_agents: int = Field(
+        default=10_000, ge=1, description="agents told apart, the rest is __other__"
+    )
+    max_agent_versions: int = Field(
+        default=10_000, ge=1, description="agent versions told apart, the rest is __other__"
+    )
+    max_scopes: int = Field(
+        default=10_000, ge=1, description="tools and models told apart, the rest is __other__"
+    )
     keep_originals_hours: float = Field(
         default=0.0,
         ge=0,

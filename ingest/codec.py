@@ -159,8 +159,8 @@ def _decode_together(value: bytes) -> list[Event]:
     """Every line of a record; raises when one is no event, without saying which.
 
     The parser takes any whitespace between values for the end of a line, so lines are first seen to
-    begin with ``{`` and end with ``}``: then each holds one value or more, and equal counts say that
-    each holds one.
+    begin with ``{`` and end with ``}``: then each holds one value or more, and equal counts say
+    that each holds one.
     """
     octets = np.frombuffer(value.removesuffix(b"\n"), dtype=np.uint8)
     ends = np.flatnonzero(octets == _NEWLINE)

@@ -18,6 +18,7 @@ from mode import Service
 
 from ingest.errors import Unavailable
 from processors import marks, windows
+from processors.names import named
 from processors.store import Store
 
 log = logging.getLogger(__name__)
@@ -47,14 +48,15 @@ QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY time, payload_hash) > 
 """
 
 # Of a cell's version the low 40 bits say how many events and displaced events it was made from.
-_DIFFERENT: Final = """
+_DIFFERENT: Final = f"""
 SELECT environment, agent, start FROM
 (
-    SELECT environment, agent,
+    SELECT {named("e.environment", "environment")} AS environment,
+        {named("e.agent", "agent")} AS agent,
         toUnixTimestamp(toStartOfInterval(time, INTERVAL 10 SECOND)) AS start,
         count() + countIf((event_id, time, payload_hash) IN
             (SELECT event_id, time, payload_hash FROM collisions)) AS n
-    FROM events FINAL GROUP BY environment, agent, start
+    FROM events AS e FINAL GROUP BY environment, agent, start
 ) AS stored
 LEFT JOIN
 (
@@ -63,6 +65,16 @@ LEFT JOIN
     FROM windows FINAL WHERE width_s = 10 AND scope = 'all' GROUP BY environment, agent, start
 ) AS derived USING (environment, agent, start)
 WHERE stored.n != derived.n
+"""  # noqa: S608 - of our own constants
+
+
+# Two workers may have decided differently on a name; its own series then stopped for "__other__".
+_REFUSED: Final = """
+agent IN (SELECT value FROM dimension_values WHERE dimension = 'agent' AND refused)
+OR environment IN (SELECT value FROM dimension_values WHERE dimension = 'environment' AND refused)
+OR scope IN (SELECT value FROM dimension_values WHERE dimension = 'scope' AND refused)
+OR agent_version IN
+    (SELECT value FROM dimension_values WHERE dimension = 'agent_version' AND refused)
 """
 
 
@@ -113,10 +125,23 @@ def reconcile(store: Store) -> int:
     Unavailable
         When ClickHouse is away; a repeat finds the rest.
     """
+    dropped = _drop_refused(store)
     different = store.query(_DIFFERENT)
     if not different.is_empty():
         _recompute(store, different)
-    return len(different)
+    return len(different) + dropped
+
+
+def _drop_refused(store: Store) -> int:
+    """Remove windows of names that were admitted by one worker and refused by another."""
+    cells = store.query(
+        "SELECT DISTINCT environment, agent, toUnixTimestamp(start) AS start FROM windows"
+        f" WHERE {_REFUSED}"
+    )
+    if not cells.is_empty():
+        _recompute(store, cells)
+        store.command(f"DELETE FROM windows WHERE {_REFUSED}")  # noqa: S608
+    return len(cells)
 
 
 def _recompute(store: Store, cells: pl.DataFrame) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-# What comes first is decided by one number, (time, payload_hash) in 128 bits: comparing tuples would
-# take twice the time of the whole statement.
-_FROM_EVENTS: Final = """
+from processors.names import named
+
+# What comes first is decided by one number, (time, payload_hash) in 128 bits: comparing tuples
+# would take twice the time of the whole statement.
+_FROM_EVENTS: Final = f"""
 INSERT INTO interaction_cells
 WITH
     (event_id, time, payload_hash) NOT IN
@@ -29,11 +31,11 @@ WITH
     counted AND e.kind = 'tool_call' AS calls_tool
 SELECT
     toStartOfInterval(time, INTERVAL 10 SECOND) AS cell, e.interaction_id AS interaction_id,
-    bitShiftLeft(toUInt64({epoch}), 40) + count() + countIf(NOT counted) AS version,
+    bitShiftLeft(toUInt64({{epoch}}), 40) + count() + countIf(NOT counted) AS version,
     countIf(closes) > 0 AS root,
-    argMinIf(e.environment, turn, counted) AS environment,
-    argMinIf(e.agent, turn, counted) AS agent,
-    argMinIf(e.agent_version, turn, counted) AS agent_version,
+    argMinIf({named("e.environment", "environment")}, turn, counted) AS environment,
+    argMinIf({named("e.agent", "agent")}, turn, counted) AS agent,
+    argMinIf({named("e.agent_version", "agent_version")}, turn, counted) AS agent_version,
     minIf(e.session_id, counted AND e.session_id != '') AS session_id,
     minIf(e.user_id, counted AND e.user_id != '') AS user_id,
     -- the contract allows durations that would begin before any date
@@ -60,9 +62,9 @@ SELECT
     argMaxIf(if(e.kind = 'tool_call', e.name, ''), rank, fails) AS last_error_tool,
     argMaxIf(e.error_template, rank, fails) AS last_error_template
 FROM events AS e FINAL
-WHERE ({where}) AND e.kind NOT IN ('feedback', 'score', 'outcome') AND e.interaction_id != ''
+WHERE ({{where}}) AND e.kind NOT IN ('feedback', 'score', 'outcome') AND e.interaction_id != ''
 GROUP BY cell, interaction_id
-"""
+"""  # noqa: S608 - of our own constants
 
 
 def statement(epoch: int, where: str) -> str:

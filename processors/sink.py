@@ -3,7 +3,7 @@
 A Faust service that owns its consumer, because only then are the acknowledgements ours. For each
 batch, in this order and never another:
 
-1. the rows of ``events`` and ``evaluations`` are stored,
+1. names are decided on, then the rows of ``events`` and ``evaluations`` are stored,
 2. dead letters and the ledger rows are stored,
 3. Kafka acknowledges the dead letters and the dirty marks,
 4. the offsets are committed.
@@ -45,9 +45,10 @@ from ingest.codec import Decoded, decode
 from ingest.errors import Rejected, Unavailable
 from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
 from ingest.kafka import KafkaConfig
+from ingest.sampling import Place
 from processors import marks, rows, watermarks
-from processors.health import Place
 from processors.letters import Kept, LettersConfig, kept_of, original_rows
+from processors.names import Names, NamesConfig
 from processors.quality import MAX_BAD_LINES, WINDOW_LINES, BadLines
 from processors.retry import until_done
 from processors.store import Store
@@ -72,6 +73,7 @@ class SinkConfig:
     batch_bytes: int = 24 << 20
     linger: float = 0.2
     session_timeout: float = 10.0
+    names: NamesConfig = field(default_factory=NamesConfig)
     letters: LettersConfig = field(default_factory=LettersConfig)
 
 
@@ -130,6 +132,7 @@ class Sink(Service):  # type: ignore[misc]
         self._kafka = kafka
         self._store = store
         self._config = config
+        self._names = Names(store, config.names)
         self._fatal = fatal
         self._queue: asyncio.Queue[Batch] = asyncio.Queue(maxsize=1)
         self._places = _Places()
@@ -282,6 +285,7 @@ class Sink(Service):  # type: ignore[misc]
         events = rows.event_rows(decoded, where[0], batch.partitions, batch.offsets)
         late = rows.is_late(events, self._watermarks_of(events))
         ledger = rows.ledger_rows(decoded, *where, late)
+        await until_done(lambda: asyncio.to_thread(self._names.admit, events))
         await self._insert("events", events)
         await self._insert("evaluations", rows.evaluation_rows(events))
         if decoded.rejections:

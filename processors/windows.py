@@ -16,6 +16,7 @@ from typing import Final
 import polars as pl
 
 from processors import interactions
+from processors.names import OTHER, admitted, named
 from processors.store import Store, literal
 
 WIDTHS: Final = (10, 60, 3600)
@@ -34,15 +35,20 @@ _MAX_CELLS_PER_STATEMENT: Final = 2_000
 _MAX_NAMED_AGENTS: Final = 1_000
 
 # Scope 'all', then what was done, then the model that did it.
-_SCOPES: Final = """arrayFilter(s -> s != '', [
+_SCOPES: Final = f"""arrayFilter(s -> s != '', [
         'all',
-        if(name = '', toString(kind), concat(kind, ':', name)),
-        if(model = '', '', concat('model:', model))])"""
+        multiIf(c.name = '', toString(c.kind),
+            concat(c.kind, ':', c.name) IN {admitted("scope")}, concat(c.kind, ':', c.name),
+            concat(c.kind, ':{OTHER}')),
+        multiIf(c.model = '', '',
+            concat('model:', c.model) IN {admitted("scope")}, concat('model:', c.model),
+            'model:{OTHER}')])"""
 
-_FROM_EVENTS: Final = """
+_FROM_EVENTS: Final = f"""
 INSERT INTO windows
-SELECT environment, agent, {width}, start, agent_version, scope,
-    bitShiftLeft(toUInt64({epoch}), 40) + sum(seen) + sum(seen - n) AS version,
+SELECT {named("c.environment", "environment")} AS e, {named("c.agent", "agent")} AS a,
+    {{width}}, start, {named("c.agent_version", "agent_version")} AS v, scope,
+    bitShiftLeft(toUInt64({{epoch}}), 40) + sum(seen) + sum(seen - n) AS version,
     sum(n) AS events, sum(ok), sum(error),
     sumIf(n, kind = 'tool_call'), sumIf(error, kind = 'tool_call'),
     sum(input), sum(output), sum(cached),
@@ -71,13 +77,13 @@ FROM
             -- a closing event may carry totals of what its calls spent
             counted AND kind != 'interaction' AS spends
         FROM events FINAL
-        WHERE {where}
+        WHERE {{where}}
     )
     GROUP BY environment, agent, start, agent_version, kind, name, model, duration_bin
-)
-ARRAY JOIN {scopes} AS scope
-GROUP BY environment, agent, start, agent_version, scope
-"""
+) AS c
+ARRAY JOIN {_SCOPES} AS scope
+GROUP BY e, a, start, v, scope
+"""  # noqa: S608 - of our own constants
 
 _FROM_FINER: Final = """
 INSERT INTO windows
@@ -95,7 +101,7 @@ GROUP BY environment, agent, begin, agent_version, scope
 """
 
 
-def statements(width: int, marks: pl.DataFrame) -> list[str]:
+def statements(width: int, marks: pl.DataFrame, others: bool = False) -> list[str]:
     """SQL that computes the marked windows again, and perhaps their neighbours.
 
     Parameters
@@ -104,6 +110,8 @@ def statements(width: int, marks: pl.DataFrame) -> list[str]:
         One of `WIDTHS`. For the finest, the interactions' parts are computed along with it.
     marks
         ``environment``, ``agent`` and ``start`` (seconds since 1970, a multiple of ``width``).
+    others
+        Whether agents that were not admitted are among them.
 
     Returns
     -------
@@ -113,7 +121,7 @@ def statements(width: int, marks: pl.DataFrame) -> list[str]:
     starts = marks["start"].unique().sort().to_list()
     agents = marks["agent"].unique().sort().to_list()
     # A superset of the marked windows is as right, so agents are named only when they are few.
-    named = f"agent IN {literal(agents)}" if len(agents) <= _MAX_NAMED_AGENTS else "1"
+    few = len(agents) <= _MAX_NAMED_AGENTS
     found = []
     for at in range(0, len(starts), _MAX_CELLS_PER_STATEMENT):
         ranges = _ranges(starts[at : at + _MAX_CELLS_PER_STATEMENT], width)
@@ -126,9 +134,12 @@ def statements(width: int, marks: pl.DataFrame) -> list[str]:
             f"({column} >= {bound.format(lo)} AND {column} < {bound.format(hi)})"
             for lo, hi in ranges
         )
-        where = f"{named} AND ({when})"
+        whose = f"agent IN {literal([*agents, OTHER])}" if few else "1"
+        if few and others and finest:
+            whose = f"({whose} OR agent NOT IN {admitted('agent')})"
+        where = f"{whose} AND ({when})"
         if finest:
-            found.append(_FROM_EVENTS.format(width=width, epoch=EPOCH, where=where, scopes=_SCOPES))
+            found.append(_FROM_EVENTS.format(width=width, epoch=EPOCH, where=where))
             # An interaction may be the work of several agents, so its parts never stop at one.
             found.append(interactions.statement(EPOCH, when))
         else:
@@ -145,9 +156,17 @@ def recompute(store: Store, width: int, marks: pl.DataFrame) -> None:
     Unavailable
         When ClickHouse is away; nothing partial needs undoing.
     """
+    others = len(_admitted_of(store, marks)) < marks["agent"].n_unique()
     # Two statements at a time on one thread each need a fifth less CPU than one on several.
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(partial(store.command, settings=_SETTINGS), statements(width, marks)))
+        list(pool.map(partial(store.command, settings=_SETTINGS), statements(width, marks, others)))
+
+
+def _admitted_of(store: Store, marks: pl.DataFrame) -> pl.DataFrame:
+    agents = marks["agent"].unique().sort()
+    if len(agents) > _MAX_NAMED_AGENTS:
+        return agents.to_frame()  # they will not be named, so it does not matter
+    return store.query(f"SELECT * FROM {admitted('agent')} WHERE value IN {literal(agents)}")  # noqa: S608
 
 
 def _ranges(starts: list[int], width: int) -> list[tuple[int, int]]:

@@ -21,6 +21,7 @@ from dashboards.accounting import account
 from ingest.codec import decode, encode
 from ingest.events import EVENTS_TOPIC, Event
 from processors import audit, interactions, marks, rows, windows
+from processors.names import Names
 from processors.store import ClickHouseConfig, Store
 from tests.conftest import ClickHouse
 from tests.integration.pipeline_reference import Truth, traffic
@@ -37,6 +38,7 @@ class Pipeline:
             clickhouse.url, clickhouse.user, clickhouse.password, clickhouse.database
         )
         self.store = Store(config)
+        self.names = Names(self.store)
         self.offset = 0
         self.dirty: list[pl.DataFrame] = []
 
@@ -46,6 +48,7 @@ class Pipeline:
         assert not decoded.rejections
         place = np.zeros(1, np.uint32), np.array([self.offset], np.uint64)
         stored = rows.event_rows(decoded, "log", *place)
+        self.names.admit(stored)
         self.store.insert("events", stored)
         self.store.insert("evaluations", rows.evaluation_rows(stored))
         late = np.zeros(len(stored), np.bool_)

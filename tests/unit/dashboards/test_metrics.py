@@ -14,6 +14,7 @@ from dashboards.metrics import Selection, collect, totals, unit, wilson
 from ingest.codec import decode, encode
 from ingest.events import Event
 from processors import marks, rows, windows
+from processors.names import Names
 from processors.store import ClickHouseConfig, Store
 
 S = 10**9
@@ -31,6 +32,7 @@ def put(store, events):
     """Store events and all that follows from them."""
     decoded = decode([encode(events)], [2 * T0 * S])
     stored = rows.event_rows(decoded, "log", np.zeros(1, np.uint32), np.zeros(1, np.uint64))
+    Names(store).admit(stored)
     store.insert("events", stored)
     store.insert("evaluations", rows.evaluation_rows(stored))
     cells = marks.dirty_cells(stored)

@@ -1,0 +1,116 @@
+"""Names are bounded, and every event is counted once: under its name or under ``__other__``."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ingest.codec import decode, encode
+from ingest.events import Event
+from processors import marks, rows, windows
+from processors.audit import reconcile
+from processors.names import OTHER, Names, NamesConfig
+from processors.store import ClickHouseConfig, Store
+
+T0 = 1_760_000_000_000_000_000
+SMALL = NamesConfig({"environment": 2, "agent": 3, "agent_version": 2, "scope": 2})
+
+
+@pytest.fixture
+def store(clickhouse):
+    return Store(
+        ClickHouseConfig(clickhouse.url, clickhouse.user, clickhouse.password, clickhouse.database)
+    )
+
+
+def event(n: int, **fields) -> Event:
+    given = {"agent": f"agent-{n}", "kind": "tool_call", "interaction_id": f"i{n}"}
+    return Event(event_id=f"e{n}", time_unix_nano=T0 + n, **{**given, **fields})
+
+
+def stored(events: list[Event]) -> pl.DataFrame:
+    place = np.zeros(1, np.uint32), np.zeros(1, np.uint64)
+    return rows.event_rows(decode([encode(events)], [2 * T0]), "log", *place)
+
+
+def deliver(store: Store, names: Names, events: list[Event]) -> None:
+    frame = stored(events)
+    names.admit(frame)
+    store.insert("events", frame)
+    for width in windows.WIDTHS:
+        windows.recompute(store, width, marks.coarser(marks.dirty_cells(frame), width))
+
+
+def counts(store: Store, column: str, width: int = 10) -> dict[str, int]:
+    found = store.query(
+        f"SELECT {column}, sum(events) AS n FROM windows FINAL"
+        f" WHERE width_s = {width} AND scope = 'all' GROUP BY {column}"
+    )
+    return dict(found.iter_rows())
+
+
+def test_what_comes_when_there_is_no_room_is_counted_under_other(store):
+    names = Names(store, SMALL)
+    deliver(store, names, [event(n) for n in range(5)])
+    deliver(store, names, [event(10 + n, agent=f"agent-{n}") for n in range(8)])
+
+    for width in windows.WIDTHS:
+        assert counts(store, "agent", width) == {"agent-0": 2, "agent-1": 2, "agent-2": 2, OTHER: 7}
+    parts = store.query("SELECT agent, count() AS n FROM interactions GROUP BY agent")
+    assert dict(parts.iter_rows()) == {"agent-0": 2, "agent-1": 2, "agent-2": 2, OTHER: 7}
+    raw = store.query("SELECT uniqExact(agent) AS n FROM events")["n"][0]
+    assert raw == 8
+    assert reconcile(store) == 0
+
+
+def test_each_dimension_has_its_own_limit(store):
+    events = [
+        event(
+            n,
+            agent="shop",
+            environment=f"env-{n}",
+            agent_version=f"v{n}",
+            name=f"tool-{n}",
+            model=f"model-{n}",
+        )
+        for n in range(4)
+    ]
+    deliver(store, Names(store, SMALL), events)
+    assert set(counts(store, "environment")) == {"env-0", "env-1", OTHER}
+    assert set(counts(store, "agent_version")) == {"v0", "v1", OTHER}
+    scopes = store.query("SELECT scope, sum(events) AS n FROM windows FINAL GROUP BY scope")
+    # Of eight tools and models there is room for the first two.
+    assert len(set(scopes["scope"])) == 1 + 2 + 2
+    assert {"all", f"tool_call:{OTHER}", f"model:{OTHER}"} <= set(scopes["scope"])
+
+
+def test_a_worker_that_starts_again_decides_the_same(store):
+    deliver(store, Names(store, SMALL), [event(n) for n in range(5)])
+    before = store.query("SELECT dimension, value, refused FROM dimension_values ORDER BY ALL")
+    again = Names(store, NamesConfig({**SMALL.limits, "agent": 100}))
+    assert again.admit(stored([event(n) for n in range(5)])) == 0
+    after = store.query("SELECT dimension, value, refused FROM dimension_values ORDER BY ALL")
+    assert after.equals(before)
+
+
+def test_a_name_that_one_worker_admits_and_another_refuses_is_refused(store):
+    deliver(store, Names(store, SMALL), [event(n) for n in range(3)])
+    assert counts(store, "agent")["agent-2"] == 1
+    store.insert(
+        "dimension_values",
+        pl.DataFrame({"dimension": ["agent"], "value": ["agent-2"], "refused": [1]}),
+    )
+    # Until it is looked at, the name's own window stays; then every event counts once again.
+    assert reconcile(store) > 0
+    for width in windows.WIDTHS:
+        assert counts(store, "agent", width) == {"agent-0": 1, "agent-1": 1, OTHER: 1}
+    assert reconcile(store) == 0
+
+
+def test_a_known_name_costs_no_query(store, monkeypatch):
+    names = Names(store, SMALL)
+    frame = stored([event(1)])
+    names.admit(frame)
+    monkeypatch.setattr(Store, "query", None)
+    assert names.admit(frame) == 0
