@@ -173,13 +173,19 @@ class ProcessingSettings(Section):
         description="environments told apart; events of later ones are counted under __other__",
     )
     max_agents: int = Field(
-        default=10_000, ge=1, description="agents told apart, the rest is __other__"
+        default=10_000,
+        ge=1,
+        description="agents told apart; events of later ones are counted under __other__",
     )
     max_agent_versions: int = Field(
-        default=10_000, ge=1, description="agent versions told apart, the rest is __other__"
+        default=10_000,
+        ge=1,
+        description="agent versions told apart; events of later ones are counted under __other__",
     )
     max_scopes: int = Field(
-        default=10_000, ge=1, description="tools and models told apart, the rest is __other__"
+        default=10_000,
+        ge=1,
+        description="tools and models told apart; events of later ones are counted under __other__",
     )
     keep_originals_hours: float = Field(
         default=0.0,

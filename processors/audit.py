@@ -69,13 +69,18 @@ WHERE stored.n != derived.n
 
 
 # Two workers may have decided differently on a name; its own series then stopped for "__other__".
-_REFUSED: Final = """
-agent IN (SELECT value FROM dimension_values WHERE dimension = 'agent' AND refused)
+_MISNAMED_ROWS: Final = """
+FROM windows
+WHERE agent IN (SELECT value FROM dimension_values WHERE dimension = 'agent' AND refused)
 OR environment IN (SELECT value FROM dimension_values WHERE dimension = 'environment' AND refused)
 OR scope IN (SELECT value FROM dimension_values WHERE dimension = 'scope' AND refused)
 OR agent_version IN
     (SELECT value FROM dimension_values WHERE dimension = 'agent_version' AND refused)
 """
+_MISNAMED: Final = (
+    f"SELECT DISTINCT environment, agent, toUnixTimestamp(start) AS start {_MISNAMED_ROWS}"
+)
+_DROP_MISNAMED: Final = f"DELETE {_MISNAMED_ROWS}"
 
 
 def find_collisions(store: Store) -> int:
@@ -134,13 +139,10 @@ def reconcile(store: Store) -> int:
 
 def _drop_refused(store: Store) -> int:
     """Remove windows of names that were admitted by one worker and refused by another."""
-    cells = store.query(
-        "SELECT DISTINCT environment, agent, toUnixTimestamp(start) AS start FROM windows"
-        f" WHERE {_REFUSED}"
-    )
+    cells = store.query(_MISNAMED)
     if not cells.is_empty():
         _recompute(store, cells)
-        store.command(f"DELETE FROM windows WHERE {_REFUSED}")  # noqa: S608
+        store.command(_DROP_MISNAMED)
     return len(cells)
 
 
