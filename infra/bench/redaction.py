@@ -27,7 +27,7 @@ _WINDOW: Final = 5
 
 
 def run(quick: bool, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measure redaction.
+    """Measure redaction, and detect-secrets beside it where that is installed.
 
     Parameters
     ----------
@@ -43,6 +43,12 @@ def run(quick: bool, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     UsageError
         Faker is not installed.
     """
+    results = measure(quick, seed, say) + _detect_secrets(seed, 100 if quick else 400)
+    return report("redaction", seed, _PACKAGES, results)
+
+
+def measure(quick: bool, seed: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """The figures of driftline alone; parameters as `run`."""
     try:
         corpus = Corpus(seed)
     except ImportError:
@@ -70,9 +76,7 @@ def run(quick: bool, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
         _rate("false_positives_clean", touched, len(clean)),
     ]
     say("throughput ...")
-    results += _speed(corpus, 500 if quick else 4_000)
-    results += _detect_secrets(seed, 100 if quick else 400)
-    return report("redaction", seed, _PACKAGES, results)
+    return results + _speed(corpus, 500 if quick else 4_000)
 
 
 def is_found(message: Message, text: str) -> bool:

@@ -87,8 +87,8 @@ _CHUNK: Final = 256
 """Events searched together."""
 _MAX_ID: Final = 256
 _MAX_TEXT: Final = 65_536
-_ESCAPED: Final = re.compile(r"\\u00(2[013-9a-f]|[3467][0-9a-f]|5[0-9abdef])", re.IGNORECASE)
-"""Printable ASCII in JSON's long form, but for the quote and the backslash."""
+_ESCAPED: Final = re.compile(r"\\+u00(2[013-9a-f]|[3467a-f][0-9a-f]|5[0-9abdef])", re.IGNORECASE)
+"""Printable Latin-1 in JSON's long form, in JSON within JSON too; not the quote, the backslash."""
 
 
 class Redactor:

@@ -19,7 +19,7 @@ from typing import Final
 
 Match = re.Match[bytes]
 
-ESCAPE: Final = rb"\\[nrtbf]"
+ESCAPE: Final = rb"\\(?:[nrtbf]|u[0-9a-fA-F]{4})"
 """In JSON text a thing may follow an escaped line end, whose letter is no part of it."""
 
 WORD_EDGE: Final = rb"(?:[^0-9A-Za-z]|" + ESCAPE + rb")"

@@ -23,6 +23,7 @@ SEPARATOR: Final = b"\0"
 
 _ESCAPE: Final = re.compile(ESCAPE)
 _MAX_BEFORE: Final = 256
+_MAX_EDGE: Final = 6
 _UTF8: Final = hyperscan.HS_FLAG_UTF8
 _LABEL: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -76,7 +77,7 @@ class Scanner:
         spans: list[Span] = []
         begun = done = 0
         for start, number in sorted(self._scan(self._heads, buffer)):
-            if begun <= start and start + 2 < done:  # an edge is up to two bytes
+            if begun <= start and start + _MAX_EDGE < done:
                 continue
             span = self._span(buffer, start, self._rules[number])
             if span is not None:
@@ -101,10 +102,11 @@ class Scanner:
         if rule.backwards is not None:
             before = rule.backwards.match(buffer[max(0, start - _MAX_BEFORE) : start][::-1])
             start -= before.end() if before else 0
-            if _ESCAPE.match(buffer, start - 1):
-                start += 1
+            escape = _ESCAPE.match(buffer, start - 1)
+            start = escape.end() if escape else start
         elif rule.edge:
-            start += 2 if _ESCAPE.match(buffer, start) else 1
+            escape = _ESCAPE.match(buffer, start)
+            start = escape.end() if escape else start + 1
         match = rule.whole.match(buffer, start)
         if match is None or (rule.check is not None and not rule.check(match)):
             return None

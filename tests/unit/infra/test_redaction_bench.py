@@ -1,0 +1,47 @@
+"""The promises of redaction, on a labelled corpus that knows nothing of its rules."""
+
+from __future__ import annotations
+
+import pytest
+
+from infra.bench import redaction
+from infra.bench.messages import Corpus, hidden
+from ingest.redaction import Redactor
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, float]:
+    return {r["metric"]: r["value"] for r in redaction.measure(True, 7, lambda _: None)}
+
+
+@pytest.mark.parametrize(
+    ("metric", "least"),
+    [
+        ("recall_secret", 0.99), ("recall_card", 0.99), ("recall_iban", 0.99),
+        ("recall_email", 0.97), ("recall_phone", 0.97), ("precision", 0.99),
+    ],
+)  # fmt: skip
+def test_it_finds_what_it_should(figures: dict[str, float], metric: str, least: float) -> None:
+    assert figures[metric] >= least
+
+
+def test_it_leaves_clean_messages_alone(figures: dict[str, float]) -> None:
+    assert figures["false_positives_clean"] < 0.01
+
+
+def test_it_keeps_up_with_the_gateway(figures: dict[str, float]) -> None:
+    assert figures["events_per_cpu_second_full"] > 10_000
+
+
+def test_a_redactor_that_does_nothing_would_fail() -> None:
+    messages = list(Corpus(1).planted("email", 20))
+    assert not any(redaction.is_found(message, message.text) for message in messages)
+    half = [message.text.replace(hidden(message)[:6], "[email]") for message in messages]
+    assert not all(redaction.is_found(*pair) for pair in zip(messages, half, strict=True))
+    redact = Redactor().redact_text
+    assert all(redaction.is_found(message, redact(message.text)) for message in messages)
+
+
+def test_the_corpus_is_the_same_for_the_same_seed() -> None:
+    first, second = (list(Corpus(5).planted("phone", 30)) for _ in range(2))
+    assert first == second != list(Corpus(6).planted("phone", 30))
