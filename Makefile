@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup lock demo up test test-kafka chaos check bench peers format clean
+.PHONY: help setup lock demo up test test-kafka chaos check bench peers clients format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ $(KAFKA): infra/kafka/pom.xml
 	fi
 
 test-kafka: $(STAMP) $(KAFKA) ## the pipeline on real Apache Kafka, with faults; needs Java 17 and Maven
-	@timeout --foreground 900 $(BIN)/python -m pytest tests/kafka -m kafka -v --durations=10
+	@timeout --foreground 1500 $(BIN)/python -m pytest tests/kafka -m kafka -v --durations=10
 
 chaos: $(STAMP) $(KAFKA) ## every fault against a running pipeline, from outside: at most 30 minutes; SEED=1
 	@timeout --foreground 1900 $(BIN)/python -m tests.chaos --seed $(or $(SEED),1)
@@ -61,6 +61,15 @@ peers: ## build the locked environments of the peers in the detector benchmarks 
 		test -x $$env/bin/python || $(PYTHON) -m venv $$env; \
 		echo "$$env ..."; \
 		$$env/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r $$lock || echo "$$env does not install; it is left out"; \
+	done
+
+clients: ## build the locked environments of the instrumented agents that the tests run
+	@for lock in tests/clients/locks/*.txt; do \
+		env=tests/clients/env-$$(basename $$lock .txt); \
+		if test -e $$env/.built -a ! $$lock -nt $$env/.built; then continue; fi; \
+		echo "$$env ..."; \
+		test -x $$env/bin/python || $(PYTHON) -m venv $$env; \
+		$$env/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $$lock && touch $$env/.built || exit 1; \
 	done
 
 format: $(STAMP) ## rewrite the code in the project's style

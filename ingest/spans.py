@@ -242,15 +242,8 @@ _TAKEN_BY_SCORES: Final = frozenset(
 
 def kind_of(span: Span) -> Kind:
     """Tell what a span is, by its attributes, its name and its place."""
-    kind: Kind | None = None
-    for attribute, kinds in names.KIND_ATTRIBUTES:
-        value = span.attributes.get(attribute)
-        if value is not None and isinstance(value, str):
-            kind = kinds.get(value) or kinds.get(value.lower())
-            if kind is not None:
-                break
-    if kind is None:
-        kind = names.DEFAULT_KIND
+    told = told_by(span)
+    kind: Kind = names.DEFAULT_KIND if told is None else _meaning(told, span.attributes[told])
     if kind == "tool_call":
         if (
             span.kind == SERVER
@@ -267,6 +260,22 @@ def kind_of(span: Span) -> Kind:
     if kind == "decision" and span.is_entry:
         return names.AT_ROOT.get(kind, kind)
     return kind
+
+
+def told_by(span: Span) -> str | None:
+    """Name of the attribute that tells a span's kind, None when none does."""
+    for attribute in _KINDS:
+        if attribute in span.attributes and _meaning(attribute, span.attributes[attribute]):
+            return attribute
+    return None
+
+
+_KINDS: Final = dict(names.KIND_ATTRIBUTES)
+
+
+def _meaning(attribute: str, value: Any) -> Any:
+    kinds = _KINDS[attribute]
+    return kinds.get(value) or kinds.get(value.lower()) if isinstance(value, str) else None
 
 
 def gather(span_attributes: Mapping[str, Any], kind: Kind) -> Found:
@@ -325,6 +334,10 @@ def _translated(span: Span, agent: str | None, prices: Prices | None) -> tuple[E
             fields["content"] = content(_said(found, "output"))
         if kind == "retrieval" or kind == "decision":
             fields["name"] = _label(span.name)
+            if "input" in values:
+                rest[sources["input"][1]] = _string(values["input"])
+    if "parameters" in values:
+        rest[sources["parameters"][1]] = _string(values["parameters"])
     resource = span.resource.get
     version = (
         get("agent_version")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ingest.producer import KafkaEventProducer
+    from ingest.readers import Options
     from ingest.replay import Tally
 
 _Item = TypeVar("_Item")
@@ -69,6 +70,12 @@ def replay(
     ] = None,
     environment: EnvironmentOption = None,
     wait: WaitOption = True,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Send nothing; say which attributes of spans are understood as what."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Send recorded runs of agents as events.
@@ -79,6 +86,7 @@ def replay(
 
     Examples: driftline replay simulations.jsonl.gz --info run_info.jsonl.gz
               driftline replay events.ndjson --shift-to-now --speed 10
+              driftline replay traces.jsonl.gz --explain
     """
     from ingest import replay as replaying
     from ingest.readers import Format, Options, format_of, load_info, read
@@ -94,6 +102,9 @@ def replay(
     )
     for path in files:  # before anything is sent
         format_of(path, options)
+    if explain:
+        _explain(files, options, as_json)
+        return
     shift = None
     if shift_to_now:
         again = (item for path in files for item in read(path, options))
@@ -108,6 +119,42 @@ def replay(
     if wait and tally.accepted:
         _await_processing(producer)
     _summarise(tally, took_s, {"files": len(files)}, as_json)
+
+
+def _explain(paths: list[Path], options: Options, as_json: bool) -> None:
+    """Print how spans are understood: their kinds, then attribute by attribute."""
+    from ingest.coverage import KEPT, Coverage
+    from ingest.readers import Format, format_of, otel
+    from ingest.readers.files import records
+
+    coverage = Coverage()
+    for path in paths:
+        if format_of(path, options) is not Format.OTEL:
+            raise UsageError(f"{path} holds no spans; --explain is about spans only")
+        for record in records(path):
+            coverage.add(otel.spans_of(record))
+    uses = sorted(coverage.uses.items(), key=lambda item: (item[0].kind, -item[1], item[0]))
+    if as_json:
+        emit_json(
+            {
+                "spans": [
+                    {"kind": kind, "told_by": told, "spans": count}
+                    for (kind, told), count in coverage.kinds.most_common()
+                ],
+                "attributes": [{**use._asdict(), "spans": count} for use, count in uses],
+                "rejected": dict(coverage.rejected),
+            }
+        )
+        return
+    total = coverage.kinds.total()
+    say(f"{total:,} spans understood by kind, {coverage.rejected.total():,} rejected")
+    kinds = ((kind, told, count) for (kind, told), count in coverage.kinds.most_common())
+    print_table(("kind", "told by", "spans"), list(kinds))
+    rows = [
+        (use.kind, use.attribute, use.field, use.dialect or None, count)
+        for use, count in sorted(uses, key=lambda item: item[0].field == KEPT)
+    ]
+    print_table(("kind", "attribute", "understood as", "dialect", "spans"), rows)
 
 
 def simulate(

@@ -87,7 +87,7 @@ def read(record: bytes, agent: str | None = None) -> Iterator[Event | Rejected]:
     agent
         Name to use instead of the one in the spans.
     """
-    items = [_parse(raw) for raw in _spans(record)]
+    items = list(spans_of(record))
     spans = [item for item in items if isinstance(item, Span)]
     by_trace: defaultdict[str, list[Span]] = defaultdict(list)
     for span in spans:
@@ -105,6 +105,11 @@ def read(record: bytes, agent: str | None = None) -> Iterator[Event | Rejected]:
             yield rejected
         else:
             yield msgspec.structs.replace(event, agent=agent) if agent else event
+
+
+def spans_of(record: bytes) -> Iterator[Span | Rejected]:
+    """Yield the spans of a trace, or why one is none."""
+    return map(_parse, _spans(record))
 
 
 def _spans(record: bytes) -> Iterator[bytes]:
