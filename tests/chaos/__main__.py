@@ -28,7 +28,7 @@ from tests.kafka_cluster import Cluster, cluster, missing
 from tests.processes import free_ports
 
 LIMIT_S = 30 * 60
-_FAULT_LIMIT_S = 420
+_FAULT_LIMIT_S = 600
 
 
 @dataclass(frozen=True)

@@ -300,6 +300,41 @@ def codecs(bed: Bed) -> str:
     return ", ".join(used)
 
 
+# ---- all at once -------------------------------------------------------------------------------
+
+
+def everything(bed: Bed) -> str:
+    """Workers and store killed and frozen in turn, under the worst of traffic."""
+    bed.worker()
+    bed.worker()
+    rounds = max(1, bed.size.kills // 8)
+    with bed.produce():
+        for _ in range(rounds):
+            bed.until_at_work(90)
+            for blow in bed.random.sample((_kill_one, _kill_store, _freeze_store), 3):
+                time.sleep(bed.random.uniform(0, 1.0))
+                blow(bed)
+        bed.until_at_work(90)
+        bed.finish()
+    return f"{rounds} rounds, {len(bed.traffic.poison)} bad lines"
+
+
+def _kill_one(bed: Bed) -> None:
+    bed.end_worker(bed.random.choice(bed.running()))
+    bed.worker()
+
+
+def _kill_store(bed: Bed) -> None:
+    bed.store.kill()
+    bed.store.start()
+
+
+def _freeze_store(bed: Bed) -> None:
+    bed.store.freeze()
+    time.sleep(bed.random.uniform(1, 4))
+    bed.store.thaw()
+
+
 FAULTS = (
     Fault("kill_worker", "workers killed (SIGKILL) in the middle of batches", kill_worker),
     Fault("rebalance", "a worker added or removed every few seconds", rebalance),
@@ -323,5 +358,7 @@ FAULTS = (
     Fault("cardinality", "100,000 distinct agent names", cardinality,
           Shape(agents=100_000, small=True)),
     Fault("codecs", "producers with every compression codec", codecs),
+    Fault("everything", "workers and store killed, the store frozen, hostile traffic", everything,
+          Shape(poison=0.01, repeats=0.1, collisions=0.005, held=0.1, old=0.05)),
 )  # fmt: skip
 """In the order they are run."""
