@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 from infra.commands import (
     deadletters,
     demo,
+    door,
     gateway,
     ingest,
     looking,
@@ -43,6 +44,7 @@ for module in (
     demo,
     runtime,
     gateway,
+    door,
     tokens,
     ingest,
     reading,

@@ -24,6 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from infra.door_settings import DoorSettings
 from infra.gateway_settings import GatewaySettings
 from infra.redaction_settings import RedactionSettings
 from infra.sections import (
@@ -72,6 +73,7 @@ class Settings(BaseSettings):
     redaction: RedactionSettings = Field(default_factory=RedactionSettings)
     processing: ProcessingSettings = Field(default_factory=ProcessingSettings)
     detection: DetectionSettings = Field(default_factory=DetectionSettings)
+    door: DoorSettings = Field(default_factory=DoorSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     grafana: GrafanaSettings = Field(default_factory=GrafanaSettings)

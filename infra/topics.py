@@ -33,11 +33,14 @@ class Topic:
         How many; the unit of scale.
     retention_hours
         How long it keeps records.
+    fixed
+        Whether one that exists with fewer partitions is refused.
     """
 
     name: str
     partitions: int
     retention_hours: int = 168
+    fixed: bool = True
 
     @property
     def config(self) -> dict[str, str]:
@@ -55,6 +58,11 @@ def driftline_topics(partitions: int, retention_hours: int) -> list[Topic]:
         Topic(name, partitions, retention_hours)
         for name in (EVENTS_TOPIC, DIRTY_TOPIC, DEAD_LETTERS_TOPIC, FINDINGS_TOPIC)
     ]
+
+
+def door_topics(names: Iterable[str], partitions: int, retention_hours: int) -> list[Topic]:
+    """The topics of the Kafka door; a Collector may have made them already, as it likes."""
+    return [Topic(name, partitions, retention_hours, fixed=False) for name in names]
 
 
 def create_topics(kafka: KafkaConfig, topics: Iterable[Topic], replication: int = -1) -> list[str]:
@@ -86,7 +94,8 @@ def create_topics(kafka: KafkaConfig, topics: Iterable[Topic], replication: int 
         created = []
         for topic in topics:
             if topic.name in present:
-                _check_partitions(admin, topic)
+                if topic.fixed:
+                    _check_partitions(admin, topic)
                 continue
             wanted = NewTopic(topic.name, topic.partitions, replication, topic_configs=topic.config)
             try:

@@ -29,10 +29,11 @@ from ingest import telemetry
 from ingest.errors import Rejected
 from ingest.events import DIRTY_TOPIC
 from ingest.kafka import KafkaConfig
+from ingest.sampling import Place
 from processors import marks, watermarks, windows
 from processors.audit import Audit
 from processors.detection import Detection, DetectionConfig
-from processors.health import Health, HealthConfig, Place
+from processors.health import Health, HealthConfig
 from processors.letters import Letterbox
 from processors.retry import until_done
 from processors.sink import Sink, SinkConfig

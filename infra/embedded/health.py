@@ -43,30 +43,45 @@ def _of(part: Component) -> tuple[list[Reason], bool]:
         return [Reason("part_down", text, 0.0)], part.state != "stopped"
     if part.health is None:
         return [], True
-    answer = ask(part.health)
-    if answer is None:
+    answered = ask(part.health)
+    if answered is None:
         return [Reason("part_silent", f"{part.name} does not answer {part.health}", 0.0)], True
-    reasons = [
+    code, told = answered
+    if code == 200:
+        return [], True
+    reasons = told.get("reasons") or [{"code": "part_unready", "text": _text(told)}]
+    return [
         Reason(
             reason["code"],
             f"{part.name}: {reason['text']}",
-            reason["for_s"],
-            reason["topic"],
-            reason["partition"],
-            reason["lag"],
+            reason.get("for_s", 0.0),
+            reason.get("topic"),
+            reason.get("partition"),
+            reason.get("lag"),
         )
-        for reason in answer["reasons"]
-    ]
-    return reasons, bool(answer["status"] != "unhealthy")
+        for reason in reasons
+    ], told.get("status") != "unhealthy"
 
 
-def ask(address: str) -> dict[str, Any] | None:
+def _text(told: dict[str, Any]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in told.items()) or "not ready"
+
+
+def ask(address: str) -> tuple[int, dict[str, Any]] | None:
     """What a part answers to ``/readyz``, or None when it does not within a second."""
     try:
         with urllib.request.urlopen(f"{address}/readyz", timeout=_TIMEOUT_S) as answer:  # noqa: S310
-            return dict(json.load(answer))
+            return answer.status, {}
     except urllib.error.HTTPError as refusal:
         with refusal:
-            return dict(json.load(refusal)) if refusal.code == 503 else None
-    except (OSError, ValueError):
+            return refusal.code, _object(refusal.read())
+    except OSError:
         return None
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -1,10 +1,11 @@
 """Start the parts of the embedded runtime in order, watch them, stop them.
 
-Order: broker, ClickHouse, migrations, topics, workers, gateway. A part that dies is started again
-after a pause that doubles from half a second to half a minute. The broker's records die with it, so
-its return makes a new log: topics are made anew, and workers and gateway start over with it. When
-broker or ClickHouse cannot come back, everything stops and says so. A worker that refuses its
-data (exit code 4) or its settings (2) stays down: it would only meet the same again.
+Order: broker, ClickHouse, migrations, topics, workers, gateway, Kafka door. A part that dies is
+started again after a pause that doubles from half a second to half a minute. The broker's records
+die with it, so its return makes a new log: topics are made anew; workers, gateway and door start
+over with it. When broker or ClickHouse cannot come back, everything stops and says so. A worker or
+door that refuses its data (exit code 4) or its settings (2) stays down: it would only meet the same
+again.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ KAFKA_PORT: Final = 0
 CLICKHOUSE_PORT: Final = 1
 GATEWAY_PORT: Final = 2
 HEALTH_PORT: Final = 3
+DOOR_HEALTH_PORT: Final = 4
 WORKER_HEALTH_PORT: Final = 10
 """Ports of the services, counted from the port base; workers follow the last, one port each."""
 
@@ -130,6 +132,8 @@ class Supervisor:
         for number in range(1, self._settings.processing.workers + 1):
             self._add_worker(number)
         self._add_gateway()
+        if self._settings.door.enabled:
+            self._add_door()
         self._state.ready = True
         self._publish()
         self._say("ready; look with `driftline status`, stop with Ctrl-C or `driftline down`")
@@ -194,6 +198,17 @@ class Supervisor:
         self._add(
             Component("gateway", "starting", address=address, health=health),
             lambda: start_gateway(port, log, self._home.path),
+            essential=False,
+        )
+
+    def _add_door(self) -> None:
+        log = self._home.logs / "door.log"
+        home = {"DRIFTLINE_HOME": str(self._home.path)}
+        port = self._settings.port_base + DOOR_HEALTH_PORT
+        command = [sys.executable, "-m", "infra.cli", "door", "--health-port", str(port)]
+        self._add(
+            Component("door", "starting", health=f"http://127.0.0.1:{port}"),
+            lambda: start(command, log, home),
             essential=False,
         )
 
