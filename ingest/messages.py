@@ -80,6 +80,12 @@ def unflatten(flat: Mapping[str, Any], prefix: str) -> list[Message]:
     return [_flat_message(leaves) for _, leaves in sorted(by_number.items())]
 
 
+def text_of(value: Any) -> str | None:
+    """Text of parts, as JSON text or structured, or of plain text."""
+    structure = _structure(value)
+    return _text(structure if isinstance(structure, list) else [structure]) or plain(value)
+
+
 def system_text(messages: Iterable[Message]) -> str | None:
     """Text of the system's messages."""
     return "\n".join(m.text for m in messages if m.role in _SYSTEM and m.text) or None

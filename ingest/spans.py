@@ -439,12 +439,7 @@ def _cost_said(found: Found, input_tokens: int | None, output_tokens: int | None
 def _computed_version(found: Found) -> str | None:
     spoken = messages.parse(found.get("input")) or _flattened(found.flat, "input")
     given = found.get("system")
-    if given is not None:
-        as_message = {"role": "system", "content": given, "parts": None}
-        parsed = messages.parse([as_message]) if not isinstance(given, str) else None
-        system = messages.system_text(parsed) if parsed else str(given)
-    else:
-        system = messages.system_text(spoken)
+    system = messages.system_text(spoken or ()) if given is None else messages.text_of(given)
     if system is None:
         return None
     tools = found.get("tools")
