@@ -280,3 +280,22 @@ def test_unreachable_broker_is_one_line_too(driftline: Run, tmp_path: Path) -> N
     assert done.code == 3
     assert len(done.err.splitlines()) == 1
     assert "driftline up" in done.err
+
+
+def test_replay_explains_what_is_understood_and_sends_nothing(
+    driftline: Run, tmp_path: Path
+) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    traces = data_file("any_agent_otel_traces.jsonl.gz")
+    told = json.loads(driftline("replay", traces, "--explain", "--json", servers=nowhere).out)
+    assert sum(row["spans"] for row in told["spans"]) == 773
+    assert told["rejected"] == {}
+    names = {(row["kind"], row["attribute"], row["field"]) for row in told["attributes"]}
+    assert ("tool_call", "gen_ai.tool.args", "tool_arguments") in names
+    table = driftline("replay", traces, "--explain", servers=nowhere)
+    assert (table.code, table.err) == (0, "773 spans understood by kind, 0 rejected\n")
+    path = tmp_path / "good.ndjson"
+    path.write_bytes(codec.encode(events(2)))
+    wrong = driftline("replay", path, "--explain", servers=nowhere)
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert "holds no spans" in wrong.err
