@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -10,11 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ingest.errors import Unavailable, UsageError
 
 _PR_SET_PDEATHSIG = 1
+_LOOK_BACK = 50
+_DEATH = timedelta(seconds=10)  # dying takes no longer
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -116,9 +120,29 @@ def wait_for_port(process: subprocess.Popen[bytes], port: int, name: str, log: P
 
 
 def last_line(log: Path) -> str:
-    """Last line of a log that says something, without our own prefix."""
+    """Last line of a log that says something, without our own prefix.
+
+    Of JSON lines, the first of the last seconds that tells of an error; what follows it tells of its
+    consequences.
+    """
     try:
         lines = log.read_text("utf-8", "replace").strip().splitlines()
     except OSError:
         return ""
-    return lines[-1].removeprefix("driftline: ") if lines else ""
+    if not lines:
+        return ""
+    if not lines[-1].startswith("{"):
+        return lines[-1].removeprefix("driftline: ")
+    parsed = [found for line in lines[-_LOOK_BACK:] if (found := _parsed(line)) is not None]
+    end = max((time_ for time_, _, _ in parsed), default=datetime.min.replace(tzinfo=UTC))
+    late = (event for time_, level, event in parsed if level == "error" and end - time_ < _DEATH)
+    return next(late, parsed[-1][2] if parsed else lines[-1])
+
+
+def _parsed(line: str) -> tuple[datetime, str, str] | None:
+    """Time, level and event of a JSON line; None of any other."""
+    try:
+        found = json.loads(line)
+        return datetime.fromisoformat(found["time"]), str(found["level"]), str(found["event"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -6,9 +6,11 @@ import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from infra.embedded.process import last_line
 from infra.logs import JsonLines
 from ingest.errors import Unavailable
 
@@ -49,6 +51,32 @@ def test_an_exception_does_not_quote_what_it_was_about(secret: str) -> None:
 def test_errors_of_our_own_are_told() -> None:
     line = line_of("away", error=Unavailable("ClickHouse at http://x: refused"))
     assert line["fields"]["message"] == "ClickHouse at http://x: refused"  # type: ignore[index]
+
+
+def test_the_cause_of_a_death_is_told_not_its_consequences(tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+
+    def lines(*told: tuple[int, str, str]) -> None:
+        log.write_text(
+            "OK ^\n"
+            + "".join(
+                json.dumps(
+                    {"time": f"2026-01-01T00:00:{second:02}.000Z", "level": level, "event": event}
+                )
+                + "\n"
+                for second, level, event in told
+            )
+        )
+
+    lines((1, "error", "an earlier life"), (20, "info", "x"), (21, "error", "the cause"),
+          (22, "error", "a consequence"), (23, "critical", "the end"))  # fmt: skip
+    assert last_line(log) == "the cause"
+    lines((1, "info", "just this"))
+    assert last_line(log) == "just this"
+    log.write_text('{"time": 1}\n{"half')
+    assert last_line(log) == '{"half'
+    log.write_text("{}\ndriftline: no broker answers\n")
+    assert last_line(log) == "no broker answers"
 
 
 @pytest.mark.parametrize("form", ["auto", "json", "text"])

@@ -1,4 +1,4 @@
-"""A Collector's messages become redacted events and dead letters; nothing in them stops the door."""
+"""What a Collector wrote becomes redacted events and dead letters; nothing stops the door."""
 
 from __future__ import annotations
 
