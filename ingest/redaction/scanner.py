@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import hyperscan
@@ -24,7 +25,6 @@ SEPARATOR: Final = b"\0"
 _ESCAPE: Final = re.compile(ESCAPE)
 _MAX_BEFORE: Final = 256
 _MAX_EDGE: Final = 6
-_UTF8: Final = hyperscan.HS_FLAG_UTF8
 _LABEL: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
@@ -35,6 +35,30 @@ class Span(NamedTuple):
     end: int
     label: str
     in_ids: bool
+
+
+class _Engine:
+    """A compiled set of patterns. May be shared between threads."""
+
+    def __init__(self, patterns: list[bytes], flags: int = 0) -> None:
+        self._database = hyperscan.Database()
+        self._database.compile(
+            expressions=patterns,
+            ids=list(range(len(patterns))),
+            flags=[flags | hyperscan.HS_FLAG_SOM_LEFTMOST] * len(patterns),
+        )
+        self._lock = threading.Lock()  # its scratch space serves one scan at a time
+
+    def scan(self, text: bytes) -> dict[tuple[int, int], int]:
+        """End of the longest match by its start and the number of its pattern."""
+        found: dict[tuple[int, int], int] = {}
+
+        def on_match(pattern: int, start: int, end: int, _flags: int, _context: Any) -> None:
+            found[start, pattern] = end
+
+        with self._lock:
+            self._database.scan(text, match_event_handler=on_match)
+        return found
 
 
 class Scanner:
@@ -55,16 +79,9 @@ class Scanner:
     """
 
     def __init__(self, keep: Collection[str] = (), custom: Mapping[str, str] | None = None) -> None:
-        self._rules: list[Rule] = [rule for rule in RULES if rule.label not in keep]
-        self._heads = _compile([rule.head for rule in self._rules])
-        self._labels: list[str] = []
-        self._custom: Any = None
-        if custom:
-            for label, pattern in custom.items():
-                _check(label, pattern)
-            self._labels = list(custom)
-            self._custom = _compile([pattern.encode() for pattern in custom.values()], _UTF8)
-        self._lock = threading.Lock()  # the engine's scratch space serves one scan at a time
+        self._labels = list(custom or ())
+        self._custom = _custom_engine(custom) if custom else None
+        self._rules, self._heads = _engine_of_rules(frozenset(keep))
 
     def find(self, buffer: bytes) -> list[Span]:
         """Return what must go, in order and without overlaps.
@@ -76,27 +93,16 @@ class Scanner:
         """
         spans: list[Span] = []
         begun = done = 0
-        for start, number in sorted(self._scan(self._heads, buffer)):
+        for start, number in sorted(self._heads.scan(buffer)):
             if begun <= start and start + _MAX_EDGE < done:
                 continue
             span = self._span(buffer, start, self._rules[number])
             if span is not None:
                 spans.append(span)
                 begun, done = span.start, span.end
-        if self._custom is not None:
-            spans += self._own_spans(buffer)
+        if self._custom is not None and self._custom.scan(buffer):
+            spans += self._own_spans(buffer, self._custom)
         return _disjoint(spans) if len(spans) > 1 else spans
-
-    def _scan(self, database: Any, text: bytes) -> dict[tuple[int, int], int]:
-        """End of the longest match by its start and rule."""
-        found: dict[tuple[int, int], int] = {}
-
-        def on_match(rule: int, start: int, end: int, _flags: int, _context: Any) -> None:
-            found[start, rule] = end
-
-        with self._lock:
-            database.scan(text, match_event_handler=on_match)
-        return found
 
     def _span(self, buffer: bytes, start: int, rule: Rule) -> Span | None:
         if rule.backwards is not None:
@@ -110,16 +116,19 @@ class Scanner:
         match = rule.whole.match(buffer, start)
         if match is None or (rule.check is not None and not rule.check(match)):
             return None
-        group = "x" if "x" in rule.whole.groupindex else 0
-        return Span(match.start(group), match.end(group), rule.label, rule.in_ids)
+        start, end = match.span("x" if "x" in rule.whole.groupindex else 0)
+        # A bound of a rule may fall within a character.
+        while buffer[start] & 0xC0 == 0x80:
+            start -= 1
+        while buffer[end] & 0xC0 == 0x80:
+            end += 1
+        return Span(start, end, rule.label, rule.in_ids)
 
-    def _own_spans(self, buffer: bytes) -> Iterator[Span]:
+    def _own_spans(self, buffer: bytes, custom: _Engine) -> Iterator[Span]:
         """What patterns of one's own match, each text alone, for they may match the separator."""
-        if not self._scan(self._custom, buffer):
-            return
         offset = 0
         for text in buffer.split(SEPARATOR):
-            for (start, number), end in self._scan(self._custom, text).items():
+            for (start, number), end in custom.scan(text).items():
                 yield Span(offset + start, offset + end, self._labels[number], in_ids=True)
             offset += len(text) + 1
 
@@ -137,20 +146,18 @@ def _disjoint(spans: list[Span]) -> list[Span]:
     return merged
 
 
-def _compile(patterns: list[bytes], flags: int = 0) -> Any:
-    database = hyperscan.Database()
-    database.compile(
-        expressions=patterns,
-        ids=list(range(len(patterns))),
-        flags=[flags | hyperscan.HS_FLAG_SOM_LEFTMOST] * len(patterns),
-    )
-    return database
+def _custom_engine(custom: Mapping[str, str]) -> _Engine:
+    for label, pattern in custom.items():
+        if not _LABEL.fullmatch(label):
+            raise UsageError(f"redaction pattern {label!r}: name the class as in customer_number")
+        try:
+            _Engine([pattern.encode()], hyperscan.HS_FLAG_UTF8)
+        except hyperscan.error as error:
+            raise UsageError(f"redaction pattern {label}: {error}") from None
+    return _Engine([pattern.encode() for pattern in custom.values()], hyperscan.HS_FLAG_UTF8)
 
 
-def _check(label: str, pattern: str) -> None:
-    if not _LABEL.fullmatch(label):
-        raise UsageError(f"redaction pattern {label!r}: name the class as in customer_number")
-    try:
-        _compile([pattern.encode()], _UTF8)
-    except hyperscan.error as error:
-        raise UsageError(f"redaction pattern {label}: {error}") from None
+@lru_cache(maxsize=8)
+def _engine_of_rules(keep: frozenset[str]) -> tuple[tuple[Rule, ...], _Engine]:
+    rules = tuple(rule for rule in RULES if rule.label not in keep)
+    return rules, _Engine([rule.head for rule in rules])

@@ -1,0 +1,1 @@
+"""Fuzzing of everything that reads what strangers send; `make fuzz` takes ten minutes for each."""
