@@ -122,7 +122,7 @@ def wait_for_port(process: subprocess.Popen[bytes], port: int, name: str, log: P
 def last_line(log: Path) -> str:
     """Last line of a log that says something, without our own prefix.
 
-    Of JSON lines, the first of the last seconds that tells of an error; what follows it tells of its
+    Of JSON lines, the first error of the last seconds: what follows it tells of its
     consequences.
     """
     try:
