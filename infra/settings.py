@@ -26,6 +26,7 @@ from pydantic_settings import (
 
 from infra.door_settings import DoorSettings
 from infra.gateway_settings import GatewaySettings
+from infra.price_settings import PriceSettings
 from infra.redaction_settings import RedactionSettings
 from infra.sections import (
     ClickHouseSettings,
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     processing: ProcessingSettings = Field(default_factory=ProcessingSettings)
     detection: DetectionSettings = Field(default_factory=DetectionSettings)
     door: DoorSettings = Field(default_factory=DoorSettings)
+    prices: PriceSettings = Field(default_factory=PriceSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     grafana: GrafanaSettings = Field(default_factory=GrafanaSettings)

@@ -113,6 +113,20 @@ def load(path: Path | None = None) -> Prices:
     return _packaged() if path is None else _read(path)
 
 
+def install(prices: Prices) -> None:
+    """Make a table the one of this process; called once, at start, by who reads the settings."""
+    _Installed.prices = prices
+
+
+def installed() -> Prices:
+    """Return the table of this process: the installed one, else that which comes with driftline."""
+    return _Installed.prices or _packaged()
+
+
+class _Installed:
+    prices: Prices | None = None
+
+
 def _read(path: Path) -> Prices:
     try:
         return _parse(path.read_bytes())

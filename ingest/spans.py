@@ -17,8 +17,7 @@ from ingest import conventions as names
 from ingest import messages
 from ingest.errors import Rejected
 from ingest.events import Event, Kind, RejectionCode
-from ingest.prices import Prices
-from ingest.prices import load as load_prices
+from ingest.prices import Prices, installed
 from ingest.values import MAX_LABEL, attributes, content, label
 
 MS: Final = 1_000_000
@@ -109,7 +108,7 @@ def event_of(span: Span, agent: str | None = None, prices: Prices | None = None)
     agent
         Name of the agent when the span does not say, for instance that of its trace.
     prices
-        For calls whose cost nobody said; None is the table that comes with driftline.
+        For calls whose cost nobody said; None is the table of this process.
 
     Raises
     ------
@@ -397,7 +396,7 @@ def _of_model(span: Span, found: Found, prices: Prices | None) -> dict[str, Any]
     model = get("model")
     cost = _cost_said(found, input_tokens, output_tokens)
     if cost is None and model is not None:
-        table = load_prices() if prices is None else prices
+        table = installed() if prices is None else prices
         cost = table.cost(model, input_tokens, output_tokens, cached_tokens)
     return {
         "model": _label(model),

@@ -40,12 +40,14 @@ def gateway() -> None:
               curl localhost:4318/readyz
     """
     from infra import connections, logs
+    from infra.price_settings import install_prices
     from infra.settings import load
     from ingest.gateway.running import run_gateway
     from ingest.gateway.server import Policy
 
     settings = load()
     logs.configure("gateway", settings.log.format, settings.log.level)
+    install_prices(settings)
     config = gateway_config(settings)
     tokens = settings.gateway.tokens_file or settings.home / "tokens.json"
     policy = Policy(grant=admission(tokens, settings), redact=connections.redactor(settings).apply)

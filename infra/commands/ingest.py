@@ -88,9 +88,12 @@ def replay(
               driftline replay events.ndjson --shift-to-now --speed 10
               driftline replay traces.jsonl.gz --explain
     """
+    from infra.price_settings import install_prices
+    from infra.settings import load
     from ingest import replay as replaying
     from ingest.readers import Format, Options, format_of, load_info, read
 
+    install_prices(load())
     factor = _speed(speed)
     if format_ not in list(Format):
         raise UsageError(f"no format {format_!r}; choose one of {', '.join(Format)}")
