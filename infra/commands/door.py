@@ -31,12 +31,14 @@ def door(health_port: HealthPort = None) -> None:
     Example: driftline door --health-port 9400
     """
     from infra import connections, logs
+    from infra.price_settings import install_prices
     from infra.settings import load
     from infra.topics import create_topics
     from ingest.door import Policy, run_door
 
     settings = load()
     logs.configure("door", settings.log.format, settings.log.level)
+    install_prices(settings)
     kafka = connections.kafka(settings)
     create_topics(kafka, topics(settings), settings.kafka.replication)
     redactor = connections.redactor(settings)

@@ -147,12 +147,10 @@ def worker(health_port: HealthPort = None) -> None:
     """
     from infra import logs
     from infra.connections import worker_config
-    from infra.price_settings import install_prices
     from infra.settings import load
 
     settings = load()
     logs.configure("worker", settings.log.format, settings.log.level)
-    install_prices(settings)
     config = worker_config(settings, health_port)
     from processors.app import run_worker
 
