@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup lock demo up test test-kafka chaos check bench peers clients format clean
+.PHONY: help setup lock demo up test test-kafka chaos check bench bench-gateway peers clients format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,19 @@ test-kafka: $(STAMP) $(KAFKA) ## the pipeline on real Apache Kafka, with faults;
 chaos: $(STAMP) $(KAFKA) ## every fault against a running pipeline, from outside: at most 30 minutes; SEED=1
 	@timeout --foreground 1900 $(BIN)/python -m tests.chaos --seed $(or $(SEED),1)
 
+FUZZ_SECONDS ?= 600
+
+fuzz: $(STAMP) ## fuzz every decoder by coverage and the gateway by its description, ten minutes each
+	@mkdir -p bench/out
+	@for target in lines events feedback otlp unpacking redaction; do \
+		echo "fuzzing $$target for $(FUZZ_SECONDS) s ..."; \
+		$(BIN)/python -m tests.fuzz.decoders $$target --seconds $(FUZZ_SECONDS) 2> bench/out/fuzz-$$target.log \
+			|| { tail -40 bench/out/fuzz-$$target.log; exit 1; }; \
+		grep -E "executed_units|peak_rss" bench/out/fuzz-$$target.log; \
+	done
+	@echo "fuzzing the gateway over HTTP for $(FUZZ_SECONDS) s ..."
+	@$(BIN)/python -m tests.fuzz.http --seconds $(FUZZ_SECONDS)
+
 check: $(STAMP) ## formatting, lint, types, import contracts, generated files
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -54,6 +67,18 @@ check: $(STAMP) ## formatting, lint, types, import contracts, generated files
 
 bench: $(STAMP) ## throughput beside a bare ClickHouse insert and a per-event Faust agent
 	@$(BIN)/driftline bench throughput
+
+OTELCOL := bench/peers/otelcol/build/otelcol
+
+$(OTELCOL): bench/peers/otelcol/builder.yaml
+	@if command -v go > /dev/null; then \
+	    echo "building the OpenTelemetry Collector from its Go modules (some minutes, once) ..."; \
+	    cd bench/peers/otelcol && go run go.opentelemetry.io/collector/cmd/builder@v0.155.0 --config=builder.yaml > builder.log 2>&1 \
+	        || echo "it does not build, see bench/peers/otelcol/builder.log; it is left out"; \
+	fi
+
+bench-gateway: $(STAMP) $(OTELCOL) ## OTLP spans per core into Kafka, beside the OpenTelemetry Collector
+	@$(BIN)/driftline bench gateway
 
 peers: ## build the locked environments of the peers in the detector benchmarks (some GB)
 	@for lock in bench/peers/*.txt; do \

@@ -47,11 +47,23 @@ def settings_command(as_json: Json = False) -> None:
     )
 
 
-def schema() -> None:
+def schema(
+    openapi: Annotated[
+        bool, typer.Option("--openapi", help="The gateway's HTTP routes in OpenAPI 3.1 instead.")
+    ] = False,
+) -> None:
     """Print the JSON Schema of an event, the contract of the topic driftline.events.
 
-    Example: driftline schema > event.schema.json
+    Examples: driftline schema > event.schema.json
+              driftline schema --openapi > gateway.openapi.json
     """
+    if openapi:
+        from importlib.metadata import version
+
+        from ingest.gateway.openapi import openapi as describe
+
+        emit_json(describe(version("driftline")))
+        return
     from ingest.events import json_schema
 
     emit_json(json_schema())
