@@ -204,4 +204,3 @@ def _free_port() -> int:
         if port_is_free(port):
             return port
     raise Unavailable("no free ports")
-

@@ -23,11 +23,59 @@ SPANS: Final = 100
 
 _DISTINCT: Final = 64
 _CONNECTIONS: Final = 8
-_WORDS: Final = (
-    "the customer wants to change the delivery of order and asks whether a refund is possible when"
-    " the parcel has not left our warehouse yet please check the policy before you answer and tell"
-    " them about the store credit as well thank you for your patience we are looking into it"
-).split()
+_WORDS: Final = [
+    "the",
+    "customer",
+    "wants",
+    "to",
+    "change",
+    "the",
+    "delivery",
+    "of",
+    "order",
+    "and",
+    "asks",
+    "whether",
+    "a",
+    "refund",
+    "is",
+    "possible",
+    "when",
+    "the",
+    "parcel",
+    "has",
+    "not",
+    "left",
+    "our",
+    "warehouse",
+    "yet",
+    "please",
+    "check",
+    "the",
+    "policy",
+    "before",
+    "you",
+    "answer",
+    "and",
+    "tell",
+    "them",
+    "about",
+    "the",
+    "store",
+    "credit",
+    "as",
+    "well",
+    "thank",
+    "you",
+    "for",
+    "your",
+    "patience",
+    "we",
+    "are",
+    "looking",
+    "into",
+    "it",
+]
 
 
 def bodies(seed: int, content_bytes: int) -> list[bytes]:
