@@ -144,6 +144,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
             limits=limits(settings),
             marks_rest=processing.backlog_rest_s,
         ),
+        incarnation=lambda: log_id(brokers, EVENTS_TOPIC),
         recompute_interval=processing.recompute_interval_s,
         backlog_rest=processing.backlog_rest_s,
     )

@@ -16,7 +16,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -26,7 +26,7 @@ import polars as pl
 from faust.types import TP, EventT
 
 from ingest import telemetry
-from ingest.errors import Rejected
+from ingest.errors import DriftlineError
 from ingest.events import DIRTY_TOPIC
 from ingest.kafka import KafkaConfig
 from ingest.sampling import Place
@@ -50,6 +50,7 @@ BUG_EXIT: Final = 70
 class WorkerConfig:
     """What a worker needs to know; `infra.settings` fills it.
 
+    ``incarnation`` says which log the events topic is now; `kafka.log_id` is what it said at start.
     ``recompute_interval`` is how many seconds of marks are gathered before windows and
     interactions are computed again; ``backlog_rest`` is how many seconds that may wait while a
     backlog is worked off.
@@ -62,6 +63,7 @@ class WorkerConfig:
     health: HealthConfig = field(default_factory=HealthConfig)
     recompute_interval: float = 0.5
     backlog_rest: float = 30.0
+    incarnation: Callable[[], str] | None = None
 
 
 def build_app(config: WorkerConfig) -> faust.App:
@@ -90,7 +92,8 @@ def build_app(config: WorkerConfig) -> faust.App:
     dirty = app.topic(
         DIRTY_TOPIC, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes
     )
-    sink = Sink(config.kafka, store, config.sink, _stop_for)
+    incarnation = config.incarnation or (lambda: config.kafka.log_id)
+    sink = Sink(config.kafka, store, config.sink, _stop_for, incarnation)
     app.service(sink)
     leads = partial(_leads, app)
     app.service(Detection(store, config.kafka.log_id, config.detection, leads))
@@ -188,8 +191,8 @@ def _credentials(kafka: KafkaConfig) -> Any:
     return faust.SSLCredentials(context) if context is not None else None
 
 
-def _stop_for(error: Rejected) -> None:
-    """Stop at once: restarting would meet the same data, so the code says not to."""
+def _stop_for(error: DriftlineError) -> None:
+    """Stop at once; the code says whether restarting would meet the same again."""
     print(f"driftline worker stopped: {error}", file=sys.stderr, flush=True)  # noqa: T201
     _exit(error.exit_code)
 

@@ -6,7 +6,8 @@ batch, in this order and never another:
 1. names are decided on, then the rows of ``events`` and ``evaluations`` are stored,
 2. dead letters and the ledger rows are stored,
 3. Kafka acknowledges the dead letters and the dirty marks,
-4. the offsets are committed.
+4. how far the marks reach is stored,
+5. the offsets are committed.
 
 A crash at any point repeats the batch, and every one of these writes collapses with its repeat.
 While one batch is being stored the next is decoded.
@@ -21,7 +22,7 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -37,12 +38,16 @@ from aiokafka import (
     ConsumerRecord,
     TopicPartition,
 )
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+)
 from mode import Service
 
 from ingest import telemetry
 from ingest.codec import Decoded, decode
-from ingest.errors import Rejected, Unavailable
+from ingest.errors import DriftlineError, Rejected, Unavailable
 from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
 from ingest.kafka import KafkaConfig
 from ingest.sampling import Place
@@ -59,6 +64,7 @@ GROUP: Final = "driftline-sink"
 _REPORT_SECONDS: Final = 0.5
 _HEARTBEAT_SECONDS: Final = 10.0
 _FRESH_SECONDS: Final = 2.0
+_BEGIN_SECONDS: Final = 3.0  # while partitions are handed out everyone waits
 _RECORDS_AT_ONCE: Final = 100  # so that one fetch of large records cannot overshoot a batch
 
 
@@ -90,8 +96,14 @@ class Batch:
 
 @dataclass(slots=True)
 class _Place:
-    """How far one partition has come: next offset to store, event time in ns, when it moved."""
+    """How far one partition has come.
 
+    Offsets: where reading ``begun``, the next that is ``expected``, the next to be ``stored``.
+    ``watermark`` is event time in ns; ``advanced`` is when rows were last stored.
+    """
+
+    begun: int | None = None
+    expected: int | None = None
     stored: int | None = None
     watermark: int = 0
     # A partition that is new to us counts as moving, until it is known not to.
@@ -102,8 +114,9 @@ class _Place:
 class _Places(defaultdict[TopicPartition, _Place], ConsumerRebalanceListener):  # type: ignore[misc]
     """The partitions that are ours; what moves away is forgotten, for others move it on."""
 
-    def __init__(self) -> None:
+    def __init__(self, begin: Callable[[TopicPartition], Awaitable[None]]) -> None:
         super().__init__(_Place)
+        self._begin = begin
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Forget them; a batch on its way is stored all the same, and collapses."""
@@ -111,7 +124,9 @@ class _Places(defaultdict[TopicPartition, _Place], ConsumerRebalanceListener):  
             self.pop(partition, None)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Nothing to do: where they stand is looked up when they are reported."""
+        """Go to where reading has to begin, before anything is fetched."""
+        for partition in assigned:
+            await self._begin(partition)
 
 
 class Sink(Service):  # type: ignore[misc]
@@ -125,7 +140,8 @@ class Sink(Service):  # type: ignore[misc]
         kafka: KafkaConfig,
         store: Store,
         config: SinkConfig,
-        fatal: Callable[[Rejected], None],
+        fatal: Callable[[DriftlineError], None],
+        incarnation: Callable[[], str],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -134,8 +150,9 @@ class Sink(Service):  # type: ignore[misc]
         self._config = config
         self._names = Names(store, config.names)
         self._fatal = fatal
+        self._incarnation = incarnation
         self._queue: asyncio.Queue[Batch] = asyncio.Queue(maxsize=1)
-        self._places = _Places()
+        self._places = _Places(self._begin)
         self._consumer: AIOKafkaConsumer = None
         self._producer: AIOKafkaProducer = None
         self._connected = asyncio.Event()
@@ -240,11 +257,63 @@ class Sink(Service):  # type: ignore[misc]
                 timeout_ms=int(wait * 1000), max_records=_RECORDS_AT_ONCE
             )
             for partition, records in fetched.items():
+                await self._follow(partition, records[0].offset, records[-1].offset + 1)
                 gathered.setdefault(partition, []).extend(records)
                 size += sum(len(r.value or b"") for r in records)
             if not fetched or wait == 0.0:
                 break
         return gathered
+
+    async def _begin(self, partition: TopicPartition) -> None:
+        """Begin where the last commit says, but never after rows of this log that are missing.
+
+        Offsets that were committed for a log of the same name and are still there after the topic
+        was made again would skip its first records.
+        """
+        try:
+            async with asyncio.timeout(_BEGIN_SECONDS):
+                committed = await self._consumer.committed(partition)
+                first = (await self._consumer.beginning_offsets([partition]))[partition]
+                known = await asyncio.to_thread(
+                    watermarks.ledger_end, self._store, self._kafka.log_id, partition.partition
+                )
+        except (TimeoutError, KafkaError, Unavailable) as error:
+            log.warning("%s: reading begins with the last commit (%s)", partition, error)
+            return
+        begun = max(first, min(committed or 0, known))
+        self._places[partition].begun = self._places[partition].expected = begun
+        self._consumer.seek(partition, begun)
+
+    async def _follow(self, partition: TopicPartition, first: int, after: int) -> None:
+        """Notice records that Kafka deleted before they were read, and a log that began anew."""
+        place = self._places[partition]
+        expected, place.expected = place.expected, after
+        if expected is None or first == expected:
+            return
+        if first < expected:
+            await self._check_incarnation()
+            return
+        available = (await self._consumer.beginning_offsets([partition]))[partition]
+        if available > expected:  # else transactions took the offsets between
+            log.error(
+                "%s partition %s: records %s to %s were deleted before they were read, see"
+                " `driftline accounting`; keep records for longer or add workers",
+                partition.topic, partition.partition, expected, available - 1,
+            )  # fmt: skip
+
+    async def _check_incarnation(self) -> None:
+        """End when the topic is another one than at start: its offsets begin anew."""
+        try:
+            now = await asyncio.to_thread(self._incarnation)
+        except Unavailable:
+            return
+        if now != self._kafka.log_id:
+            self._fatal(
+                Unavailable(
+                    f"topic {EVENTS_TOPIC} was deleted and made again;"
+                    " the worker has to be started again to read it from its beginning"
+                )
+            )
 
     def _decode(self, fetched: dict[TopicPartition, list[ConsumerRecord]]) -> Batch:
         records = [r for part in fetched.values() for r in part]
@@ -298,6 +367,8 @@ class Sink(Service):  # type: ignore[misc]
             await self._produce_dead_letters(letters)
         await self._insert("ledger", ledger)
         await self._produce_marks(events)
+        # Whoever reads on after a crash must know of these marks; nothing says so after the commit.
+        await self._insert("watermarks", await self._progress())
         await self._commit(batch.commits)
         self._advance(events, batch.commits)
         telemetry.ROWS_STORED.inc(len(events))
@@ -376,6 +447,7 @@ class Sink(Service):  # type: ignore[misc]
         if time.monotonic() - self._beaten < _HEARTBEAT_SECONDS:
             return
         self._beaten = time.monotonic()
+        await self._check_incarnation()
         beat = pl.DataFrame(
             {
                 "ts": [datetime.now(UTC)],
@@ -414,7 +486,9 @@ class Sink(Service):  # type: ignore[misc]
         """Learn where whoever read the partition before has left it."""
         with contextlib.suppress(asyncio.TimeoutError, KafkaError, Unavailable):
             async with asyncio.timeout(2):
-                stored = await self._consumer.committed(partition)
+                stored = place.begun
+                if stored is None:
+                    stored = await self._consumer.committed(partition)
                 if stored is None:
                     stored = (await self._consumer.beginning_offsets([partition]))[partition]
                 last = await asyncio.to_thread(

@@ -138,6 +138,16 @@ def last_report(store: Store, log_id: str, partition: int) -> Report:
     return Report(int(rows["watermark"][0]), tuple(rows["marked"][0]))
 
 
+def ledger_end(store: Store, log_id: str, partition: int) -> int:
+    """Offset after the last record of a partition that is in the books; 0 when none is."""
+    found = store.query(
+        "SELECT max(offset) + 1 AS n, count() AS known FROM ledger"
+        " WHERE log_id = {l:String} AND topic = {t:String} AND partition = {p:UInt32}",
+        {"l": log_id, "t": EVENTS_TOPIC, "p": partition},
+    )
+    return int(found["n"][0]) if found["known"][0] else 0
+
+
 def progress_rows(log_id: str, done: dict[int, int]) -> pl.DataFrame:
     """Rows that say up to which offset each partition of the dirty topic is worked off."""
     now = datetime.now(UTC)

@@ -19,7 +19,7 @@ class Load:
     """What the traffic looks like.
 
     ``rate`` is events per second of event time, ``content_bytes`` the size of the tool arguments
-    and contents of a line on average.
+    and contents of a line on average, ``open_sessions`` how many interactions go on at a time.
     """
 
     events: int
@@ -29,6 +29,7 @@ class Load:
     partitions: int = 4
     lines_per_record: int = 500
     content_bytes: int = 0
+    open_sessions: int = 1
     end_ns: int = 0
     seed: int = 7
 
@@ -54,10 +55,12 @@ def records(load: Load) -> list[tuple[int, bytes]]:
 
 def _frame(load: Load) -> pl.DataFrame:
     rng = np.random.default_rng(load.seed)
-    n = load.events // len(_KINDS) * len(_KINDS)
+    together = len(_KINDS) * load.open_sessions
+    n = load.events // together * together
     at = np.arange(n)
-    interaction = at // len(_KINDS)
-    kind = np.tile(np.arange(len(_KINDS)), n // len(_KINDS))
+    # Those that go on together take turns, one event each.
+    interaction = at // together * load.open_sessions + at % load.open_sessions
+    kind = at % together // load.open_sessions
     step = 1e9 / load.rate
     failed = rng.random(n) < 0.02
     return pl.DataFrame(

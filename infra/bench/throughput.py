@@ -100,27 +100,45 @@ def run(
     dict
         As `infra.bench.report.report`.
     """
-    load = Load(events=300_000 if quick else 3_000_000, seed=seed)
+    scale = 0.1 if quick else 1.0
+    load = Load(events=int(3_000_000 * scale), seed=seed)
+    # 2 KB a line: messages, arguments and results of tools. Event time at about the rate reached.
+    content = replace(load, events=int(600_000 * scale), rate=40_000.0, content_bytes=1_700)
+    single = replace(load, events=int(200_000 * scale), rate=20_000.0, lines_per_record=1)
     results: list[dict[str, Any]] = []
-    for name, measure in (
-        (None, driftline),
-        ("clickhouse_insert", clickhouse_insert),
-        ("faust_per_event", faust_per_event),
-        ("bytewax", bytewax),
+    for name, measure, what in (
+        ("driftline", driftline, load),
+        ("clickhouse_insert", clickhouse_insert, load),
+        ("faust_per_event", faust_per_event, load),
+        ("bytewax", bytewax, load),
+        ("driftline, 2 KB a line", driftline, content),
+        ("clickhouse_insert, 2 KB a line", clickhouse_insert, content),
+        ("driftline, one event a record", driftline, single),
     ):
-        say(f"measuring {name or 'driftline'} ...")
-        results += measure(load)
-    own = {r["metric"]: r["value"] for r in results if r["peer"] is None}
-    for peer in ("clickhouse_insert", "faust_per_event", "bytewax"):
-        theirs = [r["value"] for r in results if r["peer"] == peer and r["metric"] == "throughput"]
-        if theirs:
-            results.append(result(f"ratio_to_{peer}", own["throughput"] / theirs[0], "x"))
-    return report("throughput", seed, PACKAGES, results)
+        say(f"measuring {name} ...")
+        suffix = "_content" if what is content else "_single" if what is single else ""
+        results += [r | {"metric": r["metric"] + suffix} for r in measure(what)]
+    return report("throughput", seed, PACKAGES, results + _ratios(results))
+
+
+def _ratios(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = {(r["metric"], r["peer"]): r["value"] for r in results}
+    return [
+        result(f"ratio_to_{peer}{suffix}", found[f"throughput{suffix}", None] / theirs, "x")
+        for suffix, peer, metric in (
+            ("", "clickhouse_insert", "throughput"),
+            ("", "faust_per_event", "throughput"),
+            ("", "bytewax", "throughput"),
+            ("_content", "clickhouse_insert", "throughput_content"),
+            ("_single", "faust_per_event", "throughput"),
+        )
+        if (theirs := found.get((metric, peer)))
+    ]
 
 
 def driftline(load: Load) -> list[dict[str, Any]]:
     """The pipeline with everything on."""
-    with bed() as found:
+    with bed(load.partitions) as found:
         filled = fill(found.kafka, replace(load, end_ns=time.time_ns()))
         store, log = Store(found.clickhouse), log_id(found.kafka, EVENTS_TOPIC)
         worker = found.worker()
@@ -146,8 +164,9 @@ def driftline(load: Load) -> list[dict[str, Any]]:
 
 
 def clickhouse_insert(load: Load) -> list[dict[str, Any]]:
-    """The same lines straight into a plain table with an aggregating view, 100,000 at a time."""
-    lines = records(replace(load, end_ns=time.time_ns(), lines_per_record=100_000, partitions=1))
+    """The same lines straight into a plain table with an aggregating view, some 35 MB at a time."""
+    block = 100_000 if load.content_bytes == 0 else 20_000
+    lines = records(replace(load, end_ns=time.time_ns(), lines_per_record=block, partitions=1))
     with bed() as found:
         store = Store(found.clickhouse)
         store.command(_BARE_TABLE)

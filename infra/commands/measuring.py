@@ -10,7 +10,7 @@ import typer
 from infra.console import Json, emit_json, print_table, say
 from ingest.errors import UsageError
 
-NAMES = ("throughput", "detectors", "clusters", "redaction", "gateway")
+NAMES = ("throughput", "freshness", "scaling", "detectors", "clusters", "redaction", "gateway")
 
 
 def register(app: typer.Typer) -> None:
@@ -55,6 +55,14 @@ def _run(name: str, quick: bool, seed: int, out: Path) -> dict[str, Any]:
         from infra.bench import throughput
 
         return throughput.run(quick, seed, say)
+    if name == "freshness":
+        from infra.bench import freshness
+
+        return freshness.run(quick, seed, say)
+    if name == "scaling":
+        from infra.bench import scaling
+
+        return scaling.run(quick, seed, say)
     if name == "detectors":
         from infra.bench import detectors
 

@@ -1,0 +1,154 @@
+"""Freshness: from a record's being sent to its interactions' being in ``driftline metrics``.
+
+Events come at a steady rate with the time of their sending. Each agent's go to one partition and
+are stored in order, so when the k-th interaction of an agent is seen, it is the k-th one sent.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from dashboards.metrics import collect
+from infra.bench.load import Load, records
+from infra.bench.report import report, result
+from infra.bench.throughput import PACKAGES, SEED, bed, cpu_seconds
+from ingest.errors import Unavailable
+from ingest.events import EVENTS_TOPIC
+from ingest.kafka import KafkaConfig
+from processors.store import Store
+
+RATE: Final = 20_000
+_SETTLE_S: Final = 5.0  # what is sent before is not judged: the worker warms up
+_PATIENCE_S: Final = 30.0
+
+
+def run(
+    quick: bool, seed: int = SEED, say: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """Measure how old the newest visible number is, at 20,000 events per second.
+
+    Parameters
+    ----------
+    quick
+        For 10 s instead of 40.
+    seed
+        Of the load.
+    say
+        Told what is being measured.
+
+    Raises
+    ------
+    Unavailable
+        When what was sent is not visible 30 s after the last of it.
+    """
+    seconds = _SETTLE_S + (10 if quick else 40)
+    with bed() as found:
+        store = Store(found.clickhouse)
+        worker = found.worker()
+        found.processes.append(worker)
+        _wait_for(worker_ready=lambda: _assigned(store))
+        say(f"sending {RATE:,} events/s for {seconds:.0f} s ...")
+        begun = time.time() + 1.0
+        load = Load(
+            events=int(seconds * RATE), rate=RATE, agents=28, lines_per_record=100, seed=seed,
+            end_ns=int((begun + seconds) * 1e9),
+        )  # fmt: skip
+        lines = records(load)
+        shift = max(0.0, time.time() - begun + 0.5)
+        sent: dict[str, list[float]] = defaultdict(list)
+        producer = threading.Thread(
+            target=_produce, args=(found.kafka, lines, begun + shift, load, sent)
+        )
+        spent = cpu_seconds(found.processes)
+        producer.start()
+        seen, took = _watch(store, load, producer, sent)
+        spent = cpu_seconds(found.processes) - spent
+    waits = np.array(
+        [
+            first - at
+            for agent, times in sent.items()
+            for at, first in zip(times, seen[agent], strict=True)
+            if at > begun + shift + _SETTLE_S
+        ]
+    )
+    return report(
+        "freshness", seed, PACKAGES,
+        [
+            result("rate", RATE, "events/s", n=load.events),
+            *(
+                result(f"freshness_{name}", float(np.quantile(waits, q)), "s", n=len(waits))
+                for name, q in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
+            ),
+            result("metrics_query_p50", float(np.median(took)), "s", n=len(took)),
+            result("cpu_seconds_per_million", spent / load.events * 1e6, "CPU-s", n=load.events),
+        ],
+    )  # fmt: skip
+
+
+def _produce(
+    kafka: KafkaConfig,
+    lines: list[tuple[int, bytes]],
+    begun: float,
+    load: Load,
+    sent: dict[str, list[float]],
+) -> None:
+    from kafka import KafkaProducer
+
+    producer = KafkaProducer(
+        **kafka.client_options(), acks="all", compression_type="lz4", batch_size=0,
+        bootstrap_timeout_ms=10_000,
+    )  # fmt: skip
+    produced = 0
+    for partition, value in lines:
+        due = begun + produced / load.rate
+        time.sleep(max(0.0, due - time.time()))
+        now = time.time()
+        producer.send(EVENTS_TOPIC, value=value, partition=partition)
+        for line in value.split(b"\n"):
+            produced += 1
+            if b'"kind":"interaction"' in line:
+                sent[line.split(b'"agent":"', 1)[1].split(b'"', 1)[0].decode()].append(now)
+    producer.flush(30)
+    producer.close()
+
+
+def _watch(
+    store: Store, load: Load, producer: threading.Thread, sent: dict[str, list[float]]
+) -> tuple[dict[str, list[float]], list[float]]:
+    """Read the metrics again and again; when each agent's k-th interaction was first there."""
+    seen: dict[str, list[float]] = defaultdict(list)
+    took: list[float] = []
+    patience = time.monotonic() + load.events / load.rate + _PATIENCE_S
+    while True:
+        asked = time.monotonic()
+        for entry in collect(store):
+            if entry["scope"] == "all":
+                agent = seen[entry["agent"]]
+                agent += [time.time()] * (entry["interactions"]["n"] - len(agent))
+        took.append(time.monotonic() - asked)
+        if not producer.is_alive() and all(
+            len(seen[agent]) >= len(times) for agent, times in sent.items()
+        ):
+            return seen, took
+        if time.monotonic() > patience:
+            raise Unavailable("not all of what was sent can be seen 30 s after the last of it")
+        time.sleep(0.05)
+
+
+def _assigned(store: Store) -> bool:
+    found = store.query("SELECT count() AS n FROM watermarks FINAL")
+    return int(found["n"][0]) >= 4
+
+
+def _wait_for(worker_ready: Callable[[], bool]) -> None:
+    patience = time.monotonic() + 60
+    while not worker_ready():
+        if time.monotonic() > patience:
+            raise Unavailable("the worker was given no partitions within 60 s")
+        time.sleep(0.2)
