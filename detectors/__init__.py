@@ -25,7 +25,11 @@
     features   failures as vectors
     terms      clusters described by the words that set them apart
     pool       failures that wait for others of their kind
+    cores      dense cores of a window, joined where they speak alike
+    lineage    which cluster of a refit is which known one
+    portraits  name, medoid and examples of a cluster
     clusters   failure clusters with an identity
+    surges     clusters that rise or are new, under the error budget
 
 The guide is docs/detectors.md.
 """

@@ -8,7 +8,7 @@ own. A sentence model can be given as a callable and takes the place of the SVD.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
@@ -49,6 +49,11 @@ class Failure:
     path: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     text: str = ""
+
+    @classmethod
+    def restore(cls, raw: Mapping[str, Any]) -> Self:
+        """Build the failure of ``dataclasses.asdict`` again, also after a detour through JSON."""
+        return cls(**{**raw, "path": tuple(raw["path"]), "arguments": tuple(raw["arguments"])})
 
     @property
     def fingerprint(self) -> str:

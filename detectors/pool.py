@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from detectors.features import Failure
 from detectors.terms import dot
@@ -57,6 +57,14 @@ class Pool:
     def snapshot(self) -> list[list[Any]]:
         """Key, failure and weights of everything that waits, as JSON types."""
         return [[key, asdict(f), dict(weights)] for key, (f, weights) in self._waiting.items()]
+
+    @classmethod
+    def restore(cls, snapshot: Iterable[Sequence[Any]]) -> Self:
+        """Build the pool of a snapshot again."""
+        pool = cls()
+        for key, failure, weights in snapshot:
+            pool.add(key, Failure.restore(failure), weights)
+        return pool
 
     def _alike(self, key: str, similar: float) -> list[str]:
         mine = self._waiting[key][1]

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import adjusted_rand_score, v_measure_score
 
 from detectors.clusters import FailureClusters
-from detectors.features import Failure, FailureFeatures, masked_text
-from infra.bench import planted
+from detectors.features import FailureFeatures, masked_text
+from detectors.surges import ClusterSurges
+from infra.bench import agentrx, planted
 from infra.bench.isolated import run_peer
-from infra.bench.pairs import data_folder
 from infra.bench.report import report, result
 
 Say = Callable[[str], None]
@@ -44,7 +47,7 @@ def run(quick: bool, seed: int, out: Path, say: Say = lambda line: None) -> dict
         Takes one line of progress.
     """
     results: list[dict[str, Any]] = []
-    for part in (_planted, _new_modes, _month, _human_labels, _speed):
+    for part in (_planted, _new_modes, _month, _surges, agentrx.measure, _speed):
         say(part.__doc__ or "")
         results += part(quick, seed)
     return report("clusters", seed, _PACKAGES, results)
@@ -60,7 +63,7 @@ def _planted(quick: bool, seed: int) -> list[dict[str, Any]]:
     units = {"cluster_ratio": "found/true", "wrong_merge": "share of pairs"}
     results = []
     for who, metric in runs[0]:
-        values = [found[who, metric] for found in runs]
+        values = [found[who, metric] for found in runs if (who, metric) in found]
         spread = (min(values), max(values))
         results.append(
             result(
@@ -86,7 +89,9 @@ def _one_stream(seed: int, n: int, envs: Sequence[str] = ()) -> dict[tuple[str, 
     vectors = TfidfVectorizer().fit_transform(texts)
     mine = FailureFeatures(seed=seed)
     features = mine.fit(data.failures).transform(data.failures)
-    dense = HDBSCAN(min_cluster_size=8, cluster_selection_method="leaf", copy=True)
+    dense = HDBSCAN(
+        min_cluster_size=8, cluster_selection_method="leaf", algorithm="brute", copy=True
+    )
     dense_labels = [str(x) if x >= 0 else "" for x in dense.fit_predict(features)]
     rng = np.random.default_rng(seed)
     peers: dict[str, Sequence[Any]] = {
@@ -99,7 +104,7 @@ def _one_stream(seed: int, n: int, envs: Sequence[str] = ()) -> dict[tuple[str, 
     }
     request = {"texts": texts, "messages": [f.message for f in data.failures], "seed": seed}
     for env in envs:
-        answer = run_peer(env, "cluster_peers", request)
+        answer = run_peer(env, "cluster_peers", request, timeout=1800)
         peers.update({k: _alone([str(x) for x in v]) for k, v in (answer or {}).items()})
     for who, labels in peers.items():
         _score(scores, who, data.truth, list(labels))
@@ -169,6 +174,7 @@ def _month(quick: bool, seed: int) -> list[dict[str, Any]]:
     history: list[planted.Planted] = []
     before: dict[int, str] = {}
     kept: list[bool] = []
+    stayed: list[bool] = []
     first: dict[int, str] = {}
     for day in range(1 - window, days):  # the window is full when the month begins
         drift = max(day, 0) / (days - 1)
@@ -176,13 +182,16 @@ def _month(quick: bool, seed: int) -> list[dict[str, Any]]:
         clusters.assign_many(data.failures)
         history = [*history, data][-window:]
         failures = [f for part in history for f in part.failures]
+        old = [clusters.lookup(f) for f in failures]
         clusters.refit(failures)
         if day in (days // 4, days // 2, 3 * days // 4):
             clusters = FailureClusters.restore(json.loads(json.dumps(clusters.snapshot())))
         if day < 0:
             continue
         truth = np.concatenate([part.truth for part in history])
-        now = _homes(truth, [clusters.lookup(f) for f in failures])
+        labels = [clusters.lookup(f) for f in failures]
+        stayed += _stayed(old, labels, clusters.current)
+        now = _homes(truth, labels)
         kept += [now[m] == clusters.current(before[m]) for m in now if m in before]
         for mode, name in now.items():
             first.setdefault(mode, name)
@@ -190,7 +199,19 @@ def _month(quick: bool, seed: int) -> list[dict[str, Any]]:
     month_kept = [clusters.current(first[m]) == name for m, name in before.items()]
     return [
         result("id_kept", float(np.mean(kept)), "share of refits", n=len(kept)),
+        result("id_kept_by_members", float(np.mean(stayed)), "share of refits", n=len(stayed)),
         result("id_kept_whole_month", float(np.mean(month_kept)), "share", n=len(month_kept)),
+    ]
+
+
+def _stayed(old: Sequence[str], new: Sequence[str], current: Callable[[str], str]) -> list[bool]:
+    """Whether most members of each cluster of ten at least are under its id after a refit."""
+    went: dict[str, Counter[str]] = {}
+    for before, after in zip(old, new, strict=True):
+        if before:
+            went.setdefault(before, Counter())[after] += 1
+    return [
+        to.most_common(1)[0][0] == current(name) for name, to in went.items() if to.total() >= 10
     ]
 
 
@@ -206,106 +227,57 @@ def _homes(truth: Labels, labels: Sequence[str]) -> dict[int, str]:
     return homes
 
 
-def _human_labels(quick: bool, seed: int) -> list[dict[str, Any]]:
-    """The 29 failed AgentRx runs with human root causes, from the runs themselves."""
-    runs = _agentrx()
-    if runs is None:
-        return []
-    failures, truth, texts = runs
-    clusters = FailureClusters(min_cluster_size=3, min_samples=1, min_new=3, seed=seed)
-    clusters.assign_many(failures)
-    clusters.refit(failures)
-    mine = np.unique(_alone([clusters.lookup(f) for f in failures]), return_inverse=True)[1]
-    vectors = TfidfVectorizer(stop_words="english").fit_transform(texts)
-    kmeans = KMeans(7, n_init=10, random_state=seed).fit_predict(vectors)
+def _surges(quick: bool, seed: int) -> list[dict[str, Any]]:
+    """Surging and emerging clusters: false alerts against the budget of one a week, and delays."""
     rng = np.random.default_rng(seed)
-    draws = [rng.integers(7, size=len(truth)) for _ in range(200)]
-    results = []
-    for metric, score in (
-        ("agentrx_ari", adjusted_rand_score),
-        ("agentrx_purity", _purity),
-        ("agentrx_v_measure", v_measure_score),
+    n_clusters, weeks, learn = (60, 4, 2) if quick else (200, 20, 4)
+    rates = 10 ** rng.uniform(-4, -1.5, n_clusters)
+    names = [f"c{i}" for i in range(n_clusters)]
+    surges = ClusterSurges(1.0, 168, warm_up=learn * 168 * 450)
+    alarms, ringing = 0, set[str]()
+    for _ in range((learn + weeks) * 168):
+        n = int(rng.integers(300, 600))
+        surges.update(dict(zip(names, rng.binomial(n, rates).tolist(), strict=True)), n)
+        now = {surge.cluster for surge in surges.surging}
+        alarms += len(now - ringing)
+        ringing = now
+    low, high = (
+        (stats.gamma.ppf(0.05, alarms) if alarms else 0.0),
+        stats.gamma.ppf(0.95, alarms + 1),
+    )
+    results = [
+        result("surge_false_alerts", alarms / weeks, "per week, budget 1",
+               low=low / weeks, high=high / weeks, n=n_clusters * weeks)
+    ]  # fmt: skip
+    runs = 8 if quick else 40
+    for metric, before, after in (
+        ("emerging_failures", 0.0, 0.003),
+        ("surge_x2_failures", 0.01, 0.02),
     ):
-        for peer, labels in ((None, mine), ("tfidf_kmeans_true_k", kmeans)):
-            low, high = _bootstrap(score, truth, labels, rng, 200 if quick else 2000)
-            value = float(score(truth, labels))
-            results.append(result(metric, value, "1", peer=peer, low=low, high=high, n=len(truth)))
-        chance = float(np.mean([score(truth, d) for d in draws]))
-        results.append(result(metric, chance, "1", peer="random", n=len(truth)))
+        needed = [_until_found(rng, before, after) for _ in range(runs)]
+        for name, share in (("p50", 0.5), ("p90", 0.9)):
+            value = float(np.quantile(needed, share))
+            results.append(result(f"{metric}_{name}", value, "failures", n=runs))
     return results
 
 
-def _agentrx() -> tuple[list[Failure], Labels, list[str]] | None:
-    folder = data_folder()
-    labels = folder / "agentrx_tau_retail_failure_labels.jsonl.gz"
-    runs = folder / "agentrx_tau_retail_trajectories.jsonl.gz"
-    if not (labels.exists() and runs.exists()):
-        return None
-    by_id = {str(row["task_id"]): row for row in _lines(runs)}
-    failures, truth, texts = [], [], []
-    for row in _lines(labels):
-        run = by_id[str(row["trajectory_id"])]
-        failure, text = agentrx_failure(run)
-        failures.append(failure)
-        texts.append(text)
-        truth.append(root_cause(row))
-    return failures, np.unique(truth, return_inverse=True)[1].astype(np.int64), texts
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    return [row.get("record", row) for row in rows]
-
-
-def root_cause(row: dict[str, Any]) -> str:
-    """Category of the failure that the label calls the root cause."""
-    cause = row["root_cause"]
-    wanted = cause.get("failure_id") if isinstance(cause, dict) else cause
-    for failure in row["failures"]:
-        if failure.get("failure_id") == wanted:
-            return str(failure["failure_category"])
-    return str(row["failures"][0]["failure_category"])
-
-
-def agentrx_failure(run: dict[str, Any]) -> tuple[Failure, str]:
-    """A run as a failure: its last writing call, its errors, its path, what was said last."""
-    messages = run["traj"]
-    calls = [call["function"] for m in messages for call in (m.get("tool_calls") or [])]
-    errors = [
-        str(m["content"])
-        for m in messages
-        if m["role"] == "tool" and "error" in str(m["content"])[:20].lower()
-    ]
-    said = [str(m["content"]) for m in messages if m["role"] == "user" and m.get("content")]
-    path = tuple(call["name"] for call in calls)
-    text = " ".join(str(m.get("content") or "") for m in messages if m["role"] != "system")
-    return (
-        Failure(
-            reason="task_failed",
-            tool=path[-1] if path else "",
-            message=errors[-1] if errors else "",
-            path=path,
-            text=" ".join(said)[-1500:],
-        ),
-        text,
-    )
-
-
-def _purity(truth: Labels, labels: Labels) -> float:
-    cells = Counter(zip(labels.tolist(), truth.tolist(), strict=True))
-    best: dict[int, int] = {}
-    for (label, _), size in cells.items():
-        best[label] = max(best.get(label, 0), size)
-    return sum(best.values()) / len(truth)
-
-
-def _bootstrap(
-    score: Callable[..., float], truth: Labels, labels: Labels, rng: np.random.Generator, runs: int
-) -> tuple[float, float]:
-    picks = [rng.integers(len(truth), size=len(truth)) for _ in range(runs)]
-    low, high = np.quantile([score(truth[p], labels[p]) for p in picks], [0.025, 0.975])
-    return float(low), float(high)
+def _until_found(rng: np.random.Generator, before: float, after: float) -> int:
+    """Failures of a kind from its rise to the alarm, in ticks of 10 minutes beside 40 others."""
+    others = {f"c{i}": 10 for i in range(40)}
+    surges = ClusterSurges(1.0, 1_008, warm_up=100_000)
+    for _ in range(200):
+        mine = {"kind": int(rng.binomial(1_000, before))} if before else {}
+        surges.update({**others, **mine}, 1_000)
+    failures = 0
+    founded = None if before else {"kind": 4}
+    for _ in range(1_000):
+        hits = 4 if founded else int(rng.binomial(1_000, after))
+        failures += hits
+        surges.update({**others, "kind": hits}, 1_000, founded)
+        founded = None
+        if any(surge.cluster == "kind" for surge in surges.surging):
+            break
+    return failures
 
 
 def _speed(quick: bool, seed: int) -> list[dict[str, Any]]:
@@ -329,12 +301,20 @@ def _speed(quick: bool, seed: int) -> list[dict[str, Any]]:
     clusters.assign_many(scored)
     slow = len(scored) / (time.process_time() - begin)
     size = 2_000 if quick else 50_000
-    window = planted.stream(size, seed + 3).failures
-    begin = time.process_time()
-    FailureClusters(seed=seed).refit(window)
-    took = time.process_time() - begin
+    with ProcessPoolExecutor(1, get_context("spawn")) as alone:  # its memory is nobody else's
+        took, peak = alone.submit(_refit_cost, size, seed).result()
     return [
         result("assign_known_95", fast, "failures/s", n=len(mixed)),
         result("assign_all_scored", slow, "failures/s", n=len(scored)),
         result("refit", took, "CPU-s", n=size),
+        result("refit_peak_memory", peak, "GiB", n=size),
     ]
+
+
+def _refit_cost(size: int, seed: int) -> tuple[float, float]:
+    """CPU seconds of a refit, and the peak memory of a process that did nothing else."""
+    window = planted.stream(size, seed + 3).failures
+    begin = time.process_time()
+    FailureClusters(seed=seed).refit(window)
+    took = time.process_time() - begin
+    return took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from infra.bench import clusters, detectors, pairs, planted
+from infra.bench import agentrx, clusters, detectors, pairs, planted
 from infra.bench.isolated import run_peer
 from infra.bench.plots import scatter
 from infra.bench.scenarios import CHANGES, quiet, quiet_events
@@ -95,7 +95,7 @@ def test_planted_streams_are_seeded_and_keep_their_promises():
 
 def test_purity_and_lone_clusters():
     truth = np.array([0, 0, 1, 1])
-    assert clusters._purity(truth, np.array([0, 0, 0, 1])) == 0.75
+    assert agentrx.purity(truth, np.array([0, 0, 0, 1])) == 0.75
     assert clusters._alone(["a", "", ""]) == ["a", "alone 1", "alone 2"]
 
 
@@ -115,7 +115,15 @@ def test_real_versions_differ_where_they_should():
 
 def test_the_labelled_runs_are_read():
     data_file("agentrx_tau_retail_failure_labels.jsonl.gz")
-    failures, truth, texts = clusters._agentrx()
-    assert len(failures) == len(truth) == len(texts) == 29
+    runs, truth = agentrx.labelled_runs()
+    assert len(runs) == len(truth) == 29
     assert len(set(truth.tolist())) == 7
-    assert all(f.path and f.text for f in failures)
+    assert all(f.path and f.text for f in map(agentrx.failure, runs))
+    assert len(set(agentrx._by_behaviour(runs).tolist())) >= 3
+
+
+def test_members_that_stay_together_are_counted():
+    old = ["a"] * 12 + ["b"] * 10 + ["c"] * 3
+    new = ["a"] * 7 + ["x"] * 5 + ["d"] * 10 + ["y"] * 3
+    assert clusters._stayed(old, new, {"b": "d"}.get) == [False, True]
+    assert clusters._stayed(old, new, lambda name: name) == [True, False]

@@ -7,8 +7,10 @@ from sklearn.metrics import adjusted_rand_score, v_measure_score
 
 from detectors.clusters import FailureClusters
 from detectors.features import Failure, FailureFeatures
+from detectors.lineage import Transition
 from detectors.pool import Pool
-from detectors.terms import Profiles, Rarity, count, terms_of
+from detectors.slices import over_represented
+from detectors.terms import Profiles, Rarity, Usage, terms_of
 from infra.bench import planted
 
 
@@ -102,14 +104,19 @@ def test_clusters_are_described(fitted):
 
 
 def test_merging_keeps_the_old_id_as_an_alias():
-    clusters = FailureClusters()
-    data = planted.stream(800, 3, chosen=[0, 1], singletons=0, zipf=0)
-    clusters.refit(data.failures)
-    ids = sorted(clusters.clusters)
-    assert len(ids) >= 2
-    clusters._absorb(ids[0], ids[1])
-    assert clusters.current(ids[0]) == ids[1]
-    assert ids[0] in clusters.clusters[ids[1]].parents
+    clusters = FailureClusters(min_new=3)
+    first, second = (
+        [clusters.assign(Failure(tool="t", text=text)) for text in said][-1]
+        for said in (
+            ["red kite torn", "torn kite red", "kite torn red again"],
+            ["blue boat sunk", "sunk boat blue", "boat sunk blue again"],
+        )
+    )
+    clusters._follow([Transition("merged", first, second)])
+    assert clusters.current(second) == first
+    assert clusters.clusters[first].parents == [second]
+    assert clusters.clusters[first].size == 6
+    assert second not in clusters.clusters
 
 
 def test_an_embedder_takes_the_place_of_the_svd():
@@ -128,7 +135,7 @@ def test_an_embedder_takes_the_place_of_the_svd():
 
 def test_profiles_and_rarity():
     a, b = (frozenset(x.split()) for x in ("red car stuck", "blue car lost"))
-    profiles = Profiles({"a": count([a]), "b": count([b])}, {"a": 1, "b": 1})
+    profiles = Profiles({"a": Usage.of([a]), "b": Usage.of([b])})
     assert profiles.best(frozenset(["red"]))[0] == "a"
     assert profiles.best(frozenset(["unheard"])) == ("", 0.0)
     assert "car" not in profiles.label("a")  # both use it
@@ -157,6 +164,39 @@ def test_a_foreign_snapshot_is_refused():
         FailureClusters.restore({"detector": "FailureClusters", "version": 7})
 
 
+def test_a_small_cluster_survives_sparse_days(fitted):
+    clusters, data = fitted
+    again = FailureClusters.restore(clusters.snapshot())
+    found = again.assign_many(data.failures)
+    small = min((name for name in set(found) if name and found.count(name) >= 10), key=found.count)
+    its = [f for f, name in zip(data.failures, found, strict=True) if name == small]
+    others = [f for f, name in zip(data.failures, found, strict=True) if name != small][:600]
+    for window in ([*others, *its[:2]], others, [*others, *its[2:4]]):
+        again.refit(window)
+        assert again.current(small) == small
+    assert again.lookup(its[5]) == small
+
+
 def test_tiny_windows_change_nothing():
     clusters = FailureClusters()
     assert clusters.refit([Failure(text="x")]) == []
+
+
+def test_attributes_of_a_cluster_stand_out_with_their_interval(fitted):
+    clusters, data = fitted
+    found = labels(clusters, data.failures)
+    main = Counter(name for name in found if " " not in name).most_common(1)[0][0]
+    inside = [f for f, name in zip(data.failures, found, strict=True) if name == main]
+    outside = [f for f, name in zip(data.failures, found, strict=True) if name != main]
+    counted = [Counter(f"tool={f.tool}" for f in group) for group in (inside, outside)]
+    lifts = over_represented(counted[0], len(inside), counted[1], len(outside))
+    tools = Counter(f.tool for f in inside)
+    assert lifts[0].attribute == f"tool={tools.most_common(1)[0][0]}"
+    assert 1 < lifts[0].low < lifts[0].lift < lifts[0].high
+
+
+def test_what_resembles_nothing_is_more_novel_than_what_is_known(fitted):
+    clusters, data = fitted
+    known = [clusters.novelty(f) for f in data.failures[:300] if clusters.lookup(f)]
+    alien = [clusters.novelty(Failure(text=f"zorp {w} quux {w}ish")) for w in ("flim", "brax")]
+    assert 0 <= min(known) <= max(known) < min(alien) <= 1
