@@ -257,6 +257,12 @@ FLATTENED: Final = (
 """Lists written as one attribute per leaf, ``llm.input_messages.0.message.role``; see
 `ingest.messages`."""
 
+
+def is_flattened(name: str) -> bool:
+    """Tell whether an attribute is a leaf of a flattened list."""
+    return name.startswith(FLATTENED) and name != "gen_ai.prompt.name"
+
+
 KEPT_AS: Final = {
     "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
     "cache_write_tokens": "gen_ai.usage.cache_creation.input_tokens",
@@ -380,6 +386,30 @@ KNOWN: Final = frozenset(
     name for dialect in DIALECTS for names in dialect.fields.values() for name in names
 ) | {attribute for attribute, _ in KIND_ATTRIBUTES}
 """Every attribute that some dialect gives a meaning."""
+
+
+_SAID: Final = ("input", "output", "system", "tools", "parameters", "tool_arguments", "tool_result")
+
+CONTENT: Final = frozenset(
+    name for dialect in DIALECTS for field_ in _SAID for name in dialect.fields.get(field_, ())
+) | {
+    "exception.message",
+    "exception.stacktrace",
+    "gen_ai.evaluation.explanation",
+    "gen_ai.memory.query.text",
+    "gen_ai.memory.records",
+    "model_request_parameters",
+}
+"""Attributes that hold what was said, asked or answered, whether a field takes them or not."""
+
+
+def carries_content(name: str) -> bool:
+    """Tell whether an attribute holds what was said, so that it goes where content is not kept.
+
+    >>> carries_content("gen_ai.prompt.0.content"), carries_content("gen_ai.prompt.name")
+    (True, False)
+    """
+    return name in CONTENT or is_flattened(name)
 
 
 class Meaning(NamedTuple):

@@ -15,6 +15,7 @@ import msgspec
 from ingest.errors import UsageError
 
 _MILLION: Final = 1e6
+_REMEMBERED: Final = 1_000
 _DATED: Final = re.compile(r"[-@](?:\d{8}|\d{4}-\d\d-\d\d|latest|v\d+:\d+)$")
 
 
@@ -39,6 +40,7 @@ class Prices:
     """A table of prices by model name, in lower case."""
 
     by_model: Mapping[str, Price] = field(default_factory=dict)
+    _seen: dict[str, Price | None] = field(default_factory=dict, repr=False, compare=False)
 
     def cost(
         self,
@@ -82,6 +84,13 @@ class Prices:
         return total / _MILLION
 
     def _price(self, model: str) -> Price | None:
+        if model not in self._seen:
+            if len(self._seen) >= _REMEMBERED:
+                self._seen.clear()
+            self._seen[model] = self._find(model)
+        return self._seen[model]
+
+    def _find(self, model: str) -> Price | None:
         name = model.lower()
         bare = name.rpartition("/")[2]
         for candidate in (name, bare, _DATED.sub("", bare)):

@@ -7,7 +7,7 @@ is told of the agent of its root, and belongs to the session that any of its spa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -128,8 +128,8 @@ def event_of(span: Span, agent: str | None = None, prices: Prices | None = None)
     return _translated(span, agent, prices)[0]
 
 
-def events_of(span: Span, prices: Prices | None = None) -> Iterator[Event]:
-    """Yield all that a span says: its event, and at an entry what the user said and was told.
+def events_of(span: Span, prices: Prices | None = None) -> list[Event]:
+    """All that a span says: its event, and at an entry what the user said and was told.
 
     An entry that is itself a call of a model or a tool is followed by an event that closes the
     interaction. Judgements among the span's moments become scores.
@@ -140,24 +140,24 @@ def events_of(span: Span, prices: Prices | None = None) -> Iterator[Event]:
         As `event_of`.
     """
     event, found = _translated(span, None, prices)
-    if span.is_entry:
-        said, told = _conversation(event, found)
-        if said:
-            yield _message_event(event, span, "user", said)
-        if event.kind == "interaction":
-            yield replace(event, content=None) if told else event
-        else:
-            yield event
-            yield _closing(event)
-        if told:
-            yield _message_event(event, span, "agent", told)
-    else:
-        yield event
+    events = _entry(event, span, found) if span.is_entry else [event]
     for number, moment in enumerate(span.moments):
         if moment.name == names.EVALUATION_EVENT:
-            yield score_of(
-                moment.attributes, event, moment.time_ns or event.time_unix_nano, f"score{number}"
-            )
+            time_ns = moment.time_ns or event.time_unix_nano
+            events.append(score_of(moment.attributes, event, time_ns, f"score{number}"))
+    return events
+
+
+def _entry(event: Event, span: Span, found: Found) -> list[Event]:
+    said, told = _conversation(event, found)
+    events = [_message_event(event, span, "user", said)] if said else []
+    if event.kind == "interaction":
+        events.append(replace(event, content=None) if told else event)
+    else:
+        events += (event, _closing(event))
+    if told:
+        events.append(_message_event(event, span, "agent", told))
+    return events
 
 
 def with_moments(own: Mapping[str, Any], moments: Sequence[Moment]) -> dict[str, Any]:
@@ -279,7 +279,7 @@ def _meaning(attribute: str, value: Any) -> Any:
 
 def gather(span_attributes: Mapping[str, Any], kind: Kind) -> Found:
     """Sort attributes by the fields they speak of; of several for one field the first counts."""
-    table = names.table(kind)
+    table, flattened = names.table(kind), names.FLATTENED
     values: dict[str, Any] = {}
     sources: dict[str, tuple[int, str]] = {}
     flat: dict[str, Any] = {}
@@ -287,7 +287,7 @@ def gather(span_attributes: Mapping[str, Any], kind: Kind) -> Found:
     for name, value in span_attributes.items():
         meaning = table.get(name)
         if meaning is None:
-            if name.startswith(names.FLATTENED):
+            if name.startswith(flattened) and names.is_flattened(name):
                 flat[name] = value
             else:
                 rest[name] = value if isinstance(value, str) else _string(value)

@@ -70,7 +70,7 @@ def events_of_traces(
         When the request as a whole cannot be read.
     """
     spans = protobuf.spans(body, limits) if encoding == "protobuf" else json.spans(body, limits)
-    return _translated(spans, lambda span: list(events_of_span(span, prices)))
+    return _translated(spans, lambda span: events_of_span(span, prices))
 
 
 def events_of_logs(body: bytes, *, encoding: Encoding, limits: Limits) -> Translation:
