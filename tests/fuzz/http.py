@@ -14,7 +14,8 @@ import warnings
 from collections import Counter
 from contextlib import suppress
 
-from hypothesis import HealthCheck, Phase, given, settings
+import hypothesis
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from ingest.gateway.openapi import openapi
@@ -28,11 +29,11 @@ CHECKS = (
 )  # fmt: skip
 
 
-class OutOfTime(Exception):
-    """The time given is over."""
+class Enough(Exception):
+    """The time is over, or the requests are made."""
 
 
-def fuzz(seconds: float) -> Counter[str]:
+def fuzz(seconds: float, requests: int) -> Counter[str]:
     """Return how often each route gave each status; raises what a check found."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -60,10 +61,10 @@ def fuzz(seconds: float) -> Counter[str]:
             suppress_health_check=list(HealthCheck),
             phases=(Phase.generate,),
         )
-        @given(cases)
+        @hypothesis.given(cases)
         def send(case: schemathesis.Case) -> None:
-            if time.monotonic() > end:
-                raise OutOfTime
+            if time.monotonic() > end or seen.total() >= requests:
+                raise Enough
             start = time.monotonic()
             answer = case.call(base_url=base, timeout=2 * SLOWEST_S)
             assert time.monotonic() - start < SLOWEST_S
@@ -71,7 +72,7 @@ def fuzz(seconds: float) -> Counter[str]:
             seen[f"{case.operation.path} {answer.status_code}"] += 1
             gateway.link.stored.clear()
 
-        with suppress(OutOfTime):
+        with suppress(Enough):
             send()
     return seen
 
@@ -79,7 +80,9 @@ def fuzz(seconds: float) -> Counter[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600)
-    seen = fuzz(parser.parse_args().seconds)
+    parser.add_argument("--requests", type=int, default=10**9, help="stop after so many")
+    given = parser.parse_args()
+    seen = fuzz(given.seconds, given.requests)
     for name, count in sorted(seen.items()):
         sys.stdout.write(f"{count:8} {name}\n")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

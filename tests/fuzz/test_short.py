@@ -19,20 +19,20 @@ def test_seeds_are_understood(name: str) -> None:
 
 
 def test_decoders(tmp_path: Path) -> None:
-    run = _run("tests.fuzz.decoders", "all", "--seconds", "10", "--corpus", str(tmp_path))
+    run = _run("tests.fuzz.decoders", "all", "--seconds", "5", "--corpus", str(tmp_path))
     assert run.returncode == 0, run.stderr[-3000:]
     executed = re.search(r"number_of_executed_units: (\d+)", run.stderr)
     assert executed is not None
-    assert int(executed[1]) > 500
+    assert int(executed[1]) > 100
     assert not list(tmp_path.glob("*/crash-*"))
 
 
 def test_gateway_over_http() -> None:
-    run = _run("tests.fuzz.http", "--seconds", "6")
+    run = _run("tests.fuzz.http", "--seconds", "60", "--requests", "60")
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
     total = re.search(r"(\d+) requests, peak memory (\d+) MB", run.stdout)
     assert total is not None
-    assert int(total[1]) > 5
+    assert int(total[1]) == 60
     assert int(total[2]) < 1024
 
 
