@@ -1,19 +1,22 @@
-"""Span exports as JSON: what the Python SDK prints and what any-agent writes to its trace files.
+"""Span exports as JSON: OTLP requests as the Collector writes them to files, and two others.
 
-A record is a trace: ``{"spans": [...]}`` or an array of spans, bare or under ``record``; a span is
-an object or a string holding one. Ids are integers or hexadecimal, times integers or ISO 8601.
+These are what the Python SDK prints and what any-agent writes to its trace files. Their record is a
+trace: ``{"spans": [...]}`` or an array of spans, bare or under ``record``; a span is an object or a
+string holding one. Ids are integers or hexadecimal, times integers or ISO 8601.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from ingest.errors import Rejected
 from ingest.events import Event, RejectionCode
+from ingest.limits import Limits
+from ingest.otlp import json as otlp_json
 from ingest.spans import Span, agent_of, event_of
 from ingest.values import ns_from_iso
 
@@ -66,7 +69,9 @@ _span = msgspec.json.Decoder(_Span)
 
 
 def recognises(record: Any) -> bool:
-    """Tell whether a decoded JSON value is a trace: an object with spans, or an array of spans."""
+    """Tell whether a decoded JSON value is a trace or an OTLP request."""
+    if isinstance(record, dict) and "resourceSpans" in record:
+        return True
     if isinstance(record, dict):
         record = record.get("spans", record.get("record"))
     if not (isinstance(record, list) and record):
@@ -109,7 +114,14 @@ def read(record: bytes, agent: str | None = None) -> Iterator[Event | Rejected]:
 
 def spans_of(record: bytes) -> Iterator[Span | Rejected]:
     """Yield the spans of a trace, or why one is none."""
+    if record[:_HEAD].lstrip().startswith(_OTLP):
+        return otlp_json.spans(record, _UNBOUNDED)
     return map(_parse, _spans(record))
+
+
+_OTLP: Final = b'{"resourceSpans"'
+_HEAD: Final = 64
+_UNBOUNDED: Final = Limits(max_records=2**62)
 
 
 def _spans(record: bytes) -> Iterator[bytes]:

@@ -201,6 +201,26 @@ def test_a_bad_span_costs_only_itself(tmp_path: Path) -> None:
     assert items[-1] == items[-2]
 
 
+def test_requests_as_the_collector_writes_them_to_files(tmp_path: Path) -> None:
+    span_ = {
+        "traceId": "A" * 32,
+        "spanId": "b" * 16,
+        "name": "chat",
+        "startTimeUnixNano": "5",
+        "endTimeUnixNano": "9",
+        "attributes": [{"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}}],
+    }
+    bad = {**span_, "spanId": "b"}
+    request = {"resourceSpans": [{"scopeSpans": [{"spans": [span_, bad]}]}]}
+    path = tmp_path / "traces.jsonl"
+    path.write_text(f"{json.dumps(request)}\n{json.dumps(request)}\n")
+    items = list(read(path))
+    assert [isinstance(item, Event) for item in items] == [True, False] * 2
+    assert items[0] == items[2]
+    assert isinstance(items[0], Event)
+    assert (items[0].kind, items[0].interaction_id) == ("llm_call", "a" * 32)
+
+
 def test_agent_comes_from_span_trace_service_or_caller() -> None:
     assert event_of(span()).agent == "unknown_service"
     assert event_of(span(resource={"service.name": "shop"})).agent == "shop"
