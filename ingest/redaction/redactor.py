@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from ingest.conventions import carries_content
 from ingest.events import Event
 from ingest.redaction.scanner import SEPARATOR, Scanner, Span
 
@@ -70,18 +71,15 @@ _IDS: Final = (
 _SLOTS: Final = _PROSE + _IDS
 _texts_of: Final = attrgetter(*_SLOTS)
 
-CONTENT_ATTRIBUTE: Final = re.compile(
-    r"(?:gen_ai\.)?(?:input|output|prompt|completion|request|response)"
-    r"(?:\.|_)?(?:messages?|value|content|text|prompts?|completions?|$)"
-    r"|gen_ai\.(?:prompt|completion|system_instructions|tool\.(?:call\.)?(?:arguments|result|definitions)"
-    r"|content|choice|event\.content|output$|input$)"
-    r"|llm\.(?:input|output)_messages|llm\.prompts?|llm\.completions?|llm\.invocation_parameters"
-    r"|llm\.prompt_template|llm\.tools"
-    r"|traceloop\.entity\.(?:input|output)|tool\.(?:parameters|arguments|result|output|input)"
+_MORE_CONTENT: Final = re.compile(
+    r"metadata$|llm\.invocation_parameters|llm\.tools|tool\.(?:parameters|arguments|result|output)"
     r"|retrieval\.documents|reranker\.|embedding\.|message\.content|mcp\..*(?:arguments|result)"
-    r"|exception\.stacktrace|metadata$|db\.statement|db\.query\.text|http\.(?:request|response)\.body"
+    r"|exception\.stacktrace|db\.(?:statement|query\.text)|http\.(?:request|response)\.body"
+    r"|(?!.*token)(?:.*[._])?(?:inputs?|outputs?|prompts?|completions?|messages?|instructions)"
+    r"(?:\.(?:value|content|text))?$"
 )
-"""Attributes that carry what was said, and go where content is not captured."""
+"""Attributes beyond those of the conventions that carry, or may carry, what was said."""
+
 
 _CHUNK: Final = 256
 """Events searched together."""
@@ -173,9 +171,9 @@ class Redactor:
             n: conceal(text) for n, text in given.items() if text is not None
         }
         attributes = event.attributes
-        if attributes and any(map(CONTENT_ATTRIBUTE.match, attributes)):
+        if attributes and any(map(_is_content, attributes)):
             kept = {
-                name: conceal(text) if CONTENT_ATTRIBUTE.match(name) else text
+                name: conceal(text) if _is_content(name) else text
                 for name, text in attributes.items()
             }
             changes["attributes"] = {
@@ -222,6 +220,10 @@ class Redactor:
 
     def _digest(self, data: bytes) -> str:
         return hashlib.blake2b(data, digest_size=16, key=self._config.key[:64]).hexdigest()
+
+
+def _is_content(name: str) -> bool:
+    return carries_content(name) or _MORE_CONTENT.match(name) is not None
 
 
 def _nothing(_: str) -> None:
