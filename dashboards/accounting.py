@@ -1,13 +1,15 @@
 """The books: every line that arrived is stored once, a duplicate, a collision or a dead letter.
 
 Read from ClickHouse alone. ``lines = rows + dead-lettered`` holds per partition of each log, with
-offsets that leave no gap; ``rows = stored + duplicates + collisions`` holds over all of them.
+offsets that leave no gap; ``rows = stored + duplicates + collisions`` holds over all of them, and
+every event that a window ever counted is still stored.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from processors.audit import missing
 from processors.store import Store
 
 _PARTITIONS: Final = """
@@ -32,7 +34,9 @@ def account(store: Store) -> dict[str, Any]:
     -------
     dict
         ``balanced``, ``accepted``, ``stored``, ``duplicates``, ``collisions``, ``dead_lettered``,
-        ``late`` (an "of which" of accepted) and ``partitions``, each with its own ``balanced``.
+        ``late`` (an "of which" of accepted), ``lost`` (events that windows counted and that are no
+        longer stored, which the ledger alone would take for duplicates) and ``partitions``, each
+        with its own ``balanced``.
 
     Raises
     ------
@@ -49,15 +53,20 @@ def account(store: Store) -> dict[str, Any]:
     ]
     kept, distinct = store.query(_EVENTS).row(0)
     accepted = sum(p["rows"] for p in partitions)
-    duplicates = accepted - kept
+    lost = missing(store)
+    duplicates = accepted - kept - lost
     return {
-        "balanced": duplicates >= 0 and not letters and all(p["balanced"] for p in partitions),
+        "balanced": duplicates >= 0
+        and not lost
+        and not letters
+        and all(p["balanced"] for p in partitions),
         "accepted": accepted,
         "stored": distinct,
         "duplicates": duplicates,
         "collisions": kept - distinct,
         "dead_lettered": sum(p["dead_lettered"] for p in partitions),
         "late": sum(p["late"] for p in partitions),
+        "lost": lost,
         "partitions": partitions,
     }
 

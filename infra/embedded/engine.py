@@ -21,14 +21,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.embedded import native
+from infra.embedded.reserve import RESERVE_BYTES, Reserve
 from infra.embedded.statements import MIB, EngineError, Limits, Result, Statement
 from ingest.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_READONLY, _UNKNOWN_SETTING = 164, 115
+_READONLY, _UNKNOWN_SETTING, _NO_SPACE = 164, 115, 243
 _SETTING_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_INSERT = re.compile(r"\s*INSERT\b", re.IGNORECASE)
 _TRAILING_FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*\Z", re.IGNORECASE)
 
 # Quoted names and lists of columns may contain the word; only the clause itself stands outside.
@@ -83,6 +85,7 @@ class Engine:
             self._lock = _lock(path)
             # This connection runs nothing: the engine lives as long as one is open.
             self._anchor = self._connect(f"{self._path}?max_server_memory_usage={memory_bytes}")
+            self._reserve = Reserve(path, self._allow_merges)
         except OSError as error:
             raise UsageError(
                 f"cannot write to {path}: {error.strerror}; choose another folder"
@@ -94,6 +97,7 @@ class Engine:
 
     def close(self) -> None:
         """Stop the engine; running statements must have ended."""
+        self._reserve.close()
         self._anchor.close()
         os.close(self._lock)
 
@@ -113,11 +117,26 @@ class Engine:
             if statement.data_format is not None:
                 if statement.reader:
                     raise EngineError.of(_READONLY, "READONLY", "a reader can only query tables")
+                self._check_space()
                 return _insert(session, statement)
             returns_rows = self._returns_rows(session, statement)
             if statement.reader:
                 _check_reader(session, statement, returns_rows)
+            if _INSERT.match(statement.sql):
+                self._check_space()
             return _query(session, statement, returns_rows)
+
+    def _check_space(self) -> None:
+        if self._reserve.used:
+            text = f"less than {RESERVE_BYTES // MIB} MiB are free in {self._path}; make room"
+            raise EngineError.of(_NO_SPACE, "NOT_ENOUGH_SPACE", text)
+
+    def _allow_merges(self, allowed: bool) -> None:
+        session = self._connect(self._path)
+        try:
+            session.query(f"SYSTEM {'START' if allowed else 'STOP'} MERGES", "Null", params={})
+        finally:
+            session.close()
 
     @contextmanager
     def _session(self, statement: Statement) -> Iterator[Any]:

@@ -452,7 +452,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system, which needs root")
 def test_a_full_disk_is_said_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(tmp_path)], check=False
+        ["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(tmp_path)], check=False
     )
     if mounted.returncode:
         pytest.skip("cannot mount a small file system here")
@@ -462,12 +462,25 @@ def test_a_full_disk_is_said_and_nothing_acknowledged_is_lost(tmp_path: Path) ->
         with ClickHouse(port, "default").client() as client:
             client.command("CREATE TABLE t (a String) ENGINE = MergeTree ORDER BY tuple()")
             acknowledged = 0
-            with pytest.raises(DatabaseError, match=r"code: 243.*not enough space"):
-                for _ in range(40):
-                    row = os.urandom(500_000).hex().encode()
-                    done = client.raw_insert("t", ["a"], row, fmt="LineAsString")
-                    acknowledged += done.written_rows
+            row = os.urandom(500_000).hex().encode()
+
+            def insert() -> int:
+                return int(client.raw_insert("t", ["a"], row, fmt="LineAsString").written_rows)
+
+            # Others fill the disk as well; what is refused can be sent again when there is room.
+            filler = tmp_path / "filler"
+            filler.write_bytes(bytes(120 << 20))
+            with pytest.raises(DatabaseError, match=r"code: 243.*less than 256 MiB are free"):
+                for _ in range(100):
+                    acknowledged += insert()
             assert client.command("SELECT count() FROM t") == acknowledged > 3
+            with pytest.raises(DatabaseError, match=r"code: 243"):
+                client.command("INSERT INTO t SELECT * FROM t")
+            filler.unlink()
+            time.sleep(0.5)
+            acknowledged += insert()
+            client.command("OPTIMIZE TABLE t FINAL")
+            assert client.command("SELECT count() FROM t") == acknowledged
     finally:
         stop(process)
         subprocess.run(["umount", str(tmp_path)], check=False)

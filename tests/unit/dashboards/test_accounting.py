@@ -6,7 +6,8 @@ import pytest
 from dashboards.accounting import account
 from ingest.codec import decode, encode
 from ingest.events import EVENTS_TOPIC, Event
-from processors import rows
+from processors import marks, rows, windows
+from processors.names import Names
 from processors.store import ClickHouseConfig, Store
 
 T0 = 1_760_000_000 * 10**9
@@ -54,6 +55,7 @@ def test_every_line_is_accounted_for(store):
         "collisions": 1,
         "dead_lettered": 4,
         "late": 3,
+        "lost": 0,
     }
     assert [(p["log_id"], p["partition"], p["lines"], p["rows"]) for p in partitions] == [
         ("log", 0, 24, 20),
@@ -108,3 +110,14 @@ def test_collisions_are_letters_that_belong_to_no_line(store):
         " ('log', 'driftline.events', 1, 0, 0, 'id_collision')"
     )
     assert account(store)["balanced"]
+
+
+def test_events_that_the_store_lost_are_no_duplicates(store):
+    fill(store)
+    events = store.query("SELECT environment, agent, time FROM events")
+    Names(store).admit(store.query("SELECT * FROM events"))
+    windows.recompute(store, 10, marks.dirty_cells(events))
+    assert account(store)["balanced"]
+    store.command("DELETE FROM events WHERE event_id IN ('e1', 'e2')")
+    books = account(store)
+    assert (books["balanced"], books["lost"], books["duplicates"]) == (False, 2, 40)
