@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from xxhash import xxh3_64_hexdigest
+from xxhash import xxh3_64_hexdigest, xxh3_128_digest
 
 from ingest.conventions import MESSAGE_EVENTS
 
@@ -91,6 +91,21 @@ def system_text(messages: Iterable[Message]) -> str | None:
     return "\n".join(m.text for m in messages if m.role in _SYSTEM and m.text) or None
 
 
+def flattened_system(flat: Mapping[str, Any]) -> str | None:
+    """Text of the system's messages in a flattened list, without reading the others."""
+    found = []
+    for name, role in flat.items():
+        if name.endswith("role") and role in _SYSTEM and ".output_" not in name:
+            content = flat.get(name.removesuffix("role") + "content")
+            if not isinstance(content, str):
+                return system_text([m for p in _INPUTS for m in unflatten(flat, p)])
+            found.append(content)
+    return "\n".join(found) or None
+
+
+_INPUTS: Final = ("llm.input_messages.", "gen_ai.prompt.")
+
+
 def asked(messages: list[Message]) -> str | None:
     """Text of the user's message that these messages end with; None when they end otherwise.
 
@@ -165,9 +180,21 @@ def version_of(system: str | None, tools: Any, model: str | None) -> str | None:
     """
     if not system or not model:
         return None
-    prompt = " ".join(_CHANGES_DAILY.sub("#", system).split())
-    definitions = [_structure(tool) for tool in _list(_structure(tools))]
-    return f"auto-{xxh3_64_hexdigest(_encode([prompt, definitions, model]))}"
+    # Every call of an agent says the same again: a digest of what it says finds the version.
+    said = xxh3_128_digest(_encode([system, tools, model]))
+    version = _versions.get(said)
+    if version is None:
+        prompt = " ".join(_CHANGES_DAILY.sub("#", system).split())
+        definitions = [_structure(tool) for tool in _list(_structure(tools))]
+        version = f"auto-{xxh3_64_hexdigest(_encode([prompt, definitions, model]))}"
+        if len(_versions) >= _REMEMBERED:
+            _versions.clear()
+        _versions[said] = version
+    return version
+
+
+_versions: dict[bytes, str] = {}
+_REMEMBERED: Final = 10_000
 
 
 def _message(item: Any) -> Message | None:

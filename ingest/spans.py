@@ -436,9 +436,13 @@ def _cost_said(found: Found, input_tokens: int | None, output_tokens: int | None
 
 
 def _computed_version(found: Found) -> str | None:
-    spoken = messages.parse(found.get("input")) or _flattened(found.flat, "input")
     given = found.get("system")
-    system = messages.system_text(spoken or ()) if given is None else messages.text_of(given)
+    if given is not None:
+        system = messages.text_of(given)
+    elif found.flat:
+        system = messages.flattened_system(found.flat)
+    else:
+        system = messages.system_text(messages.parse(found.get("input")) or ())
     if system is None:
         return None
     tools = found.get("tools")

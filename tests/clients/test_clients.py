@@ -196,7 +196,7 @@ def stored(client: Client, done: dict[str, Done], runtime: Runtime) -> Stored:
                 and sum(e["kind"] == "interaction" for e in rows(events))
                 == found[0]["interactions"]
             ),
-            within_s=60,
+            within_s=150,
             every_s=0.5,
         )
         eventually(
@@ -206,7 +206,7 @@ def stored(client: Client, done: dict[str, Done], runtime: Runtime) -> Stored:
                     "events"
                 ]
             ),
-            within_s=30,
+            within_s=60,
             every_s=0.5,
         )
         return Stored(
@@ -313,4 +313,4 @@ def test_a_version_does_not_depend_on_the_exporter(done: dict[str, Done], runtim
         WHERE agent IN ('openinference_openai', 'otlp_json') AND agent_version != ''
     """
     with runtime.client() as database:
-        eventually(lambda: database.query(sql).first_row == (1, 2), within_s=60, every_s=0.5)
+        eventually(lambda: database.query(sql).first_row == (1, 2), within_s=150, every_s=0.5)
