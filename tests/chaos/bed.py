@@ -108,6 +108,11 @@ class Bed:
     # ---- driftline ----
 
     @property
+    def max_agents(self) -> int:
+        """How many agents are told apart: a tenth of them where there are very many."""
+        return max(100, self.shape.agents // 10)
+
+    @property
     def variables(self) -> dict[str, str]:
         url = self.store.url
         if self.proxy is not None:
@@ -123,6 +128,7 @@ class Bed:
             # Small batches, so that there are many to be hit in the middle of.
             "DRIFTLINE_PROCESSING_BATCH_MB": "1",
             "DRIFTLINE_PROCESSING_SESSION_TIMEOUT_S": str(SESSION_S),
+            "DRIFTLINE_PROCESSING_MAX_AGENTS": str(self.max_agents),
         }
 
     def driftline(

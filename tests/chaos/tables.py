@@ -44,4 +44,4 @@ SELECT count() FROM (SELECT event_id, time, payload_hash FROM events FINAL
     GROUP BY event_id, time, payload_hash HAVING count() > 1)
 """
 
-ADMITTED = "SELECT dimension, value FROM dimension_values FINAL"
+ADMITTED = "SELECT dimension, value FROM admitted_values"

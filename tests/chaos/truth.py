@@ -18,6 +18,7 @@ from tests.chaos.log import Record
 _LOG_GAMMA = math.log(1.01 / 0.99)
 _EVALUATIONS = ("feedback", "score", "outcome")
 WIDTHS = (10, 60, 3600)
+OTHER = "__other__"
 
 Event = dict[str, Any]
 Rows = dict[tuple[Any, ...], tuple[Any, ...]]
@@ -123,8 +124,14 @@ def bin_of(value: float) -> int:
 def _scopes(event: Event, fold: Fold) -> list[str]:
     name, model = event.get("name"), event.get("model")
     kind = event["kind"]
-    scopes = ["all", f"{kind}:{fold('name', name)}" if name else kind]
-    return [*scopes, f"model:{fold('model', model)}"] if model else scopes
+    scopes = ["all", _folded(kind, name, fold) if name else kind]
+    return [*scopes, _folded("model", model, fold)] if model else scopes
+
+
+def _folded(kind: str, name: str, fold: Fold) -> str:
+    """Tools and models are admitted together with what they are."""
+    label = f"{kind}:{name}"
+    return label if fold("scope", label) == label else f"{kind}:{OTHER}"
 
 
 def _sums(event: Event) -> list[int]:
@@ -198,9 +205,13 @@ def _interaction(name: str, events: list[Event]) -> dict[str, Any]:
     }
 
 
-def interactions(events: Iterable[Event]) -> Rows:
+def interactions(events: Iterable[Event], fold: Fold = _same) -> Rows:
     """Per interaction the columns of `tests.chaos.tables.INTERACTIONS`."""
-    return {(name,): tuple(row.values()) for name, row in _interactions(events).items()}
+    labels = ("environment", "agent", "agent_version")
+    return {
+        (name,): tuple(fold(c, v) if c in labels else v for c, v in row.items())
+        for name, row in _interactions(events).items()
+    }
 
 
 def sessions(events: Iterable[Event]) -> Rows:
