@@ -38,7 +38,11 @@ class GatewaySettings(Section):
         default=16, ge=1, le=1024, description="largest body of a request as sent"
     )
     max_decompressed_mb: int = Field(
-        default=64, ge=1, le=4096, description="largest body of a request as unpacked"
+        default=32,
+        ge=1,
+        le=4096,
+        description="largest body of a request as unpacked; a hostile one takes thirty times that"
+        " in memory while it is decoded, one at a time",
     )
     max_records: int = Field(
         default=50_000, ge=1, description="most spans, log records or events in one request"

@@ -85,6 +85,7 @@ def take_in(
     redact: Redact,
     partitions: int,
     now_ns: int,
+    item_of: Callable[[Event], str] = attrgetter("event_id"),
 ) -> Intake:
     """Apply the rules, redact, and pack.
 
@@ -102,11 +103,13 @@ def take_in(
         Of the topic.
     now_ns
         The present.
+    item_of
+        Which item of the request an event came from; of one span come several.
     """
     intake = Intake(refusals=list(refusals))
     if not events:
         return intake
-    events = _bounded(events, grant, now_ns, intake.refusals)
+    events = _bounded(events, grant, now_ns, intake.refusals, item_of)
     if grant.environment is not None:
         for event in events:
             if event.environment != grant.environment:
@@ -116,18 +119,33 @@ def take_in(
     return intake
 
 
+def span_of(event: Event) -> str:
+    """Trace and span id of an event that came by OTLP, without its role.
+
+    Examples
+    --------
+    >>> span_of(Event(event_id="t:s:span", time_unix_nano=1, agent="shop", kind="llm_call"))
+    't:s'
+    """
+    return event.event_id.rpartition(":")[0]
+
+
 def _bounded(
-    events: list[Event], grant: Grant, now_ns: int, refusals: list[Refusal]
+    events: list[Event],
+    grant: Grant,
+    now_ns: int,
+    refusals: list[Refusal],
+    item_of: Callable[[Event], str],
 ) -> list[Event]:
     limit = now_ns + MAX_FUTURE_NS
     if max(map(_time_of, events)) > limit:
         ahead = Refusal(RejectionCode.FUTURE_TIME, "more than 5 minutes ahead of the gateway")
-        refusals += [ahead for event in events if event.time_unix_nano > limit]
+        refusals += [ahead] * len({item_of(e) for e in events if e.time_unix_nano > limit})
         events = [event for event in events if event.time_unix_nano <= limit]
     agents = grant.agents
     if agents is not None:
         foreign = Refusal(RejectionCode.FORBIDDEN, "this token may not send for that agent")
-        refusals += [foreign for event in events if event.agent not in agents]
+        refusals += [foreign] * len({item_of(e) for e in events if e.agent not in agents})
         events = [event for event in events if event.agent in agents]
     return events
 

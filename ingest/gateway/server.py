@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Final, Literal, TypeVar
 
 import msgspec
@@ -40,7 +41,7 @@ from ingest.gateway.answers import (
 )
 from ingest.gateway.config import GatewayConfig
 from ingest.gateway.feedback import Memory
-from ingest.gateway.intake import Intake, Redact, take_in
+from ingest.gateway.intake import Intake, Redact, span_of, take_in
 from ingest.gateway.outbox import KafkaAway, Outbox
 from ingest.limits import decompress
 from ingest.progress import Reason, Verdict
@@ -222,6 +223,7 @@ class Gateway:
             self._policy.redact,
             self._outbox.partitions,
             now_ns,
+            span_of if route in ("traces", "logs") else attrgetter("event_id"),
         )
 
     async def _run(self, work: Callable[[], _T], in_thread: bool) -> _T:

@@ -121,7 +121,9 @@ _decode_span = msgspec.json.Decoder(_Span).decode
 def spans(body: bytes, limits: Limits) -> Iterator[Span | Rejected]:
     """Yield the spans of a trace request, or why one is none; raises when all of it is none."""
     request = _decoded(body, _decode_traces)
+    bound(len(request.resource_spans or ()), limits)
     groups = [(r, s) for r in request.resource_spans or () for s in r.scope_spans or ()]
+    bound(len(groups), limits)
     bound(sum(len(scope.spans or ()) for _, scope in groups), limits)
     for of_resource, of_scope in groups:
         resource = _resource(of_resource.resource, limits)
@@ -155,7 +157,9 @@ def _span(span: _Span, resource: Mapping[str, Any], limits: Limits) -> Span:
 def records(body: bytes, limits: Limits) -> Iterator[Record | Rejected]:
     """Yield the records of a log request, or why one is none; raises when all of it is none."""
     request = _decoded(body, _decode_logs)
+    bound(len(request.resource_logs or ()), limits)
     groups = [(r, s) for r in request.resource_logs or () for s in r.scope_logs or ()]
+    bound(len(groups), limits)
     bound(sum(len(scope.log_records or ()) for _, scope in groups), limits)
     for of_resource, of_scope in groups:
         resource = _resource(of_resource.resource, limits)

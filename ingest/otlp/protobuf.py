@@ -21,6 +21,8 @@ from ingest.spans import Moment, Span, with_moments
 def spans(body: bytes, limits: Limits) -> Iterator[Span | Rejected]:
     """Yield the spans of a trace request, or why one is none; raises when all of it is none."""
     request = _parsed(ExportTraceServiceRequest, body)
+    bound(len(request.resource_spans), limits)
+    bound(sum(len(r.scope_spans) for r in request.resource_spans), limits)
     bound(sum(len(s.spans) for r in request.resource_spans for s in r.scope_spans), limits)
     for of_resource in request.resource_spans:
         resource = _attributes(of_resource.resource.attributes, limits)
@@ -66,6 +68,8 @@ def _moment(event: Any, limits: Limits) -> Moment:
 def records(body: bytes, limits: Limits) -> Iterator[Record | Rejected]:
     """Yield the records of a log request, or why one is none; raises when all of it is none."""
     request = _parsed(ExportLogsServiceRequest, body)
+    bound(len(request.resource_logs), limits)
+    bound(sum(len(r.scope_logs) for r in request.resource_logs), limits)
     bound(sum(len(s.log_records) for r in request.resource_logs for s in r.scope_logs), limits)
     for of_resource in request.resource_logs:
         resource = _attributes(of_resource.resource.attributes, limits)

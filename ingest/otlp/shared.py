@@ -17,7 +17,10 @@ REMOTE: Final = 0x300
 
 
 def bound(count: int, limits: Limits) -> None:
-    """Refuse a request of too many spans or records."""
+    """Refuse a request of too many spans or records, or of too many groups of them.
+
+    Each level is counted before the next is looked into: an empty group takes two bytes.
+    """
     if count > limits.max_records:
         raise Rejected(RejectionCode.TOO_MANY_RECORDS, f"{count}, at most {limits.max_records}")
 
