@@ -11,8 +11,8 @@ dialect                   source
                           repository they moved to, semantic-conventions-genai, as of 2026
 ``gen_ai, deprecated``    the names they had up to 1.36, still what most instrumentations write
 ``mcp``                   the same repository's conventions for the Model Context Protocol
-``openinference``         openinference-semantic-conventions 0.1.30
-``openllmetry``           opentelemetry-semantic-conventions-ai 0.5 (Traceloop) and before
+``openinference``         openinference-semantic-conventions 0.1.42
+``openllmetry``           opentelemetry-semantic-conventions-ai 0.5.1 (Traceloop) and before
 ``frameworks``            what Pydantic AI, any-agent and the Vercel AI SDK add of their own
 ========================  =========================================================================
 """

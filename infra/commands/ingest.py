@@ -80,8 +80,8 @@ def replay(
 ) -> None:
     """Send recorded runs of agents as events.
 
-    Understands tau2-bench simulations, tau-bench and AgentRx trajectories, OpenTelemetry span
-    exports as any-agent writes them, and canonical events, by content. A file that is replayed
+    Understands tau2-bench simulations, tau-bench and AgentRx trajectories, OpenTelemetry spans as
+    the Collector or any-agent writes them to files, and canonical events, by content. A file that is replayed
     again changes nothing: its events have the same ids. Exit code 4 when every event was refused.
 
     Examples: driftline replay simulations.jsonl.gz --info run_info.jsonl.gz
