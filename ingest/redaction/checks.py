@@ -93,7 +93,7 @@ def entropy(text: bytes) -> float:
 
 
 _PLACEHOLDER: Final = re.compile(
-    rb"[<\[{(].*|\*+|\$(?:[A-Z_]+|\{.*)|%(?:s|\w+%|\(.*)|\.+|x+|null|none|undefined|true|false|required|invalid|incorrect|missing"
+    rb"[<\[{(].*|\*+|\$(?:(?-i:[A-Z_]+)|\{.*)|%(?:s|\w+%|\(.*)|\.+|x+|null|none|undefined|true|false|required|invalid|incorrect|missing"
     rb"|string|optional|redacted|hidden|your.*|changed?|reset.*|expired",
     re.IGNORECASE,
 )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 Match = re.Match[bytes]
@@ -50,6 +50,8 @@ class Rule:
         Where the head is in the middle of the thing: what may stand before it, written backwards.
     in_ids
         Whether names and ids are searched too. Numbers are not, for most ids are numbers.
+    group
+        Which group of ``whole`` is replaced.
     """
 
     label: str
@@ -59,3 +61,7 @@ class Rule:
     edge: bool = True
     backwards: re.Pattern[bytes] | None = None
     in_ids: bool = False
+    group: str | int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "group", "x" if "x" in self.whole.groupindex else 0)

@@ -23,6 +23,7 @@ SEPARATOR: Final = b"\0"
 """Stands before, between and after the texts of a buffer; no rule matches across it."""
 
 _ESCAPE: Final = re.compile(ESCAPE)
+_BACKSLASH: Final = ord("\\")
 _MAX_BEFORE: Final = 256
 _MAX_EDGE: Final = 6
 _LABEL: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -111,12 +112,12 @@ class Scanner:
             escape = _ESCAPE.match(buffer, start - 1)
             start = escape.end() if escape else start
         elif rule.edge:
-            escape = _ESCAPE.match(buffer, start)
+            escape = _ESCAPE.match(buffer, start) if buffer[start] == _BACKSLASH else None
             start = escape.end() if escape else start + 1
         match = rule.whole.match(buffer, start)
         if match is None or (rule.check is not None and not rule.check(match)):
             return None
-        start, end = match.span("x" if "x" in rule.whole.groupindex else 0)
+        start, end = match.span(rule.group)
         # A bound of a rule may fall within a character.
         while buffer[start] & 0xC0 == 0x80:
             start -= 1
