@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 from ingest import conventions as names
 from ingest.errors import Rejected
 from ingest.events import Kind
-from ingest.spans import Span, event_of, gather, told_by
+from ingest.fields import Span, gather, told_by
+from ingest.spans import event_of
 
 _NUMBER: Final = re.compile(r"\.\d+(?=\.|$)")
 

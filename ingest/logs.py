@@ -16,7 +16,8 @@ from xxhash import xxh3_64_hexdigest
 from ingest import conventions as names
 from ingest import messages
 from ingest.events import Event
-from ingest.spans import Span, event_of, score_of
+from ingest.fields import Span
+from ingest.spans import event_of, score_of
 from ingest.values import content
 
 _encode = msgspec.json.Encoder(order="deterministic").encode

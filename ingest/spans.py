@@ -8,7 +8,7 @@ is told of the agent of its root, and belongs to the session that any of its spa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -16,86 +16,14 @@ from msgspec.structs import replace
 from ingest import conventions as names
 from ingest import messages
 from ingest.errors import Rejected
-from ingest.events import Event, Kind, RejectionCode
+from ingest.events import Event, RejectionCode
+from ingest.fields import Found, Span, gather, kind_of, pauses, string
 from ingest.prices import Prices, installed
 from ingest.values import MAX_LABEL, attributes, content, label
 
 MS: Final = 1_000_000
 
-SERVER: Final = 2
-"""SPAN_KIND_SERVER."""
-
 _NEVER: Final = 4_102_444_800_000_000_000
-
-
-class Moment(msgspec.Struct, frozen=True, gc=False):
-    """An event of a span: a token that came, an exception, a judgement."""
-
-    name: str
-    time_ns: int
-    attributes: Mapping[str, Any] = msgspec.field(default_factory=dict)
-
-
-class Span(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A span in OpenTelemetry's terms, whatever its encoding was.
-
-    Attributes
-    ----------
-    trace_id, span_id, parent_id
-        Lower-case hexadecimal, 32 and 16 digits; no parent at the root.
-    start_ns, end_ns
-        0 and None when the exporter did not say.
-    attributes
-        The span's own, and below them those of its exception events.
-    kind
-        SPAN_KIND by its number.
-    remote_parent
-        The parent is a span of another process, which may well be one that nobody sends us.
-    """
-
-    trace_id: str
-    span_id: str
-    parent_id: str | None
-    name: str
-    start_ns: int
-    end_ns: int | None
-    failed: bool = False
-    status_message: str | None = None
-    attributes: Mapping[str, Any] = msgspec.field(default_factory=dict)
-    resource: Mapping[str, Any] = msgspec.field(default_factory=dict)
-    kind: int = 0
-    remote_parent: bool = False
-    moments: Sequence[Moment] = ()
-
-    @property
-    def is_entry(self) -> bool:
-        """Whether nobody of this process called it: what it does is a whole interaction."""
-        return self.parent_id is None or self.remote_parent
-
-
-class Found(NamedTuple):
-    """A span's attributes, sorted.
-
-    Attributes
-    ----------
-    values
-        Field to what an attribute says of it.
-    sources
-        Field to rank and name of that attribute.
-    flat
-        Attributes of flattened lists.
-    rest
-        All others.
-    """
-
-    values: dict[str, Any]
-    sources: dict[str, tuple[int, str]]
-    flat: dict[str, Any]
-    rest: dict[str, str | None]
-
-    def get(self, field: str) -> Any:
-        """Value of a field, None when no attribute gave one."""
-        return self.values.get(field)
 
 
 def event_of(span: Span, agent: str | None = None, prices: Prices | None = None) -> Event:
@@ -160,31 +88,12 @@ def _entry(event: Event, span: Span, found: Found) -> list[Event]:
     return events
 
 
-def with_moments(own: Mapping[str, Any], moments: Sequence[Moment]) -> dict[str, Any]:
-    """Return a span's attributes with what its events say of exceptions and messages."""
-    merged = dict(own)
-    spoken: dict[str, list[Any]] = {"input": [], "output": []}
-    for moment in moments:
-        if moment.name in names.DETAIL_EVENTS:
-            merged = {**moment.attributes, **merged}
-        elif moment.name in names.MESSAGE_EVENTS:
-            which = "output" if moment.name == names.ANSWER_EVENT else "input"
-            spoken[which].append(messages.of_event(moment.name, moment.attributes))
-    is_tool = merged.get("gen_ai.operation.name") == "execute_tool"
-    for which, said in spoken.items():
-        if said and is_tool:
-            merged.setdefault(names.TOOL_SAID[which], said[0]["content"])
-        elif said:
-            merged.setdefault(f"gen_ai.{which}.messages", said)
-    return merged
-
-
 def agent_of(spans: Sequence[Span]) -> str | None:
     """Name of the agent that a trace's spans speak of: the root's, else the first one given."""
     ordered = sorted(spans, key=lambda span: span.parent_id is not None)
     known = tuple(names.table("decision"))
     agents = [name for name in known if names.table("decision")[name].field == "agent"]
-    texts = (_string(span.attributes.get(name)) for span in ordered for name in agents)
+    texts = (string(span.attributes.get(name)) for span in ordered for name in agents)
     return next((text for text in texts if text), None)
 
 
@@ -205,11 +114,11 @@ def score_of(judged: Mapping[str, Any], about: Event, time_ns: int, role: str) -
     label decides if it is one of pass and fail.
     """
     score = judged.get("gen_ai.evaluation.score.value")
-    labelled = _string(judged.get("gen_ai.evaluation.score.label"))
+    labelled = string(judged.get("gen_ai.evaluation.score.label"))
     value = _LABELS.get((labelled or "").lower())
     if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1:
         value = float(score)
-    rest = {name: _string(v) for name, v in judged.items() if name not in _TAKEN_BY_SCORES}
+    rest = {name: string(v) for name, v in judged.items() if name not in _TAKEN_BY_SCORES}
     return Event(
         event_id=f"{about.event_id.removesuffix(':span')}:{role}",
         time_unix_nano=time_ns,
@@ -221,10 +130,10 @@ def score_of(judged: Mapping[str, Any], about: Event, time_ns: int, role: str) -
         parent_id=about.event_id,
         user_id=about.user_id,
         kind="score",
-        name=label(_string(judged.get("gen_ai.evaluation.name"))),
+        name=label(string(judged.get("gen_ai.evaluation.name"))),
         value=value,
         reason=label(labelled),
-        content=content(_string(judged.get("gen_ai.evaluation.explanation"))),
+        content=content(string(judged.get("gen_ai.evaluation.explanation"))),
         attributes=attributes(rest),
     )
 
@@ -239,72 +148,6 @@ _TAKEN_BY_SCORES: Final = frozenset(
 )
 
 
-def kind_of(span: Span) -> Kind:
-    """Tell what a span is, by its attributes, its name and its place."""
-    told = told_by(span)
-    kind: Kind = names.DEFAULT_KIND if told is None else _meaning(told, span.attributes[told])
-    if kind == "tool_call":
-        if (
-            span.kind == SERVER
-            and span.parent_id is not None
-            and "mcp.method.name" in span.attributes
-        ):
-            return "decision"  # the other end of a call that its client counts
-        tool = _string(span.attributes.get("gen_ai.tool.name")) or span.name
-        if names.HANDOFF.match(tool) or names.HANDOFF.match(span.name):
-            return "handoff"
-        if names.HUMAN_INPUT.fullmatch(tool) or _pauses(span):
-            return "human_input"
-        return kind
-    if kind == "decision" and span.is_entry:
-        return names.AT_ROOT.get(kind, kind)
-    return kind
-
-
-def told_by(span: Span) -> str | None:
-    """Name of the attribute that tells a span's kind, None when none does."""
-    for attribute in _KINDS:
-        if attribute in span.attributes and _meaning(attribute, span.attributes[attribute]):
-            return attribute
-    return None
-
-
-_KINDS: Final = dict(names.KIND_ATTRIBUTES)
-
-
-def _meaning(attribute: str, value: Any) -> Any:
-    kinds = _KINDS[attribute]
-    return kinds.get(value) or kinds.get(value.lower()) if isinstance(value, str) else None
-
-
-def gather(span_attributes: Mapping[str, Any], kind: Kind) -> Found:
-    """Sort attributes by the fields they speak of; of several for one field the first counts."""
-    table, flattened = names.table(kind), names.FLATTENED
-    values: dict[str, Any] = {}
-    sources: dict[str, tuple[int, str]] = {}
-    flat: dict[str, Any] = {}
-    rest: dict[str, str | None] = {}
-    for name, value in span_attributes.items():
-        meaning = table.get(name)
-        if meaning is None:
-            if name.startswith(flattened) and names.is_flattened(name):
-                flat[name] = value
-            else:
-                rest[name] = value if isinstance(value, str) else _string(value)
-            continue
-        field, form, source, _ = meaning
-        fits = _is_number(value) if form == "number" else value is not None and value != ""
-        before = sources.get(field)
-        if not fits or (before is not None and before < source):
-            rest[name] = _string(value)
-            continue
-        if before is not None:
-            rest[before[1]] = _string(values[field])
-        sources[field] = source
-        values[field] = value if isinstance(value, str) or form != "text" else _string(value)
-    return Found(values, sources, flat, rest)
-
-
 def _translated(span: Span, agent: str | None, prices: Prices | None) -> tuple[Event, Found]:
     start_ns, end_ns = span.start_ns, span.end_ns
     time_ns = start_ns if end_ns is None else end_ns
@@ -316,7 +159,7 @@ def _translated(span: Span, agent: str | None, prices: Prices | None) -> tuple[E
     found = gather(span.attributes, kind)
     values, sources, _, rest = found
     get = values.get
-    failed = (span.failed or "error.type" in span.attributes) and not _pauses(span)
+    failed = (span.failed or "error.type" in span.attributes) and not pauses(span)
     if not failed:  # an exception that was dealt with is no error of the span
         for field in ("error_type", "error_message"):
             if field in values:
@@ -334,9 +177,9 @@ def _translated(span: Span, agent: str | None, prices: Prices | None) -> tuple[E
         if kind == "retrieval" or kind == "decision":
             fields["name"] = _label(span.name)
             if "input" in values:
-                rest[sources["input"][1]] = _string(values["input"])
+                rest[sources["input"][1]] = string(values["input"])
     if "parameters" in values:
-        rest[sources["parameters"][1]] = _string(values["parameters"])
+        rest[sources["parameters"][1]] = string(values["parameters"])
     resource = span.resource.get
     version = (
         get("agent_version")
@@ -462,8 +305,8 @@ def _requested_model(found: Found) -> str | None:
             return asked
     for name in ("gen_ai.request.model", "llm.request.model_name"):
         if name in found.rest:
-            return _string(found.rest[name])
-    return _string(found.get("model"))
+            return string(found.rest[name])
+    return string(found.get("model"))
 
 
 _TOOL_LISTS: Final = ("llm.tools.", "llm.request.functions.")
@@ -487,7 +330,7 @@ def _said(found: Found, which: str) -> str | None:
     if given is None:
         return None
     parsed = messages.parse(given)
-    return messages.plain(given) if parsed is None else messages.answered(parsed) or _string(given)
+    return messages.plain(given) if parsed is None else messages.answered(parsed) or string(given)
 
 
 def _conversation(event: Event, found: Found) -> tuple[str | None, str | None]:
@@ -548,30 +391,12 @@ def _tool_name(name: str) -> str:
     return (match and match["to"]) or name
 
 
-def _pauses(span: Span) -> bool:
-    if not span.failed:
-        return False
-    raised = _string(span.attributes.get("exception.type")) or ""
-    return raised.rpartition(".")[2] in names.PAUSES
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it is a number that the contract can hold."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e15
-
-
 def _label(value: Any) -> str | None:
     """Return a name as `ingest.values.label` does, whatever it was written as."""
     if isinstance(value, str) and 0 < len(value) <= MAX_LABEL and value.isascii():
         return value
-    return label(_string(value))
+    return label(string(value))
 
 
 def _count(number: float | None) -> int | None:
     return None if number is None else int(number)
-
-
-def _string(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return msgspec.json.encode(value).decode()

@@ -81,8 +81,9 @@ def replay(
     """Send recorded runs of agents as events.
 
     Understands tau2-bench simulations, tau-bench and AgentRx trajectories, OpenTelemetry spans as
-    the Collector or any-agent writes them to files, and canonical events, by content. A file that is replayed
-    again changes nothing: its events have the same ids. Exit code 4 when every event was refused.
+    the Collector or any-agent writes them to files, and canonical events, by content. A file that
+    is replayed again changes nothing: its events have the same ids. Exit code 4 when every event
+    was refused.
 
     Examples: driftline replay simulations.jsonl.gz --info run_info.jsonl.gz
               driftline replay events.ndjson --shift-to-now --speed 10

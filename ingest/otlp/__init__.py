@@ -1,6 +1,6 @@
 """OTLP trace and log requests, protobuf or JSON, become events; a bad span costs only itself.
 
-``protobuf`` and ``json`` decode, each to the same `ingest.spans.Span` and `ingest.logs.Record`.
+``protobuf`` and ``json`` decode, each to the same `ingest.fields.Span` and `ingest.logs.Record`.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ import msgspec
 
 from ingest.errors import Rejected
 from ingest.events import RejectionCode
+from ingest.fields import SERVER, Moment, Span, with_moments
 from ingest.limits import Limits
 from ingest.logs import Record
 from ingest.otlp.shared import ERROR, REMOTE, bound, checked_id, cut
-from ingest.spans import SERVER, Moment, Span, with_moments
 
 _Item = TypeVar("_Item")
 

@@ -12,10 +12,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from ingest.conventions import FIRST_TOKEN_EVENTS
 from ingest.errors import Rejected
 from ingest.events import RejectionCode
+from ingest.fields import Moment, Span, with_moments
 from ingest.limits import Limits
 from ingest.logs import Record
 from ingest.otlp.shared import ERROR, REMOTE, bound, checked_id, cut
-from ingest.spans import Moment, Span, with_moments
 
 
 def spans(body: bytes, limits: Limits) -> Iterator[Span | Rejected]:

@@ -15,9 +15,10 @@ import msgspec
 
 from ingest.errors import Rejected
 from ingest.events import Event, RejectionCode
+from ingest.fields import Span
 from ingest.limits import Limits
 from ingest.otlp import json as otlp_json
-from ingest.spans import Span, agent_of, event_of
+from ingest.spans import agent_of, event_of
 from ingest.values import ns_from_iso
 
 

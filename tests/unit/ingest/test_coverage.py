@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from ingest.coverage import KEPT, Coverage, Use
+from ingest.fields import Span
 from ingest.readers import otel
 from ingest.readers.files import records
-from ingest.spans import Span
 from tests.support import data_file
 
 

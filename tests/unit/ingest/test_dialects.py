@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from ingest import codec, conventions, messages
 from ingest.errors import Rejected, UsageError
 from ingest.events import Event
+from ingest.fields import SERVER, Moment, Span, with_moments
 from ingest.prices import Price, Prices, load
-from ingest.spans import SERVER, Moment, Span, event_of, events_of, with_moments
+from ingest.spans import event_of, events_of
 
 CHILD = "c" * 16
 

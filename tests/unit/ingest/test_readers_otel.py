@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from ingest import codec
 from ingest.errors import Rejected
 from ingest.events import Event
+from ingest.fields import Span
 from ingest.readers import Options, otel, read
-from ingest.spans import Span, cost_of, event_of
+from ingest.spans import cost_of, event_of
 from tests.support import data_file
 
 FILE = "any_agent_otel_traces.jsonl.gz"
