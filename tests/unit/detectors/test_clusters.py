@@ -106,10 +106,10 @@ def test_clusters_are_described(fitted):
 def test_merging_keeps_the_old_id_as_an_alias():
     clusters = FailureClusters(min_new=3)
     first, second = (
-        [clusters.assign(Failure(tool="t", text=text)) for text in said][-1]
-        for said in (
-            ["red kite torn", "torn kite red", "kite torn red again"],
-            ["blue boat sunk", "sunk boat blue", "boat sunk blue again"],
+        [clusters.assign(Failure(tool=tool, reason=tool, text=text)) for text in said][-1]
+        for tool, said in (
+            ("fly", ["red kite torn", "torn kite red", "kite torn red again"]),
+            ("sail", ["blue boat sunk", "sunk boat blue", "boat sunk blue again"]),
         )
     )
     clusters._follow([Transition("merged", first, second)])
