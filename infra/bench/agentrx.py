@@ -43,6 +43,7 @@ def measure(quick: bool, seed: int) -> list[dict[str, Any]]:
     texts = [" ".join(_said(run, "user", "assistant", "tool")) for run in runs]
     vectors = TfidfVectorizer(stop_words="english").fit_transform(texts)
     rng = np.random.default_rng(seed)
+    reshuffled = 100 if quick else 1000
     found: dict[str | None, Labels] = {
         None: _clustered([failure(run) for run in runs], seed),
         "behaviour_ward": _by_behaviour(runs),
@@ -61,9 +62,9 @@ def measure(quick: bool, seed: int) -> list[dict[str, Any]]:
         draws = [score(truth, rng.integers(7, size=len(truth))) for _ in range(100)]
         results.append(result(metric, float(np.mean(draws)), "1", peer="random", n=len(truth)))
     for peer, labels in found.items():
-        shuffled = [adjusted_rand_score(truth, rng.permutation(labels)) for _ in range(200)]
+        shuffled = [adjusted_rand_score(truth, rng.permutation(labels)) for _ in range(reshuffled)]
         chance = float(np.quantile(shuffled, 0.95))
-        results.append(result("agentrx_ari_shuffled_p95", chance, "1", peer=peer, n=200))
+        results.append(result("agentrx_ari_shuffled_p95", chance, "1", peer=peer, n=reshuffled))
     return results
 
 
