@@ -39,7 +39,7 @@ _CELLS: Final = """
 SELECT toUnixTimestamp(cell) AS start, environment, agent,
     count() AS n, countIf(status = 'error') AS failed
 FROM interaction_cells FINAL
-WHERE root = 1 AND cell >= toDateTime({lo}, 'UTC') AND cell < toDateTime({hi}, 'UTC')
+WHERE root > 0 AND cell >= toDateTime({lo}, 'UTC') AND cell < toDateTime({hi}, 'UTC')
 GROUP BY start, environment, agent ORDER BY start
 """
 

@@ -21,8 +21,12 @@ WITH
     toUnixTimestamp64Nano(time) AS ns,
     bitOr(bitShiftLeft(toUInt128(ns), 64), toUInt128(e.payload_hash)) AS rank,
     e.kind = 'interaction' AS is_root,
-    -- the closing event speaks for the interaction, else the earliest
-    if(is_root, rank, bitOr(rank, bitShiftLeft(toUInt128(1), 127))) AS turn,
+    -- An agent that another one called may close the same interaction: who was called by nobody
+    -- speaks for it, else the earliest that closes, else the earliest. Times need 62 bits.
+    multiIf(NOT is_root, 2, e.parent_id = '', 0, 1) AS depth,
+    bitOr(rank, bitShiftLeft(toUInt128(depth), 126)) AS turn,
+    bitOr(rank, bitShiftLeft(toUInt128(e.parent_id = ''), 126)) AS last,
+    counted AND e.agent_version != '' AS versioned,
     counted AND is_root AS closes,
     counted AND NOT is_root AND e.status = 'error' AS fails,
     -- a closing event may carry totals of what its calls spent
@@ -32,10 +36,13 @@ WITH
 SELECT
     toStartOfInterval(time, INTERVAL 10 SECOND) AS cell, e.interaction_id AS interaction_id,
     bitShiftLeft(toUInt64({{epoch}}), 40) + count() + countIf(NOT counted) AS version,
-    countIf(closes) > 0 AS root,
+    maxIf(if(e.parent_id = '', 2, 1), closes) AS root,
     argMinIf({named("e.environment", "environment")}, turn, counted) AS environment,
     argMinIf({named("e.agent", "agent")}, turn, counted) AS agent,
-    argMinIf({named("e.agent_version", "agent_version")}, turn, counted) AS agent_version,
+    -- a version that its closing event does not say may stand on its model calls
+    if(argMinIf({named("e.agent", "agent")}, turn, versioned) = agent,
+        argMinIf({named("e.agent_version", "agent_version")}, turn, versioned), '')
+        AS agent_version,
     minIf(e.session_id, counted AND e.session_id != '') AS session_id,
     minIf(e.user_id, counted AND e.user_id != '') AS user_id,
     -- the contract allows durations that would begin before any date
@@ -54,9 +61,9 @@ SELECT
     countIf(calls_model AND e.cost_usd IS NULL
         AND (e.input_tokens IS NOT NULL OR e.output_tokens IS NOT NULL)) AS unpriced,
     maxIf(time, closes) AS closed,
-    argMaxIf(e.status, rank, closes) AS status,
-    argMaxIf(e.error_type, rank, closes) AS error_type,
-    argMaxIf(e.error_template, rank, closes) AS error_template,
+    argMaxIf(e.status, last, closes) AS status,
+    argMaxIf(e.error_type, last, closes) AS error_type,
+    argMaxIf(e.error_template, last, closes) AS error_template,
     maxIf(time, fails) AS last_error,
     argMaxIf(e.error_type, rank, fails) AS last_error_type,
     argMaxIf(if(e.kind = 'tool_call', e.name, ''), rank, fails) AS last_error_tool,

@@ -22,7 +22,7 @@ from processors.store import Store, literal
 WIDTHS: Final = (10, 60, 3600)
 """Widths in seconds; each is computed from the one before it, the first from events."""
 
-EPOCH: Final = 1
+EPOCH: Final = 2
 """Rises when rules, prices or parsing change, so that new results replace old ones."""
 
 _SETTINGS: Final = {

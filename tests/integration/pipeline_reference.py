@@ -6,6 +6,7 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
 from detectors.failures import fingerprint, template
@@ -157,6 +158,24 @@ def _window(events: list[Event]) -> Row:
     }
 
 
+def _turn(event: Event) -> int:
+    if event.kind != "interaction":
+        return 2
+    return 1 if event.parent_id else 0
+
+
+def _version(order: list[Event], agent: str) -> str:
+    """The first version known of the agent that speaks: in each cell, then over the cells."""
+    known = []
+    for cell, found in groupby(order, key=lambda e: e.time_unix_nano // (10 * 10**9)):
+        speaking = sorted(found, key=_turn)
+        said = next((e for e in speaking if e.agent_version), None)
+        if said is not None and said.agent == speaking[0].agent:
+            known.append((_turn(speaking[0]), cell, said.agent, said.agent_version or ""))
+    first = min(known, default=None)
+    return first[3] if first is not None and first[2] == agent else ""
+
+
 def _interaction(key: str, events: list[Event]) -> Row:
     order = sorted(events, key=lambda e: (e.time_unix_nano, payload_hash(e)))
     closing = [e for e in order if e.kind == "interaction"]
@@ -164,7 +183,9 @@ def _interaction(key: str, events: list[Event]) -> Row:
     failed = [e for e in others if e.status == "error"]
     models = [e for e in events if e.kind == "llm_call"]
     tools = [e for e in events if e.kind == "tool_call"]
-    first, last = (closing or order)[0], failed[-1] if failed else None
+    speaking = sorted(order, key=_turn)
+    first, last = speaking[0], failed[-1] if failed else None
+    closing.sort(key=lambda e: not e.parent_id)  # who was called by nobody has the last word
     start = min(max(0, e.time_unix_nano - int((e.duration_ms or 0) * 1e6)) for e in events)
     end = order[-1].time_unix_nano
     priced = [e.cost_usd for e in others if e.cost_usd is not None]
@@ -172,7 +193,7 @@ def _interaction(key: str, events: list[Event]) -> Row:
     row = {
         "environment": first.environment,
         "agent": first.agent,
-        "agent_version": first.agent_version or "",
+        "agent_version": _version(order, first.agent),
         "session_id": min((e.session_id for e in events if e.session_id), default=key),
         "user_id": min((e.user_id for e in events if e.user_id), default=""),
         "start": start,
