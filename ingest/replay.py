@@ -131,6 +131,7 @@ def replay(
     speed: float = math.inf,
     clock: Clock = Clock(),
     report: Callable[[Tally], None] = lambda tally: None,
+    redact: Callable[[list[Event]], list[Event]] = lambda events: events,
 ) -> Tally:
     """Send events, oldest first, and count what happened.
 
@@ -146,6 +147,8 @@ def replay(
         The present.
     report
         Called now and then with the tally so far.
+    redact
+        What takes secrets and personal data out of events, as `ingest.redaction.Redactor.apply`.
 
     Raises
     ------
@@ -161,7 +164,7 @@ def replay(
     for burst in _bursts(_in_order(items, tally), speed, clock):
         limit = clock.now_ns() + MAX_FUTURE_NS
         present = [event for event in burst if event.time_unix_nano <= limit]
-        producer.send(present)
+        producer.send(redact(present))
         if not math.isinf(speed):
             producer.flush()
         tally.accepted += len(present)

@@ -89,12 +89,14 @@ def replay(
               driftline replay events.ndjson --shift-to-now --speed 10
               driftline replay traces.jsonl.gz --explain
     """
+    from infra.connections import redactor
     from infra.price_settings import install_prices
     from infra.settings import load
     from ingest import replay as replaying
     from ingest.readers import Format, Options, format_of, load_info, read
 
-    install_prices(load())
+    settings = load()
+    install_prices(settings)
     factor = _speed(speed)
     if format_ not in list(Format):
         raise UsageError(f"no format {format_!r}; choose one of {', '.join(Format)}")
@@ -118,7 +120,9 @@ def replay(
         items = bar.watch(files, lambda path, file: read(path, options, file))
         if shift is not None:
             items = (item if isinstance(item, Rejected) else shift(item) for item in items)
-        tally = replaying.replay(items, producer, speed=factor, report=bar.show)
+        tally = replaying.replay(
+            items, producer, speed=factor, report=bar.show, redact=redactor(settings).apply
+        )
     took_s = time.monotonic() - started
     if wait and tally.accepted:
         _await_processing(producer)
