@@ -147,7 +147,7 @@ class ProcessingSettings(Section):
         description="worker processes that `driftline up` starts on this machine",
     )
     batch_mb: int = Field(
-        default=24,
+        default=48,
         ge=1,
         le=256,
         description="size of a block of events to insert: larger ones cost ClickHouse less per row",

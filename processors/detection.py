@@ -239,7 +239,13 @@ class Detection(Service):  # type: ignore[misc]
             "SELECT state FROM detector_state FINAL WHERE stream = {stream:String}",
             {"stream": DETECTOR},
         )
-        return Monitor(self._config) if rows.is_empty() else Monitor.restore(rows["state"][0])
+        if rows.is_empty():
+            return Monitor(self._config)
+        try:
+            return Monitor.restore(rows["state"][0])
+        except ValueError as error:
+            log.warning("the detectors begin anew, their stored state cannot be used: %s", error)
+            return Monitor(self._config)
 
     def _save(self, monitor: Monitor) -> None:
         self._store.insert(

@@ -46,7 +46,7 @@ from aiokafka.errors import (
 from mode import Service
 
 from ingest import telemetry
-from ingest.codec import Decoded, decode
+from ingest.codec import Decoded, concat, decode
 from ingest.errors import DriftlineError, Rejected, Unavailable
 from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
 from ingest.kafka import KafkaConfig
@@ -64,6 +64,7 @@ GROUP: Final = "driftline-sink"
 _REPORT_SECONDS: Final = 0.5
 _HEARTBEAT_SECONDS: Final = 10.0
 _FRESH_SECONDS: Final = 2.0
+_PIECE_BYTES: Final = 8 << 20
 _BEGIN_SECONDS: Final = 3.0  # while partitions are handed out everyone waits
 _RECORDS_AT_ONCE: Final = 100  # so that one fetch of large records cannot overshoot a batch
 
@@ -76,7 +77,7 @@ class SinkConfig:
     ``session_timeout`` is how long a dead worker's partitions stay unread.
     """
 
-    batch_bytes: int = 24 << 20
+    batch_bytes: int = 48 << 20
     linger: float = 0.2
     session_timeout: float = 10.0
     names: NamesConfig = field(default_factory=NamesConfig)
@@ -92,6 +93,27 @@ class Batch:
     offsets: np.ndarray[Any, np.dtype[np.uint64]]
     commits: dict[TopicPartition, int]
     kept: Kept
+    size: int
+
+    @classmethod
+    def of(cls, pieces: list[Batch]) -> Batch:
+        """Several pieces, in the order in which they were read, as one."""
+        if len(pieces) == 1:
+            return pieces[0]
+        commits: dict[TopicPartition, int] = {}
+        for piece in pieces:
+            commits |= piece.commits
+        return cls(
+            concat([p.decoded for p in pieces]),
+            np.concatenate([p.partitions for p in pieces]),
+            np.concatenate([p.offsets for p in pieces]),
+            commits,
+            Kept(
+                pl.concat([p.kept.columns for p in pieces]),
+                [original for p in pieces for original in p.kept.originals],
+            ),
+            sum(p.size for p in pieces),
+        )
 
 
 @dataclass(slots=True)
@@ -211,21 +233,24 @@ class Sink(Service):  # type: ignore[misc]
         # Here rather than in on_start, so that the services after this one need not wait for the
         # group; Faust's own has been joined by then.
         await self._connect()
+        pieces: list[Batch] = []
         while not self.should_stop:
             self.turned["read"] = time.monotonic()
-            records = await self._gather()
+            records, more = await self._gather()
             if self._is_fresh(records):
                 self.caught_up.set()
             else:
                 self.caught_up.clear()
-            if not records:
-                continue
-            try:
-                batch = await asyncio.to_thread(self._decode, records)
-            except Rejected as error:
-                self._fatal(error)
-                return
-            await self._queue.put(batch)
+            if records:
+                try:
+                    pieces.append(await asyncio.to_thread(self._decode, records))
+                except Rejected as error:
+                    self._fatal(error)
+                    return
+            full = sum(piece.size for piece in pieces) >= self._config.batch_bytes
+            if pieces and (full or not more):
+                await self._queue.put(Batch.of(pieces))
+                pieces = []
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _write(self) -> None:
@@ -247,11 +272,14 @@ class Sink(Service):  # type: ignore[misc]
         newest = max((part[-1].timestamp for part in fetched.values()), default=0) / 1000
         return not waiting or time.time() - newest < _FRESH_SECONDS
 
-    async def _gather(self) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """Fetch until the batch is full or has lingered."""
+    async def _gather(self) -> tuple[dict[TopicPartition, list[ConsumerRecord]], bool]:
+        """Fetch until a piece is full, which says that there is more, or has lingered.
+
+        Large blocks cost ClickHouse less, small pieces keep little memory in undecoded records.
+        """
         gathered: dict[TopicPartition, list[ConsumerRecord]] = {}
         size, deadline = 0, time.monotonic() + self._config.linger
-        while size < self._config.batch_bytes:
+        while size < min(_PIECE_BYTES, self._config.batch_bytes):
             wait = max(0.0, deadline - time.monotonic())
             fetched = await self._consumer.getmany(
                 timeout_ms=int(wait * 1000), max_records=_RECORDS_AT_ONCE
@@ -261,8 +289,8 @@ class Sink(Service):  # type: ignore[misc]
                 gathered.setdefault(partition, []).extend(records)
                 size += sum(len(r.value or b"") for r in records)
             if not fetched or wait == 0.0:
-                break
-        return gathered
+                return gathered, False
+        return gathered, True
 
     async def _begin(self, partition: TopicPartition) -> None:
         """Begin where the last commit says, but never after rows of this log that are missing.
@@ -325,6 +353,7 @@ class Sink(Service):  # type: ignore[misc]
             np.array([r.offset for r in records], dtype=np.uint64),
             {partition: part[-1].offset + 1 for partition, part in fetched.items()},
             kept_of([r.value for r in records], decoded.rejections, self._config.letters),
+            sum(len(r.value or b"") for r in records),
         )
 
     def _check_quality(

@@ -40,8 +40,9 @@ PACKAGES: Final = (
 COLLECTOR: Final = Path("bench/peers/otelcol/build/otelcol")
 _PORT: Final = 17400
 
-_CASES: Final = (("capture_off", 0, "off"), ("redacted_1kb", 1000, "redacted"))
-"""Metric, bytes of content of a span, and what the gateway captures of it."""
+_CASES: Final = (("capture_off", 0, "off", 25_000), ("redacted_1kb", 1000, "redacted", 10_000))
+"""Metric, bytes of content of a span, what the gateway captures of it, and the spans per second and
+core that it is meant to take; latencies are measured at half of these."""
 
 _CONFIG: Final = """
 receivers: {{otlp: {{protocols: {{http: {{endpoint: "127.0.0.1:{port}"}}}}}}}}
@@ -80,15 +81,17 @@ def run(
     rounds, seconds = (3, 2.0) if quick else (6, 4.0)
     reason = _missing()
     with tempfile.TemporaryDirectory() as folder, _broker(Path(folder)) as kafka:
-        for name, content_bytes, capture in _CASES:
+        for name, content_bytes, capture, meant in _CASES:
             say(f"measuring driftline, {name} ...")
             with _gateway(Path(folder), kafka, capture) as (url, pid):
-                results += _measure(name, None, url, pid, content_bytes, seed, rounds, seconds)
+                results += _measure(
+                    name, None, url, pid, content_bytes, meant, seed, rounds, seconds
+                )
             if reason is None:
                 say(f"measuring the Collector, {name} ...")
                 with _collector(Path(folder), kafka) as (url, pid):
                     results += _measure(
-                        name, "otelcol", url, pid, content_bytes, seed, rounds, seconds
+                        name, "otelcol", url, pid, content_bytes, meant, seed, rounds, seconds
                     )
     found = report("gateway", seed, PACKAGES, results)
     found["versions"]["otelcol"] = _collector_version() if reason is None else reason
@@ -101,11 +104,12 @@ def _measure(
     url: str,
     pid: int,
     content_bytes: int,
+    meant: int,
     seed: int,
     rounds: int,
     seconds: float,
 ) -> list[dict[str, Any]]:
-    """Spans per core as fast as they are taken, then latencies at half of that."""
+    """Spans per core as fast as they are taken, then latencies at half of what is meant."""
     task = {"url": url, "pid": pid, "content_bytes": content_bytes, "seed": seed, "warm_s": 1.0}
     loads = [_client({**task, "per_second": None, "seconds": seconds}) for _ in range(rounds)]
     per_core = [load["requests"] * SPANS / load["cpu_s"] for load in loads]
@@ -113,7 +117,7 @@ def _measure(
     n = sum(load["requests"] for load in loads)
     low, high = min(per_core), max(per_core)
     wall = [load["requests"] * SPANS / load["wall_s"] for load in loads]
-    half = _client({**task, "per_second": rate / 2 / SPANS, "seconds": seconds * 3})
+    half = _client({**task, "per_second": meant / 2 / SPANS, "seconds": seconds * 3})
     if half["refused"] or any(load["refused"] for load in loads):
         raise Unavailable(f"{peer or 'driftline'} refused requests of the benchmark")
     taken = np.array(half["latencies_s"]) * 1000

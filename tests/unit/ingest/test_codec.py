@@ -183,7 +183,11 @@ def test_the_time_limit_is_the_records_not_the_clocks():
 def test_two_values_on_a_line_and_none_on_another_do_not_make_up_for_each_other() -> None:
     good = encode([Event(event_id="a", time_unix_nano=1, agent="shop", kind="tool_call")])
     spread = good.replace(b",", b",\n", 1)  # one value on two lines
-    for value in (good + good + b"\n" + spread, good + good + b"\n\n", good + b" " + good + b"\n{}"):
+    for value in (
+        good + good + b"\n" + spread,
+        good + good + b"\n\n",
+        good + b" " + good + b"\n{}",
+    ):
         decoded = decode([value], [10**18])
         assert decoded.frame.is_empty()
         assert len(decoded.rejections) == decoded.lines[0] == len(split_lines(value))
