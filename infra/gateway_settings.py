@@ -33,7 +33,9 @@ class GatewaySettings(Section):
     tls_certfile: ExistingFile | None = Field(
         default=None, description="certificate chain (PEM) to serve https with"
     )
-    tls_keyfile: ExistingFile | None = Field(default=None, description="key of the TLS certificate (PEM)")
+    tls_keyfile: ExistingFile | None = Field(
+        default=None, description="key of the TLS certificate (PEM)"
+    )
     max_body_mb: int = Field(
         default=16, ge=1, le=1024, description="largest body of a request as sent"
     )
