@@ -121,11 +121,11 @@ class Supervisor:
             raise _Stopped
 
     def _start_all(self) -> None:
+        self._add_broker()
         port = self._settings.health.port or self._settings.port_base + HEALTH_PORT
         health.serve(port, self._state)
         self._state.addresses["health"] = f"http://127.0.0.1:{port}"
         self._publish()
-        self._add_broker()
         self._add_clickhouse()
         self._prepare_tables()
         self._prepare_topics()
