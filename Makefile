@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup lock demo up test test-kafka chaos check bench bench-gateway peers clients format clean
+.PHONY: help setup lock demo up test test-kafka test-clients chaos check bench bench-gateway peers clients format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ $(KAFKA): infra/kafka/pom.xml
 
 test-kafka: $(STAMP) $(KAFKA) ## the pipeline on real Apache Kafka, with faults; needs Java 17 and Maven
 	@timeout --foreground 1500 $(BIN)/python -m pytest tests/kafka -m kafka -v --durations=10
+
+test-clients: $(STAMP) clients ## agents with published instrumentations against the gateway
+	@$(BIN)/python -m pytest tests/clients -m clients -v
 
 chaos: $(STAMP) $(KAFKA) ## every fault against a running pipeline, from outside: at most 30 minutes; SEED=1
 	@timeout --foreground 1900 $(BIN)/python -m tests.chaos --seed $(or $(SEED),1)

@@ -22,6 +22,8 @@ from tests.clients.stub import CACHED, MODEL, REASONING, Model, serving
 from tests.conftest import Runtime
 from tests.support import REQUIRED, eventually
 
+pytestmark = pytest.mark.clients
+
 HERE = Path(__file__).parent
 REQUESTS = [
     "weather in Paris and Rome",
@@ -220,7 +222,6 @@ def _requests(client: Client, expected: Done) -> int:
     return int(expected.book["interactions"]) + client.handoffs
 
 
-@pytest.mark.slow
 def test_what_an_agent_did_is_what_is_stored(
     client: Client, done: dict[str, Done], stored: Stored
 ) -> None:
@@ -288,7 +289,6 @@ def _attributes(row: dict[str, Any]) -> dict[str, str]:
     return dict(json.loads(row["attributes"] or "{}"))
 
 
-@pytest.mark.slow
 def test_versions(client: Client, done: dict[str, Done], stored: Stored) -> None:
     versions = {row["agent_version"] for row in stored.of("llm_call") if row["status"] == "ok"}
     if client.version:
@@ -304,7 +304,6 @@ def test_versions(client: Client, done: dict[str, Done], stored: Stored) -> None
         assert len(versions) == 1 + client.handoffs
 
 
-@pytest.mark.slow
 def test_a_version_does_not_depend_on_the_exporter(done: dict[str, Done], runtime: Runtime) -> None:
     if not {"openinference_openai", "otlp_json"} <= done.keys():
         (pytest.fail if REQUIRED else pytest.skip)("environments are not built; `make clients`")
