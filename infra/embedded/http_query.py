@@ -56,7 +56,7 @@ _NOT_DATA = re.compile(rb"\b(?:SELECT|VALUES|WITH|FROM)\b", re.IGNORECASE)
 _IS_QUOTED = re.compile(_QUOTED, re.DOTALL)
 
 
-def statement(parameters: Mapping[str, str], body: bytes, *, reader: bool) -> Statement:
+def statement(parameters: Mapping[str, str], body: bytes | bytearray, *, reader: bool) -> Statement:
     """Build the statement of a request.
 
     Parameters
@@ -112,7 +112,9 @@ def statement(parameters: Mapping[str, str], body: bytes, *, reader: bool) -> St
     )
 
 
-def decompress(body: bytes, encoding: str, limit: int) -> bytes:
+def decompress(
+    body: bytes | bytearray, encoding: str, limit: int
+) -> bytes | bytearray:
     """Undo a ``Content-Encoding``, never producing more than ``limit`` bytes.
 
     Several frames or members may follow each other, as clickhouse-connect sends them.
@@ -129,7 +131,7 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         text = f"Content-Encoding {encoding} is not known; use lz4, zstd, gzip or deflate"
         raise EngineError.of(48, "NOT_IMPLEMENTED", text)
     parts: list[bytes] = []
-    left, rest, complete = limit, body, True
+    left, rest, complete = limit, bytes(body), True
     try:
         while rest and complete and left >= 0:
             stream = start()
