@@ -23,7 +23,7 @@ _SUMS = (
 
 WINDOWS = """
 SELECT environment, agent, width_s, toUnixTimestamp(start) AS start, agent_version, scope,
-    version - bitShiftLeft(toUInt64(1), 40) AS version,
+    bitAnd(version, 0xFFFFFFFFFF) AS version,
     events, ok, error, tool_calls, tool_errors, input_tokens, output_tokens, cached_tokens,
     toInt64(round(cost_usd * 1e9)) AS cost, priced, unpriced,
     duration_n, toInt64(round(duration_ms * 1e3)) AS duration, duration_bins, duration_counts
