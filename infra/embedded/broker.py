@@ -47,6 +47,7 @@ def start_broker(port: int, log: Path) -> subprocess.Popen[bytes]:
             "--silent",
         ],
         log,
+        folder=log.parent,  # it makes an empty folder of its own
     )
     try:
         wait_for_port(process, port, "broker", log)

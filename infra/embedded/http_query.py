@@ -112,9 +112,7 @@ def statement(parameters: Mapping[str, str], body: bytes | bytearray, *, reader:
     )
 
 
-def decompress(
-    body: bytes | bytearray, encoding: str, limit: int
-) -> bytes | bytearray:
+def decompress(body: bytes | bytearray, encoding: str, limit: int) -> bytes | bytearray:
     """Undo a ``Content-Encoding``, never producing more than ``limit`` bytes.
 
     Several frames or members may follow each other, as clickhouse-connect sends them.

@@ -23,7 +23,10 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def start(
-    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start ``command`` with its output appended to ``log``.
 
@@ -39,6 +42,8 @@ def start(
         File for its output, made private to this user.
     environment
         Variables on top of the parent's.
+    folder
+        Working directory, by default the parent's.
 
     Raises
     ------
@@ -61,6 +66,7 @@ def start(
     try:
         return subprocess.Popen(
             list(command),
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
