@@ -236,8 +236,14 @@ class FleetContrast(Streams):
         return contrast
 
     def extend(self, count: int) -> Self:
-        """Refuse: a new agent has no place in the fleet yet, learn it with `fit`."""
-        raise NotImplementedError("a fleet that grew needs a new reference: call fit()")
+        """Refuse: a new agent has no place in the fleet yet, learn it with `fit`.
+
+        Raises
+        ------
+        ValueError
+            Always: shares of a fleet are learned together.
+        """
+        raise ValueError("a fleet that grew needs a new reference: call fit()")
 
     # -- how ---------------------------------------------------------------------------------------
 

@@ -121,5 +121,5 @@ def test_what_cannot_be_is_refused_and_snapshots_restore():
         FleetContrast().fit(n[:, :1], n[:, :1])
     with pytest.raises(ValueError, match="every agent"):
         FleetContrast().fit(0 * n, n * [1, 1, 0])
-    with pytest.raises(NotImplementedError, match="fit"):
+    with pytest.raises(ValueError, match="fit"):
         contrast.extend(1)

@@ -64,6 +64,14 @@ def test_what_comes_when_there_is_no_room_is_counted_under_other(store):
     assert reconcile(store) == 0
 
 
+def test_other_is_computed_from_every_agent_that_was_refused_not_only_the_marked(store):
+    names = Names(store, SMALL)
+    deliver(store, names, [event(n) for n in range(5)])
+    deliver(store, names, [event(9)])
+    for width in windows.WIDTHS:
+        assert counts(store, "agent", width)[OTHER] == 3
+
+
 def test_each_dimension_has_its_own_limit(store):
     events = [
         event(
