@@ -7,13 +7,13 @@ What is not known is None, never 0.
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-import polars as pl
-
 from detectors.sketch import GAMMA, ZERO_BIN, quantile
+from processors.marks import CELL_SECONDS
 from processors.store import Store, literal
 
 QUANTILES: Final = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
@@ -23,61 +23,82 @@ _BIN: Final = (
     f" toInt16({ZERO_BIN}))"
 )
 
-_JUDGED: Final = """
+# One pass over the interactions serves both units and the reasons: adding up their parts is what
+# costs. What users said of a session's interactions is said of the session as well. A failed
+# interaction counts by its reason; a session judged failed counts by the outcome's reason where
+# none of its interactions failed with the same.
+_UNITS: Final = f"""
 WITH outcomes AS
 (
-    SELECT target, min(e.value) AS value FROM current_evaluations AS e
+    SELECT target, min(e.value) AS value, argMin(e.reason, (e.value, e.reason)) AS why
+    FROM current_evaluations AS e
     WHERE kind = 'outcome' AND e.value IS NOT NULL GROUP BY target
 ),
 feedback AS
 (
-    SELECT target, sum(e.value) AS total, count() AS given FROM current_evaluations AS e
+    SELECT target, sum(assumeNotNull(e.value)) AS total, count() AS given
+    FROM current_evaluations AS e
     WHERE kind = 'feedback' AND e.value IS NOT NULL GROUP BY target
-)"""
-
-_UNIT: Final = f"""{_JUDGED}
-SELECT environment, agent, agent_version, count() AS n,
-    countIf(success = 1) AS yes, countIf(success IS NOT NULL) AS known,
-    round(sum(round(duration_ms, 3)), 3) / n AS mean, sumMap([{_BIN}], [1]) AS histogram,
-    histogram.1 AS bins, histogram.2 AS counts,
-    round(sum(cost_usd), 9) AS cost_sum, cost_sum / count(cost_usd) AS cost_mean,
-    round(avg(satisfied), 12) AS satisfaction, count(satisfied) AS rated
-FROM {{unit}}
-GROUP BY environment, agent, agent_version
-"""
-
-_INTERACTIONS: Final = """
+),
+judged AS
 (
-    SELECT environment, agent, agent_version, duration_ms, cost_usd,
+    SELECT environment, agent, agent_version, session_id, interaction_id, start, end, duration_ms,
+        priced, unpriced, cost_usd, status, if(status = 'error', failure_reason, '') AS reason,
         multiIf(o.target != '', o.value >= 0.5, status = 'ok', 1, status = 'error', 0, NULL)
             AS success,
-        if(f.target != '', f.total / f.given, NULL) AS satisfied
+        f.total AS total, f.given AS given
     FROM interactions AS i
     LEFT JOIN outcomes AS o ON o.target = i.interaction_id
     LEFT JOIN feedback AS f ON f.target = i.interaction_id
-    WHERE {where}
-)"""
-
-# What users said of a session's interactions is said of the session as well.
-_SESSIONS: Final = """
+    WHERE {{active}}
+),
+-- as the view of that name
+sessions AS
 (
-    SELECT environment, agent, agent_version, duration_ms, cost_usd,
-        multiIf(o.target != '', o.value >= 0.5, last_status = 'ok', 1,
-            last_status = 'error', 0, NULL) AS success,
-        if(f.session_id != '', f.total / f.given, NULL) AS satisfied
+    SELECT j.session_id AS session_id,
+        argMin(j.environment, (j.start, j.interaction_id)) AS environment,
+        argMin(j.agent, (j.start, j.interaction_id)) AS agent,
+        argMin(j.agent_version, (j.start, j.interaction_id)) AS agent_version,
+        max(j.end) AS end,
+        (toUnixTimestamp64Nano(end) - toUnixTimestamp64Nano(min(j.start))) / 1e6 AS duration_ms,
+        if(sum(j.priced) > 0 AND sum(j.unpriced) = 0, round(sum(j.cost_usd), 9), NULL) AS cost_usd,
+        argMax(j.status, (j.end, j.interaction_id)) AS last_status,
+        groupUniqArray(j.reason) AS reasons, sum(j.total) AS total, sum(j.given) AS given,
+        groupArray(('interactions', j.environment, j.agent, j.agent_version, j.end, j.duration_ms,
+            j.cost_usd, j.success, if(j.given > 0, j.total / j.given, NULL), j.reason)) AS parts
+    FROM judged AS j GROUP BY session_id
+)
+SELECT u.1 AS unit, u.2 AS environment, u.3 AS agent, u.4 AS agent_version, count() AS n,
+    countIf(u.8 = 1) AS yes, countIf(u.8 IS NOT NULL) AS known,
+    round(sum(round(u.6 AS duration_ms, 3)), 3) / n AS mean,
+    sumMap([{_BIN}], [1]) AS histogram, histogram.1 AS bins, histogram.2 AS counts,
+    round(sum(u.7), 9) AS cost_sum, cost_sum / count(u.7) AS cost_mean,
+    round(avg(u.9), 12) AS satisfaction, count(u.9) AS rated,
+    sumMapIf([u.10], [1], u.10 != '') AS failures, failures.1 AS reasons, failures.2 AS failed
+FROM
+(
+    SELECT arrayJoin(arrayPushBack(s.parts, ('sessions', s.environment, s.agent, s.agent_version,
+        s.end, s.duration_ms, s.cost_usd,
+        multiIf(o.target != '', o.value >= 0.5, s.last_status = 'ok', 1, s.last_status = 'error', 0,
+            NULL),
+        if(s.given + f.given > 0, (s.total + f.total) / (s.given + f.given), NULL),
+        if(o.target = '' OR o.value >= 0.5 OR has(s.reasons, if(o.why = '', 'outcome', o.why)), '',
+            if(o.why = '', 'outcome', o.why))))) AS u
     FROM sessions AS s
     LEFT JOIN outcomes AS o ON o.target = s.session_id
-    LEFT JOIN
-    (
-        SELECT session_id, sum(total) AS total, sum(given) AS given FROM
-        (
-            SELECT i.session_id AS session_id, f.total AS total, f.given AS given
-            FROM feedback AS f INNER JOIN interactions AS i ON f.target = i.interaction_id
-            UNION ALL
-            SELECT target AS session_id, total, given FROM feedback
-        ) GROUP BY session_id
-    ) AS f ON f.session_id = s.session_id
-    WHERE {where}
+    LEFT JOIN feedback AS f ON f.target = s.session_id
+)
+WHERE {{where}}
+GROUP BY unit, environment, agent, agent_version
+"""
+
+# All interactions of every session in which something happened since.
+_ACTIVE: Final = """interaction_id IN
+(
+    SELECT interaction_id FROM interaction_cells WHERE {active}
+    UNION ALL
+    SELECT interaction_id FROM interaction_cells WHERE session_id IN
+        (SELECT session_id FROM interaction_cells WHERE session_id != '' AND {active})
 )"""
 
 _SCOPES: Final = """
@@ -94,31 +115,6 @@ HAVING n > 0 -- none are left where every event lost a collision
 ORDER BY environment, agent, agent_version, scope != 'all', scope
 """
 
-# A failed interaction counts by its reason; a session judged failed counts by the outcome's reason
-# where none of its interactions failed with the same.
-_REASONS: Final = """
-SELECT environment, agent, agent_version, reason, count() AS n FROM
-(
-    SELECT environment, agent, agent_version, failure_reason AS reason
-    FROM interactions WHERE status = 'error' AND {where}
-    UNION ALL
-    SELECT environment, agent, agent_version, if(o.reason = '', 'outcome', o.reason) AS reason
-    FROM sessions AS s
-    INNER JOIN
-    (
-        SELECT target, argMin(e.reason, (e.value, e.reason)) AS reason FROM current_evaluations AS e
-        WHERE kind = 'outcome' AND e.value < 0.5 GROUP BY target
-    ) AS o ON o.target = s.session_id
-    LEFT JOIN
-    (
-        SELECT session_id, groupUniqArray(failure_reason) AS seen
-        FROM interactions WHERE status = 'error' GROUP BY session_id
-    ) AS f ON f.session_id = s.session_id
-    WHERE NOT has(f.seen, reason) AND {where}
-)
-GROUP BY environment, agent, agent_version, reason ORDER BY n DESC, reason
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -127,14 +123,22 @@ class Selection:
     agent: str | None = None
     since: int | None = None
 
-    def where(self, time: str) -> str:
-        """SQL condition on the columns ``agent`` and ``time``."""
+    def where(self, agent: str, time: str) -> str:
+        """SQL condition on an agent's name and a time."""
         parts = ["1"]
         if self.agent is not None:
-            parts.append(f"agent = {literal(self.agent)}")
+            parts.append(f"{agent} = {literal(self.agent)}")
         if self.since is not None:
             parts.append(f"{time} >= toDateTime({int(self.since)}, 'UTC')")
         return " AND ".join(parts)
+
+    @property
+    def active(self) -> str:
+        """SQL condition on interactions that leaves out, early, most of what ``where`` would."""
+        if self.since is None:
+            return "1"
+        first = int(self.since) // CELL_SECONDS * CELL_SECONDS
+        return _ACTIVE.format(active=f"cell >= toDateTime({first}, 'UTC')")
 
 
 def collect(store: Store, selection: Selection | None = None) -> list[dict[str, Any]]:
@@ -159,24 +163,20 @@ def collect(store: Store, selection: Selection | None = None) -> list[dict[str, 
         When ClickHouse is away.
     """
     chosen = selection or Selection()
-    ended = chosen.where("end")
-    units = {
-        name: _by_key(store.query(_UNIT.format(unit=u.format(where=ended))))
-        for name, u in (("interactions", _INTERACTIONS), ("sessions", _SESSIONS))
-    }
-    reasons: dict[tuple[str, ...], dict[str, int]] = {}
-    for row in store.query(_REASONS.format(where=ended)).iter_rows(named=True):
-        reasons.setdefault(_key(row), {})[row["reason"]] = row["n"]
-    return [
-        _entry(row, units, reasons)
-        for row in store.query(_SCOPES.format(where=chosen.where("start"))).iter_rows(named=True)
-    ]
+    found = store.query(_UNITS.format(active=chosen.active, where=chosen.where("u.3", "u.5")))
+    units: dict[str, dict[tuple[str, ...], dict[str, Any]]] = {"interactions": {}, "sessions": {}}
+    reasons: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    for row in found.iter_rows(named=True):
+        units[row["unit"]][_key(row)] = row
+        reasons[_key(row)].update(dict(zip(row["reasons"], row["failed"], strict=True)))
+    scopes = store.query(_SCOPES.format(where=chosen.where("agent", "start")))
+    return [_entry(row, units, reasons) for row in scopes.iter_rows(named=True)]
 
 
 def _entry(
     row: dict[str, Any],
     units: dict[str, dict[tuple[str, ...], dict[str, Any]]],
-    reasons: dict[tuple[str, ...], dict[str, int]],
+    reasons: dict[tuple[str, ...], Counter[str]],
 ) -> dict[str, Any]:
     key, whole = _key(row), row["scope"] == "all"
     return {
@@ -198,7 +198,7 @@ def _entry(
         "tool_errors": row["tool_errors"],
         "input_tokens": row["input_tokens"],
         "output_tokens": row["output_tokens"],
-        "failure_reasons": reasons.get(key, {}) if whole else {},
+        "failure_reasons": _most_frequent(reasons[key]) if whole else {},
     }
 
 
@@ -249,8 +249,8 @@ def _duration(mean: float | None, bins: list[int], counts: list[int]) -> dict[st
     return {"mean": mean, **dict(zip((name for name, _ in QUANTILES), known, strict=True))}
 
 
-def _by_key(rows: pl.DataFrame) -> dict[tuple[str, ...], dict[str, Any]]:
-    return {_key(row): row for row in rows.iter_rows(named=True)}
+def _most_frequent(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:

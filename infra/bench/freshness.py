@@ -59,7 +59,7 @@ def run(
             events=int(seconds * RATE), rate=RATE, agents=28, lines_per_record=100, seed=seed,
             end_ns=int((begun + seconds) * 1e9),
         )  # fmt: skip
-        lines = records(load)
+        lines = list(records(load))
         shift = max(0.0, time.time() - begun + 0.5)
         sent: dict[str, list[float]] = defaultdict(list)
         producer = threading.Thread(

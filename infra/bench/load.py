@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +13,8 @@ _KINDS: Final = (
     "user_message", "llm_call", "tool_call", "llm_call",
     "tool_call", "llm_call", "agent_message", "interaction",
 )  # fmt: skip
+
+_SLICE_EVENTS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,21 @@ class Load:
     seed: int = 7
 
 
-def records(load: Load) -> list[tuple[int, bytes]]:
+def records(load: Load) -> Iterator[tuple[int, bytes]]:
     """Kafka records of the load: (partition, NDJSON value), in order of event time.
 
     Every interaction has eight events and stays in one partition; a session has five interactions.
+    Made a million events at a time, so that a long load needs no more memory than a short one.
     """
-    frame = _frame(load)
+    together = len(_KINDS) * load.open_sessions
+    n = load.events // together * together
+    slice_ = max(1, _SLICE_EVENTS // together) * together
+    for first in range(0, n, slice_):
+        yield from _records(load, first, min(n, first + slice_), n)
+
+
+def _records(load: Load, first: int, after: int, n: int) -> list[tuple[int, bytes]]:
+    frame = _frame(load, first, after, n)
     lines = frame.select("partition", line=_line(frame)).partition_by(
         "partition", as_dict=True, include_key=False
     )
@@ -53,11 +65,12 @@ def records(load: Load) -> list[tuple[int, bytes]]:
     return [(partition, value) for _, partition, value in found]
 
 
-def _frame(load: Load) -> pl.DataFrame:
-    rng = np.random.default_rng(load.seed)
+def _frame(load: Load, first: int, after: int, end: int) -> pl.DataFrame:
+    """Events ``first`` to before ``after`` of a load of ``end``."""
+    rng = np.random.default_rng([load.seed, first])
     together = len(_KINDS) * load.open_sessions
-    n = load.events // together * together
-    at = np.arange(n)
+    n = after - first
+    at = np.arange(first, after)
     # Those that go on together take turns, one event each.
     interaction = at // together * load.open_sessions + at % load.open_sessions
     kind = at % together // load.open_sessions
@@ -65,9 +78,9 @@ def _frame(load: Load) -> pl.DataFrame:
     failed = rng.random(n) < 0.02
     return pl.DataFrame(
         {
-            "id": rng.integers(0, 2**63, n // len(_KINDS))[interaction],
+            "id": rng.integers(0, 2**63, n // len(_KINDS))[interaction - first // len(_KINDS)],
             "step": kind,
-            "time": load.end_ns - ((n - at) * step).astype(np.int64),
+            "time": load.end_ns - ((end - at) * step).astype(np.int64),
             "kind": np.array(_KINDS)[kind],
             "agent": interaction % load.agents,
             "session": interaction // 5,

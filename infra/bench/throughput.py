@@ -167,7 +167,9 @@ def driftline(load: Load) -> list[dict[str, Any]]:
 def clickhouse_insert(load: Load) -> list[dict[str, Any]]:
     """The same lines straight into a plain table with an aggregating view, some 35 MB at a time."""
     block = 100_000 if load.content_bytes == 0 else 20_000
-    lines = records(replace(load, end_ns=time.time_ns(), lines_per_record=block, partitions=1))
+    lines = list(
+        records(replace(load, end_ns=time.time_ns(), lines_per_record=block, partitions=1))
+    )
     with bed() as found:
         store = Store(found.clickhouse)
         store.command(_BARE_TABLE)

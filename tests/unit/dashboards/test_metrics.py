@@ -172,6 +172,100 @@ def test_a_selection_is_of_an_agent_and_of_time(store):
     assert collect(store, Selection(since=T0 + 1_000)) == []
 
 
+def conversations(rng, sessions):
+    """Interactions of a few sessions over two hours, some failed, some judged, some without one."""
+    for number in range(sessions):
+        session = f"s{number}" if number % 7 else None
+        for turn in range(int(rng.integers(1, 5))):
+            interaction, at = f"i{number}-{turn}", T0 + int(rng.integers(0, 7_200))
+            shared = {"agent": f"a{rng.integers(2)}", "interaction_id": interaction}
+            for step, kind in enumerate(("tool_call", "llm_call", "interaction")):
+                failed = rng.random() < 0.2
+                yield Event(
+                    event_id=f"{interaction}.{kind}", kind=kind, session_id=session, name="t",
+                    time_unix_nano=(at + step * 8) * S, duration_ms=float(rng.integers(1, 900)),
+                    cost_usd=0.25 if kind == "llm_call" and rng.random() < 0.8 else None,
+                    input_tokens=5, status="error" if failed else "ok",
+                    error_type=rng.choice(["timeout", "refused"]).item() if failed else None,
+                    **shared,
+                )  # fmt: skip
+            if rng.random() < 0.4:
+                yield Event(
+                    event_id=f"{interaction}.f", kind="feedback", time_unix_nano=(at + 30) * S,
+                    value=float(rng.integers(0, 3)) / 2, agent=shared["agent"], target=interaction,
+                )  # fmt: skip
+        if session and rng.random() < 0.4:
+            yield Event(
+                event_id=f"{session}.o", kind="outcome", time_unix_nano=(T0 + 7_300) * S,
+                value=float(rng.integers(0, 2)), target=session, reason="refused", agent="a0",
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("since", [0, 3_600, 7_000])
+def test_units_are_those_of_the_views(store, since):
+    put(store, list(conversations(np.random.default_rng(since), 60)))
+    entries = collect(store, Selection(since=T0 + since) if since else None)
+    for name in ("interactions", "sessions"):
+        expected = store.query(
+            "SELECT agent, count() AS n, round(ifNull(sum(cost_usd), 0), 6) AS cost,"
+            f" round(avg(duration_ms), 6) AS duration FROM {name}"
+            f" WHERE end >= toDateTime({T0 + since}, 'UTC') GROUP BY agent ORDER BY agent"
+        )
+        assert expected["n"].sum() > 5
+        found = [
+            (e["agent"], e[name]["n"], round(e[name]["cost_usd"]["sum"] or 0.0, 6),
+             round(e[name]["duration_ms"]["mean"], 6))
+            for e in entries if e["scope"] == "all" and e[name]["n"]
+        ]  # fmt: skip
+        assert found == expected.rows()
+
+
+def test_failures_are_counted_by_reason_and_judged_sessions_once(store):
+    put(store, list(conversations(np.random.default_rng(1), 60)))
+    sessions = store.query("SELECT session_id, agent FROM sessions").rows()
+    failed = store.query(
+        "SELECT session_id, agent, failure_reason AS reason FROM interactions"
+        " WHERE status = 'error'"
+    ).rows()
+    judged = store.query(
+        "SELECT target, value FROM current_evaluations WHERE kind = 'outcome'"
+    ).rows()
+    refused = {target for target, value in judged if value == 0}
+    expected: dict[str, dict[str, int]] = {}
+    for _, agent, reason in failed:
+        expected.setdefault(agent, {}).setdefault(reason, 0)
+        expected[agent][reason] += 1
+    seen = {(session, reason) for session, _, reason in failed}
+    alone = [a for s, a in sessions if s in refused and (s, "refused") not in seen]
+    assert alone
+    assert any((session, "refused") in seen for session in refused)
+    for agent in alone:
+        expected[agent]["refused"] += 1
+    found = {e["agent"]: e["failure_reasons"] for e in collect(store) if e["scope"] == "all"}
+    assert found == expected
+    assert all(list(counts.values()) == sorted(counts.values())[::-1] for counts in found.values())
+
+
+def test_satisfaction_of_a_session_is_that_of_all_it_was_given(store):
+    put(store, list(conversations(np.random.default_rng(2), 60)))
+    given: dict[str, list[float]] = {}
+    feedback = dict(
+        store.query("SELECT target, value FROM current_evaluations WHERE kind = 'feedback'").rows()
+    )
+    for interaction, session in store.query(
+        "SELECT interaction_id, session_id FROM interactions"
+    ).rows():
+        if interaction in feedback:
+            given.setdefault(session, []).append(feedback[interaction])
+    agents = dict(store.query("SELECT session_id, agent FROM sessions").rows())
+    for entry in collect(store):
+        if entry["scope"] == "all":
+            means = [np.mean(g) for s, g in given.items() if agents[s] == entry["agent"]]
+            known = entry["sessions"]["satisfaction"]["explicit"]
+            assert known["n"] == len(means) > 3
+            assert known["mean"] == pytest.approx(np.mean(means))
+
+
 def test_whole_agents_come_before_their_parts(store):
     put(store, [*calls("b", [1.0], name="pay"), *calls("a", [1.0], name="all")])
     assert [(e["agent"], e["scope"]) for e in collect(store)] == [
