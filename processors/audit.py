@@ -17,7 +17,7 @@ import polars as pl
 from mode import Service
 
 from ingest.errors import Unavailable
-from processors import marks, windows
+from processors import marks, watermarks, windows
 from processors.names import named
 from processors.store import Store
 
@@ -117,13 +117,37 @@ def find_collisions(store: Store) -> int:
     return found
 
 
-def reconcile(store: Store) -> int:
+def differences(store: Store) -> pl.DataFrame:
+    """Cells of event time that were not made from exactly the events that are stored now.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``environment``, ``agent``, ``start`` (s since 1970), and of how many events it is:
+        ``stored`` and ``derived``. A cell whose marks still wait is among them.
+
+    Raises
+    ------
+    Unavailable
+        When ClickHouse is away.
+    """
+    return store.query(_CELLS)
+
+
+def reconcile(store: Store, suspected: pl.DataFrame | None = None) -> int:
     """Compute again every cell that was not made from exactly the events that are stored.
+
+    Parameters
+    ----------
+    store
+        The database.
+    suspected
+        Earlier `differences`: only cells that differ now as they did then are computed.
 
     Returns
     -------
     int
-        How many (environment, agent, cell) differed.
+        How many (environment, agent, cell) were computed.
 
     Raises
     ------
@@ -131,9 +155,11 @@ def reconcile(store: Store) -> int:
         When ClickHouse is away; a repeat finds the rest.
     """
     dropped = _drop_refused(store)
-    different = store.query(_CELLS).drop("stored", "derived")
+    different = differences(store)
+    if suspected is not None:
+        different = different.join(suspected, on=different.columns, how="semi")
     if not different.is_empty():
-        _recompute(store, different)
+        _recompute(store, different.drop("stored", "derived"))
     return len(different) + dropped
 
 
@@ -148,7 +174,7 @@ def missing(store: Store) -> int:
     Unavailable
         When ClickHouse is away.
     """
-    different = store.query(_CELLS)
+    different = differences(store)
     if different.is_empty():
         return 0
     gone = different["derived"].cast(pl.Int64) - different["stored"].cast(pl.Int64)
@@ -173,15 +199,19 @@ def _recompute(store: Store, cells: pl.DataFrame) -> None:
 class Audit(Service):  # type: ignore[misc]
     """Looks for collisions while events come in, and reconciles at start and every hour.
 
-    It rests so long after each look that looking takes no more than a few percent of the time.
+    It rests so long after each look that looking takes no more than a few percent of the time. What
+    differs at one look may only have its marks still to come, so it is computed again when it
+    differs in the same way at a later look, with all marks worked off that were made before.
     """
 
-    def __init__(self, store: Store, leads: Callable[[], bool], **kwargs: Any) -> None:
+    def __init__(self, store: Store, log_id: str, leads: Callable[[], bool], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._store = store
+        self._log_id = log_id
         self._leads = leads
         self._seen = -1
         self._reconciled = 0.0
+        self._suspected: tuple[pl.DataFrame, tuple[int, ...]] | None = None
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _run(self) -> None:
@@ -190,6 +220,7 @@ class Audit(Service):  # type: ignore[misc]
             await self.sleep(rest)
             if not self._leads():
                 self._reconciled = 0.0  # whoever takes over begins with it
+                self._suspected = None
                 continue
             started = time.monotonic()
             try:
@@ -206,6 +237,16 @@ class Audit(Service):  # type: ignore[misc]
                 log.warning("%s events have the id of another event and do not count", found)
             self._seen = stored
         if self._reconciled == 0.0 or time.monotonic() - self._reconciled > _RECONCILE_S:
-            different = reconcile(self._store)
-            log.info("reconciled: %s cells differed from their events", different)
-            self._reconciled = time.monotonic()
+            self._reconcile()
+
+    def _reconcile(self) -> None:
+        reports = watermarks.read(self._store, self._log_id)
+        if self._suspected is None:
+            self._suspected = differences(self._store), watermarks.marks_made(reports)
+            return
+        suspected, marked = self._suspected
+        if not watermarks.worked_off(reports, marked):
+            return
+        different = reconcile(self._store, suspected)
+        log.info("reconciled: %s cells differed from their events", different)
+        self._reconciled, self._suspected = time.monotonic(), None

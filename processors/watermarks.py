@@ -166,6 +166,17 @@ def clock_ns() -> int:
     return time.time_ns()
 
 
+def marks_made(rows: pl.DataFrame) -> tuple[int, ...]:
+    """How far the marks reach that are known now, per partition of the dirty topic. Pure."""
+    found = report(rows.filter(pl.col("topic") == EVENTS_TOPIC), 0)
+    return () if found is None else found.marked
+
+
+def worked_off(rows: pl.DataFrame, marked: tuple[int, ...]) -> bool:
+    """Whether all that was asked for up to ``marked`` is computed. Pure."""
+    return _worked_off(marked, _done(rows))
+
+
 def settled(rows: pl.DataFrame, offsets: Mapping[int, int]) -> bool:
     """Whether everything up to ``offsets`` is stored and all that follows from it as well. Pure.
 

@@ -44,8 +44,8 @@ _SCOPES: Final = f"""arrayFilter(s -> s != '', [
             concat('model:', c.model) IN {admitted("scope")}, concat('model:', c.model),
             'model:{OTHER}')])"""
 
-# Durations are kept apart as bins until the end, two bytes each: bins as a key of the inner GROUP BY
-# would make it hundreds of times larger, and twice as dear.
+# Durations are kept one by one until the end, two bytes each: with their bins as a key the inner
+# GROUP BY would be hundreds of times larger, and the statement twice as dear.
 _FROM_EVENTS: Final = f"""
 INSERT INTO windows
 WITH
