@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup lock demo up test test-kafka test-clients chaos check bench bench-gateway peers clients format clean
+DECODERS := lines events feedback otlp unpacking redaction
+
+.PHONY: help setup lock demo up test test-kafka test-clients chaos fuzz fuzz-http $(DECODERS:%=fuzz-%) check bench bench-gateway peers clients format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,14 +53,16 @@ chaos: $(STAMP) $(KAFKA) ## every fault against a running pipeline, from outside
 
 FUZZ_SECONDS ?= 600
 
-fuzz: $(STAMP) ## fuzz every decoder by coverage and the gateway by its description, ten minutes each
+fuzz: $(DECODERS:%=fuzz-%) fuzz-http ## fuzz every decoder by coverage and the gateway by its description, ten minutes each; -j2
+
+$(DECODERS:%=fuzz-%): fuzz-%: $(STAMP)
 	@mkdir -p bench/out
-	@for target in lines events feedback otlp unpacking redaction; do \
-		echo "fuzzing $$target for $(FUZZ_SECONDS) s ..."; \
-		$(BIN)/python -m tests.fuzz.decoders $$target --seconds $(FUZZ_SECONDS) 2> bench/out/fuzz-$$target.log \
-			|| { tail -40 bench/out/fuzz-$$target.log; exit 1; }; \
-		grep -E "executed_units|peak_rss" bench/out/fuzz-$$target.log; \
-	done
+	@echo "fuzzing $* for $(FUZZ_SECONDS) s ..."
+	@$(BIN)/python -m tests.fuzz.decoders $* --seconds $(FUZZ_SECONDS) 2> bench/out/fuzz-$*.log \
+		|| { tail -40 bench/out/fuzz-$*.log; exit 1; }
+	@grep -E "executed_units|peak_rss" bench/out/fuzz-$*.log | sed "s/^/$*: /"
+
+fuzz-http: $(STAMP)
 	@echo "fuzzing the gateway over HTTP for $(FUZZ_SECONDS) s ..."
 	@$(BIN)/python -m tests.fuzz.http --seconds $(FUZZ_SECONDS)
 

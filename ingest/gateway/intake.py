@@ -7,7 +7,7 @@ the worker would. The environment of the token replaces that of the event, its a
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -85,7 +85,7 @@ def take_in(
     redact: Redact,
     partitions: int,
     now_ns: int,
-    item_of: Callable[[Event], str] = attrgetter("event_id"),
+    item_of: Callable[[Event], Hashable] = id,
 ) -> Intake:
     """Apply the rules, redact, and pack.
 
@@ -104,7 +104,7 @@ def take_in(
     now_ns
         The present.
     item_of
-        Which item of the request an event came from; of one span come several.
+        Which item of the request an event came from: itself, but of one span come several.
     """
     intake = Intake(refusals=list(refusals))
     if not events:
@@ -135,7 +135,7 @@ def _bounded(
     grant: Grant,
     now_ns: int,
     refusals: list[Refusal],
-    item_of: Callable[[Event], str],
+    item_of: Callable[[Event], Hashable],
 ) -> list[Event]:
     limit = now_ns + MAX_FUTURE_NS
     if max(map(_time_of, events)) > limit:

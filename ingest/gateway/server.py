@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from typing import Final, Literal, TypeVar
 
 import msgspec
@@ -223,7 +222,7 @@ class Gateway:
             self._policy.redact,
             self._outbox.partitions,
             now_ns,
-            span_of if route in ("traces", "logs") else attrgetter("event_id"),
+            span_of if route in ("traces", "logs") else id,
         )
 
     async def _run(self, work: Callable[[], _T], in_thread: bool) -> _T:

@@ -62,6 +62,11 @@ def test_the_past_is_taken_and_the_future_is_not() -> None:
     assert found.reasons() == "future_time (2): more than 5 minutes ahead of the gateway"
 
 
+def test_what_is_refused_twice_under_one_id_counts_twice() -> None:
+    found = intake([event(1, time_unix_nano=NOW + 2 * MAX_FUTURE_NS)] * 2)
+    assert [refused.code for refused in found.refusals] == ["future_time"] * 2
+
+
 def test_a_token_binds_environment_and_agents() -> None:
     grant = Grant("team", "staging", frozenset({"shop", "help"}))
     events = [event(0, environment="production"), event(1, agent="bank"), event(2, agent="help")]
