@@ -63,7 +63,7 @@ def test_the_past_is_taken_and_the_future_is_not() -> None:
 
 
 def test_what_is_refused_twice_under_one_id_counts_twice() -> None:
-    found = intake([event(1, time_unix_nano=NOW + 2 * MAX_FUTURE_NS)] * 2)
+    found = intake([event(1, time_unix_nano=NOW + 2 * MAX_FUTURE_NS) for _ in range(2)])
     assert [refused.code for refused in found.refusals] == ["future_time"] * 2
 
 
