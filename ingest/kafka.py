@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+FETCH_MAX_WAIT_MS: Final = 50
+"""How long a broker may hold back an empty answer. Kafka answers when records come in between;
+others, such as the embedded one, look only once this time is over."""
 
 
 @dataclass(frozen=True, slots=True)

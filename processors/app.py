@@ -23,12 +23,13 @@ from typing import Any, Final
 
 import faust
 import polars as pl
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP, EventT
 
 from ingest import telemetry
 from ingest.errors import DriftlineError
 from ingest.events import DIRTY_TOPIC
-from ingest.kafka import KafkaConfig
+from ingest.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
 from ingest.sampling import Place
 from processors import marks, watermarks, windows
 from processors.audit import Audit
@@ -61,15 +62,35 @@ class WorkerConfig:
     sink: SinkConfig = field(default_factory=SinkConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
-    recompute_interval: float = 0.5
+    recompute_interval: float = 0.1
     backlog_rest: float = 30.0
     incarnation: Callable[[], str] | None = None
+
+
+class _ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust fixes it at 1.5 s, and has no setting for it.
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001
+        return consumer
+
+
+class _Consumer(Consumer):  # type: ignore[misc]
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _App(faust.App):  # type: ignore[misc]
+    def _new_transport(self) -> Any:
+        transport = super()._new_transport()
+        transport.Consumer = _Consumer
+        return transport
 
 
 def build_app(config: WorkerConfig) -> faust.App:
     """A fresh Faust app with sink, recompute agent and detection attached."""
     store = Store(config.clickhouse)
-    app = faust.App(
+    app = _App(
         APP_ID,
         broker=[f"kafka://{server}" for server in config.kafka.bootstrap_servers.split(",")],
         broker_credentials=_credentials(config.kafka),

@@ -49,7 +49,7 @@ from ingest import telemetry
 from ingest.codec import Decoded, concat, decode
 from ingest.errors import DriftlineError, Rejected, Unavailable
 from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
-from ingest.kafka import KafkaConfig
+from ingest.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
 from ingest.sampling import Place
 from processors import marks, rows, watermarks
 from processors.letters import Kept, LettersConfig, kept_of, original_rows
@@ -203,6 +203,7 @@ class Sink(Service):  # type: ignore[misc]
             # Of compressed bytes, which may be ten times as many when unpacked.
             fetch_max_bytes=4 << 20,
             max_partition_fetch_bytes=1 << 20,
+            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
             max_poll_interval_ms=600_000,
             **self._kafka.client_options(),
         )

@@ -163,7 +163,8 @@ def recompute(store: Store, width: int, marks: pl.DataFrame) -> None:
     Unavailable
         When ClickHouse is away; nothing partial needs undoing.
     """
-    others = len(_admitted_of(store, marks)) < marks["agent"].n_unique()
+    finest = width == WIDTHS[0]
+    others = finest and len(_admitted_of(store, marks)) < marks["agent"].n_unique()
     # Two statements at a time on one thread each need a fifth less CPU than one on several.
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(partial(store.command, settings=_SETTINGS), statements(width, marks, others)))
