@@ -28,37 +28,31 @@ _BIN: Final = (
 # interaction counts by its reason; a session judged failed counts by the outcome's reason where
 # none of its interactions failed with the same.
 _UNITS: Final = f"""
-WITH outcomes AS
+WITH verdicts AS
 (
-    SELECT target, min(e.value) AS value, argMin(e.reason, (e.value, e.reason)) AS why
+    SELECT target, countIf(kind = 'outcome') AS outcomes, minIf(e.value, kind = 'outcome') AS value,
+        argMinIf(e.reason, (e.value, e.reason), kind = 'outcome') AS why,
+        sumIf(assumeNotNull(e.value), kind = 'feedback') AS total,
+        countIf(kind = 'feedback') AS given
     FROM current_evaluations AS e
-    WHERE kind = 'outcome' AND e.value IS NOT NULL GROUP BY target
-),
-feedback AS
-(
-    SELECT target, sum(assumeNotNull(e.value)) AS total, count() AS given
-    FROM current_evaluations AS e
-    WHERE kind = 'feedback' AND e.value IS NOT NULL GROUP BY target
+    WHERE kind IN ('outcome', 'feedback') AND e.value IS NOT NULL GROUP BY target
 ),
 judged AS
 (
     SELECT environment, agent, agent_version, session_id, interaction_id, start, end, duration_ms,
         priced, unpriced, cost_usd, status, if(status = 'error', failure_reason, '') AS reason,
-        multiIf(o.target != '', o.value >= 0.5, status = 'ok', 1, status = 'error', 0, NULL)
+        multiIf(v.outcomes > 0, v.value >= 0.5, status = 'ok', 1, status = 'error', 0, NULL)
             AS success,
-        f.total AS total, f.given AS given
-    FROM interactions AS i
-    LEFT JOIN outcomes AS o ON o.target = i.interaction_id
-    LEFT JOIN feedback AS f ON f.target = i.interaction_id
+        v.total AS total, v.given AS given
+    FROM interactions AS i LEFT JOIN verdicts AS v ON v.target = i.interaction_id
     WHERE {{active}}
 ),
 -- as the view of that name
 sessions AS
 (
     SELECT j.session_id AS session_id,
-        argMin(j.environment, (j.start, j.interaction_id)) AS environment,
-        argMin(j.agent, (j.start, j.interaction_id)) AS agent,
-        argMin(j.agent_version, (j.start, j.interaction_id)) AS agent_version,
+        (argMin((j.environment, j.agent, j.agent_version), (j.start, j.interaction_id))
+            AS first).1 AS environment, first.2 AS agent, first.3 AS agent_version,
         max(j.end) AS end,
         (toUnixTimestamp64Nano(end) - toUnixTimestamp64Nano(min(j.start))) / 1e6 AS duration_ms,
         if(sum(j.priced) > 0 AND sum(j.unpriced) = 0, round(sum(j.cost_usd), 9), NULL) AS cost_usd,
@@ -71,7 +65,11 @@ sessions AS
 SELECT u.1 AS unit, u.2 AS environment, u.3 AS agent, u.4 AS agent_version, count() AS n,
     countIf(u.8 = 1) AS yes, countIf(u.8 IS NOT NULL) AS known,
     round(sum(round(u.6 AS duration_ms, 3)), 3) / n AS mean,
-    sumMap([{_BIN}], [1]) AS histogram, histogram.1 AS bins, histogram.2 AS counts,
+    arraySort(groupArray({_BIN})) AS sorted,
+    arrayFilter((at, step) -> at = 1 OR step > 0, arrayEnumerate(sorted), arrayDifference(sorted))
+        AS firsts,
+    arrayDistinct(sorted) AS bins,
+    arrayPopFront(arrayDifference(arrayPushBack(firsts, length(sorted) + 1))) AS counts,
     round(sum(u.7), 9) AS cost_sum, cost_sum / count(u.7) AS cost_mean,
     round(avg(u.9), 12) AS satisfaction, count(u.9) AS rated,
     sumMapIf([u.10], [1], u.10 != '') AS failures, failures.1 AS reasons, failures.2 AS failed
@@ -79,14 +77,12 @@ FROM
 (
     SELECT arrayJoin(arrayPushBack(s.parts, ('sessions', s.environment, s.agent, s.agent_version,
         s.end, s.duration_ms, s.cost_usd,
-        multiIf(o.target != '', o.value >= 0.5, s.last_status = 'ok', 1, s.last_status = 'error', 0,
+        multiIf(v.outcomes > 0, v.value >= 0.5, s.last_status = 'ok', 1, s.last_status = 'error', 0,
             NULL),
-        if(s.given + f.given > 0, (s.total + f.total) / (s.given + f.given), NULL),
-        if(o.target = '' OR o.value >= 0.5 OR has(s.reasons, if(o.why = '', 'outcome', o.why)), '',
-            if(o.why = '', 'outcome', o.why))))) AS u
-    FROM sessions AS s
-    LEFT JOIN outcomes AS o ON o.target = s.session_id
-    LEFT JOIN feedback AS f ON f.target = s.session_id
+        if(s.given + v.given > 0, (s.total + v.total) / (s.given + v.given), NULL),
+        if(v.outcomes = 0 OR v.value >= 0.5 OR has(s.reasons, if(v.why = '', 'outcome', v.why)), '',
+            if(v.why = '', 'outcome', v.why))))) AS u
+    FROM sessions AS s LEFT JOIN verdicts AS v ON v.target = s.session_id
 )
 WHERE {{where}}
 GROUP BY unit, environment, agent, agent_version

@@ -1,20 +1,23 @@
 """Freshness: from a record's being sent to its interactions' being in ``driftline metrics``.
 
-Events come at a steady rate with the time of their sending. Each agent's go to one partition and
-are stored in order, so when the k-th interaction of an agent is seen, it is the k-th one sent.
+Events come at a steady rate with the time of their sending, and what ended in the last seconds is
+asked for again and again, as by ``driftline metrics --since 15s``. Each agent's events go to one
+partition and are stored in order, so when its k-th interaction is seen, it is the k-th one sent.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
-from dashboards.metrics import collect
+from dashboards.metrics import Selection, collect
 from infra.bench.load import Load, records
 from infra.bench.report import report, result
 from infra.bench.throughput import PACKAGES, SEED, bed, cpu_seconds
@@ -26,6 +29,8 @@ from processors.store import Store
 RATE: Final = 20_000
 _SETTLE_S: Final = 5.0  # what is sent before is not judged: the worker warms up
 _PATIENCE_S: Final = 30.0
+_SINCE_S: Final = 15
+_PAUSE_S: Final = 0.1
 
 
 def run(
@@ -62,12 +67,13 @@ def run(
         lines = list(records(load))
         shift = max(0.0, time.time() - begun + 0.5)
         sent: dict[str, list[float]] = defaultdict(list)
+        ends = _ends(lines)
         producer = threading.Thread(
             target=_produce, args=(found.kafka, lines, begun + shift, load, sent)
         )
         spent = cpu_seconds(found.processes)
         producer.start()
-        seen, took = _watch(store, load, producer, sent)
+        seen, took = _watch(store, load, producer, sent, ends)
         spent = cpu_seconds(found.processes) - spent
     waits = np.array(
         [
@@ -118,8 +124,23 @@ def _produce(
     producer.close()
 
 
+def _ends(lines: list[tuple[int, bytes]]) -> dict[str, list[int]]:
+    """When the interactions of each agent end, ns of event time, in the order of their sending."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for _, value in lines:
+        for line in value.split(b"\n"):
+            if b'"kind":"interaction"' in line:
+                event = msgspec.json.decode(line)
+                found[event["agent"]].append(event["time_unix_nano"])
+    return found
+
+
 def _watch(
-    store: Store, load: Load, producer: threading.Thread, sent: dict[str, list[float]]
+    store: Store,
+    load: Load,
+    producer: threading.Thread,
+    sent: dict[str, list[float]],
+    ends: dict[str, list[int]],
 ) -> tuple[dict[str, list[float]], list[float]]:
     """Read the metrics again and again; when each agent's k-th interaction was first there."""
     seen: dict[str, list[float]] = defaultdict(list)
@@ -127,10 +148,12 @@ def _watch(
     patience = time.monotonic() + load.events / load.rate + _PATIENCE_S
     while True:
         asked = time.monotonic()
-        for entry in collect(store):
+        since = int(time.time()) - _SINCE_S
+        for entry in collect(store, Selection(since=since)):
             if entry["scope"] == "all":
-                agent = seen[entry["agent"]]
-                agent += [time.time()] * (entry["interactions"]["n"] - len(agent))
+                agent, name = seen[entry["agent"]], entry["agent"]
+                before = bisect_left(ends[name], since * 10**9)
+                agent += [time.time()] * (before + entry["interactions"]["n"] - len(agent))
         took.append(time.monotonic() - asked)
         if not producer.is_alive() and all(
             len(seen[agent]) >= len(times) for agent, times in sent.items()
@@ -138,7 +161,7 @@ def _watch(
             return seen, took
         if time.monotonic() > patience:
             raise Unavailable("not all of what was sent can be seen 30 s after the last of it")
-        time.sleep(0.05)
+        time.sleep(_PAUSE_S)
 
 
 def _assigned(store: Store) -> bool:
