@@ -31,11 +31,15 @@ _TRACE: Final = re.compile(
     re.VERBOSE | re.MULTILINE,
 )
 
-# Order matters: a larger thing is masked before the parts it is made of. One pass each.
-_MASKS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
-    (re.compile(r"\b[a-z][a-z0-9+.-]{1,15}://[^\s\"'<>)\]}]+", re.I), "<url>"),
-    (re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"), "<email>"),
-    (re.compile(r"\b[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\b", re.I), "<uuid>"),
+# Where none of these stands, there is no trace and no mask to look for: half of the time.
+_TRACE_SIGNS: Final = ("Traceback", 'File "', "at ", "...", "goroutine")
+
+# Order matters: a larger thing is masked before the parts it is made of. One pass each: pattern,
+# mask, and characters of which it holds one where that says something.
+_MASKS: Final[tuple[tuple[re.Pattern[str], str, str], ...]] = (
+    (re.compile(r"\b[a-z][a-z0-9+.-]{1,15}://[^\s\"'<>)\]}]+", re.I), "<url>", ":"),
+    (re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"), "<email>", "@"),
+    (re.compile(r"\b[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\b", re.I), "<uuid>", ""),
     (
         re.compile(
             r"\b\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?"
@@ -46,16 +50,19 @@ _MASKS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
             re.I,
         ),
         "<date>",
+        "",
     ),
     (
         re.compile(
             r"\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b|\b(?:[0-9a-f]{0,4}:){3,7}[0-9a-f]{1,4}\b", re.I
         ),
         "<ip>",
+        ".:",
     ),
     (
         re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|`[^`\n]*`|(?<!\w)'(?:[^'\\\n]|\\.)*'(?!\w)|“[^”\n]*”"),
         "<str>",
+        "\"`'“",
     ),
     (
         re.compile(
@@ -63,10 +70,12 @@ _MASKS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
             r"|(?<![\w<])(?:~|\.{1,2})?/[\w.-]+/?(?=[\s:,;)\]]|$)"
         ),
         "<path>",
+        "/\\",
     ),
     (
         re.compile(r"\b0x[0-9a-f]+\b|\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,}\b", re.I),
         "<hex>",
+        "",
     ),
     (
         re.compile(
@@ -74,13 +83,15 @@ _MASKS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
             re.I,
         ),
         "<num>",
+        "",
     ),
     # an identifier mixes letters and digits: W1234567, order_88, call_ab12cd, #W12, B-77
     (
         re.compile(r"#?\b(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*\b(?!>)"),
         "<id>",
+        "",
     ),
-    (re.compile(r"(?<![\w<])[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?%?", re.I), "<num>"),
+    (re.compile(r"(?<![\w<])[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?%?", re.I), "<num>", ""),
 )
 _REPEATS: Final = re.compile(r"(<\w+>)(?:(?:\s*[,;|]\s*|\s+)\1)+")
 _SPACES: Final = re.compile(r"\s+")
@@ -115,10 +126,14 @@ def template(message: str) -> str:
     >>> template("HTTP 503 from https://api.example.org/v1/items?id=7")
     'HTTP 503 from <url>'
     """
-    text = _TRACE.sub("", message[:MAX_MESSAGE])
+    text = message[:MAX_MESSAGE]
+    if any(map(text.__contains__, _TRACE_SIGNS)):
+        text = _TRACE.sub("", text)
     text = _CODES.sub(_keep_code, text)
-    for pattern, mask in _MASKS:
-        text = pattern.sub(mask, text)
+    held = frozenset(text)  # what a mask brings in is of no other mask
+    for pattern, mask, signs in _MASKS:
+        if not signs or not held.isdisjoint(signs):
+            text = pattern.sub(mask, text)
     text = _LETTERS.sub(lambda found: str(_DIGITS.index(found[1])), text)
     text = _SPACES.sub(" ", text).strip()
     text = _REPEATS.sub(r"\1", text)

@@ -59,6 +59,30 @@ def test_stack_frames_do_not_matter_but_the_exception_does(trace: str):
 
 
 @given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(
+                ["a@b.io", "https://x.io/a", "10.0.0.1", "::1:2:3", "'q'", "“r”", "/a/b", "\\a\\b",
+                 "`c`", "٣٤", "2026-01-02", "\tat a.B(C.java:1)\n", "goroutine 7", "HTTP 503",
+                 "Traceback (most recent call last):\n x\nE", "...", "\n", " "]
+            ),
+            st.text(max_size=6),
+        ),
+        max_size=8,
+    ).map("".join)
+)  # fmt: skip
+def test_what_is_left_out_for_speed_would_have_found_nothing(message: str):
+    found = failures.template(message)
+    signs, masks = failures._TRACE_SIGNS, failures._MASKS
+    try:
+        failures._TRACE_SIGNS = ("",)
+        failures._MASKS = tuple((pattern, mask, "") for pattern, mask, _ in masks)
+        assert failures.template.__wrapped__(message) == found
+    finally:
+        failures._TRACE_SIGNS, failures._MASKS = signs, masks
+
+
+@given(
     order=st.integers(0, 10**9),
     uuid=st.uuids(),
     path=st.lists(st.sampled_from(["var", "tmp", "a-b", "x.y"]), min_size=2, max_size=5),
