@@ -66,7 +66,7 @@ _HEARTBEAT_SECONDS: Final = 10.0
 _FRESH_SECONDS: Final = 2.0
 _PIECE_BYTES: Final = 8 << 20
 _BEGIN_SECONDS: Final = 3.0  # while partitions are handed out everyone waits
-_RECORDS_AT_ONCE: Final = 100  # so that one fetch of large records cannot overshoot a batch
+_RECORD_BYTES: Final = 1 << 20  # what a record is expected to have before one was seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +178,7 @@ class Sink(Service):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer = None
         self._producer: AIOKafkaProducer = None
         self._connected = asyncio.Event()
+        self._record_bytes = _RECORD_BYTES
         self._beaten = 0.0
         self._marked: list[int] = [0]
         self.caught_up = asyncio.Event()
@@ -282,13 +283,17 @@ class Sink(Service):  # type: ignore[misc]
         size, deadline = 0, time.monotonic() + self._config.linger
         while size < min(_PIECE_BYTES, self._config.batch_bytes):
             wait = max(0.0, deadline - time.monotonic())
+            # So many that they fit, for one fetch may unpack to hundreds of megabytes.
             fetched = await self._consumer.getmany(
-                timeout_ms=int(wait * 1000), max_records=_RECORDS_AT_ONCE
+                timeout_ms=int(wait * 1000),
+                max_records=max(1, (_PIECE_BYTES - size) // self._record_bytes),
             )
             for partition, records in fetched.items():
                 await self._follow(partition, records[0].offset, records[-1].offset + 1)
                 gathered.setdefault(partition, []).extend(records)
-                size += sum(len(r.value or b"") for r in records)
+                sizes = [len(r.value or b"") for r in records]
+                size += sum(sizes)
+                self._record_bytes = max(1, *sizes)
             if not fetched or wait == 0.0:
                 return gathered, False
         return gathered, True
