@@ -118,7 +118,7 @@ def build_app(config: WorkerConfig) -> faust.App:
     app.service(sink)
     leads = partial(_leads, app)
     app.service(Detection(store, config.kafka.log_id, config.detection, leads))
-    app.service(Audit(store, config.kafka.log_id, leads))
+    app.service(Audit(store, config.kafka.log_id, leads, sink.caught_up))
     app.service(Letterbox(config.kafka, store))
     done: dict[int, int] = {}
     health = Health(config.health, partial(_places, app, sink, done), sink.turned)

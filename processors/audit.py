@@ -8,6 +8,7 @@ once or never to its end: everything it writes collapses with its repeat.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _EVERY_S: Final = 10.0
 _SHARE: Final = 0.03
+_BACKLOG_REST_S: Final = 60.0
+_SETTINGS: Final = {"max_threads": 1}
 _RECONCILE_S: Final = 3600.0
 
 _IDS_PER_PASS: Final = 5_000_000
@@ -99,7 +102,7 @@ def find_collisions(store: Store) -> int:
     passes = 1 + int(store.query(_SIZE)["n"][0]) // _IDS_PER_PASS
     found = 0
     for number in range(passes):
-        losers = store.query(_LOSERS.format(passes=passes, number=number))
+        losers = store.query(_LOSERS.format(passes=passes, number=number), settings=_SETTINGS)
         if losers.is_empty():
             continue
         store.insert("collisions", losers.select("event_id", "agent", "time", "payload_hash"))
@@ -131,7 +134,7 @@ def differences(store: Store) -> pl.DataFrame:
     Unavailable
         When ClickHouse is away.
     """
-    return store.query(_CELLS)
+    return store.query(_CELLS, settings=_SETTINGS)
 
 
 def reconcile(store: Store, suspected: pl.DataFrame | None = None) -> int:
@@ -199,14 +202,23 @@ def _recompute(store: Store, cells: pl.DataFrame) -> None:
 class Audit(Service):  # type: ignore[misc]
     """Looks for collisions while events come in, and reconciles at start and every hour.
 
-    It rests so long after each look that looking takes no more than a few percent of the time. What
-    differs at one look may only have its marks still to come, so it is computed again when it
-    differs in the same way at a later look, with all marks worked off that were made before.
+    It rests so long after each look that looking takes no more than a few percent of the time, and
+    longer while a backlog is worked off. What differs at one look may only have its marks still to
+    come, so it is computed again when it differs in the same way at a later look, with all marks
+    worked off that were made before.
     """
 
-    def __init__(self, store: Store, log_id: str, leads: Callable[[], bool], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        store: Store,
+        log_id: str,
+        leads: Callable[[], bool],
+        caught_up: asyncio.Event,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._store = store
+        self._caught_up = caught_up
         self._log_id = log_id
         self._leads = leads
         self._seen = -1
@@ -218,6 +230,8 @@ class Audit(Service):  # type: ignore[misc]
         rest = _EVERY_S
         while not self.should_stop:
             await self.sleep(rest)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._caught_up.wait(), _BACKLOG_REST_S)
             if not self._leads():
                 self._reconciled = 0.0  # whoever takes over begins with it
                 self._suspected = None
