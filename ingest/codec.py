@@ -92,7 +92,10 @@ class Decoded:
 
 
 def concat(parts: Sequence[Decoded]) -> Decoded:
-    """Several sequences of records as one; the frame keeps their chunks, nothing is copied."""
+    """Several sequences of records as one; the frame is copied into one chunk.
+
+    Whatever looks at rows would otherwise copy it first, each time.
+    """
     starts = np.cumsum([0, *(len(part.lines) for part in parts)])
     frames = [
         part.frame.with_columns(pl.col("record") + int(start))
@@ -104,7 +107,7 @@ def concat(parts: Sequence[Decoded]) -> Decoded:
         for rejection in part.rejections
     ]
     lines = np.concatenate([part.lines for part in parts])
-    return Decoded(pl.concat(frames, rechunk=False), lines, rejections)
+    return Decoded(pl.concat(frames, rechunk=True), lines, rejections)
 
 
 def encode(events: Iterable[Event]) -> bytes:

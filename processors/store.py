@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import clickhouse_connect
 import polars as pl
+import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ingest import telemetry
@@ -69,10 +69,13 @@ class Store:
             return
         # A column left out costs nothing, and the table's default says the same as a null.
         frame = frame.select(c.name for c in frame if c.null_count() < len(frame))
-        buffer = io.BytesIO()
-        frame.write_ipc_stream(buffer, compat_level=pl.CompatLevel.oldest())
+        # Half the time of polars' own writer, whose output goes through Python.
+        rows = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, rows.schema) as writer:
+            writer.write_table(rows)
         # The view, because the client would copy bytes to put the statement in front of them.
-        self.insert_bytes(table, buffer.getbuffer(), "ArrowStream", frame.columns)
+        self.insert_bytes(table, memoryview(sink.getvalue()), "ArrowStream", frame.columns)
 
     def insert_bytes(
         self, table: str, block: bytes | memoryview, fmt: str, columns: list[str] | None = None
