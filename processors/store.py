@@ -70,7 +70,7 @@ class Store:
         # A column left out costs nothing, and the table's default says the same as a null.
         frame = frame.select(c.name for c in frame if c.null_count() < len(frame))
         # Half the time of polars' own writer, whose output goes through Python.
-        rows = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        rows = _narrow(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as writer:
             writer.write_table(rows)
@@ -143,6 +143,19 @@ class Store:
             query_limit=0,
             send_receive_timeout=120,
         )
+
+
+def _narrow(table: pa.Table) -> pa.Table:
+    """Strings with offsets of four bytes instead of eight: a fifth of a block of events.
+
+    >>> _narrow(pa.table({"a": pa.array(["x"], pa.large_string())})).schema.field("a").type
+    DataType(string)
+    """
+    schema = [
+        field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(schema))
 
 
 def literal(values: str | Iterable[str]) -> str:
