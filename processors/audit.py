@@ -141,7 +141,7 @@ def differences(store: Store) -> pl.DataFrame:
     Unavailable
         When ClickHouse is away.
     """
-    return store.query(_CELLS, settings=_SETTINGS)
+    return store.query(_CELLS)
 
 
 def reconcile(store: Store, suspected: pl.DataFrame | None = None) -> int:
