@@ -8,7 +8,6 @@ once or never to its end: everything it writes collapses with its repeat.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -234,11 +233,13 @@ class Audit(Service):  # type: ignore[misc]
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _run(self) -> None:
-        rest = _EVERY_S
+        rest, waited = _EVERY_S, 0.0
         while not self.should_stop:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._caught_up.wait(), _BACKLOG_REST_S)
             await self.sleep(rest)
+            if not self._caught_up.is_set() and waited < _BACKLOG_REST_S:
+                waited += rest
+                continue
+            waited = 0.0
             if not self._leads():
                 self._reconciled = 0.0  # whoever takes over begins with it
                 self._suspected = None

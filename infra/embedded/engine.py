@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.embedded import native
+from infra.embedded.memory_file import MemoryFile
 from infra.embedded.reserve import RESERVE_BYTES, Reserve
 from infra.embedded.statements import MIB, EngineError, Limits, Result, Statement
 from ingest.errors import UsageError
@@ -223,12 +225,14 @@ def _insert(session: Any, statement: Statement) -> Result:
 @contextmanager
 def _as_file(data: bytes | memoryview) -> Iterator[str]:
     """Path of a file with this content: in memory on Linux, elsewhere a temporary one."""
-    if hasattr(os, "memfd_create"):
-        with open(os.memfd_create("insert"), "wb", buffering=0) as file:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[file.write(rest) :]
-            yield f"/proc/self/fd/{file.fileno()}"
+    view = memoryview(data)
+    whole = view.obj
+    if isinstance(whole, MemoryFile) and whole.path and view.nbytes == len(whole):
+        yield whole.path
+    elif sys.platform == "linux" and view.nbytes:
+        copy = MemoryFile(view.nbytes)
+        copy[:] = view
+        yield copy.path
     else:
         with tempfile.NamedTemporaryFile() as file:
             file.write(data)

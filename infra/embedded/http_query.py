@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from infra.embedded.memory_file import MemoryFile
 from infra.embedded.statements import EngineError, Statement
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ _NOT_DATA = re.compile(rb"\b(?:SELECT|VALUES|WITH|FROM)\b", re.IGNORECASE)
 _IS_QUOTED = re.compile(_QUOTED, re.DOTALL)
 
 
-def statement(parameters: Mapping[str, str], body: bytes | bytearray, *, reader: bool) -> Statement:
+def statement(
+    parameters: Mapping[str, str], body: bytes | MemoryFile, *, reader: bool
+) -> Statement:
     """Build the statement of a request.
 
     Parameters
@@ -112,7 +115,7 @@ def statement(parameters: Mapping[str, str], body: bytes | bytearray, *, reader:
     )
 
 
-def decompress(body: bytes | bytearray, encoding: str, limit: int) -> bytes | bytearray:
+def decompress(body: bytes | MemoryFile, encoding: str, limit: int) -> bytes | MemoryFile:
     """Undo a ``Content-Encoding``, never producing more than ``limit`` bytes.
 
     Several frames or members may follow each other, as clickhouse-connect sends them.

@@ -24,6 +24,7 @@ from aiohttp import web
 from infra.embedded import native
 from infra.embedded.engine import Engine
 from infra.embedded.http_query import decompress, statement
+from infra.embedded.memory_file import MemoryFile
 from infra.embedded.statements import MIB, EngineError, Result
 
 READER = "reader"
@@ -122,7 +123,7 @@ class Server:
     async def _run(
         self,
         parameters: Mapping[str, str],
-        body: bytes | bytearray,
+        body: bytes | MemoryFile,
         headers: Mapping[str, str],
         reader: bool,
     ) -> Result:
@@ -155,19 +156,19 @@ def _login(headers: Mapping[str, str], parameters: Mapping[str, str]) -> tuple[s
     return parameters.get("user", "default"), parameters.get("password", "")
 
 
-async def _whole(request: web.Request) -> bytes | bytearray:
-    """Bytes of the body; a large block is copied once, where `request.read` would do it twice."""
+async def _whole(request: web.Request) -> bytes | MemoryFile:
+    """Bytes of the body; a large block is copied once, to where the engine reads it."""
     length = request.content_length or 0
     if length < MIB or length > BODY_BYTES:
         return await request.read()
-    body, at = bytearray(length), 0
+    body, at = MemoryFile(length), 0
     async for chunk in request.content.iter_any():
         body[at : at + len(chunk)] = chunk
         at += len(chunk)
     return body
 
 
-async def _body(request: web.Request, parameters: dict[str, str]) -> bytes | bytearray:
+async def _body(request: web.Request, parameters: dict[str, str]) -> bytes | MemoryFile:
     """Body of the request; the fields of a form are moved into ``parameters``."""
     if not request.content_type.startswith("multipart/"):
         return await _whole(request)
