@@ -69,7 +69,7 @@ class GatewaySettings(Section):
         " exporters of OpenTelemetry wait",
     )
     linger_ms: float = Field(
-        default=10.0,
+        default=5.0,
         ge=0,
         le=1000,
         description="how long events wait for others to share a record of the topic with",

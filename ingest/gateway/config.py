@@ -45,6 +45,6 @@ class GatewayConfig:
     header_timeout_s: float = 20.0
     body_timeout_s: float = 30.0
     answer_s: float = 8.0
-    linger_s: float = 0.01
+    linger_s: float = 0.005
     queue_bytes: int = 64 * 2**20
     drain_s: float = 10.0

@@ -61,11 +61,11 @@ def test_a_named_file_must_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 def test_settings_become_bounds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = gateway_config(
-        settings(monkeypatch, tmp_path, max_body_mb="2", linger_ms="5", queue_mb="3")
+        settings(monkeypatch, tmp_path, max_body_mb="2", linger_ms="7", queue_mb="3")
     )
     assert (config.host, config.port, config.tls) == ("127.0.0.1", 4318, None)
     assert config.limits.max_body_bytes == 2 * 2**20
-    assert (config.linger_s, config.queue_bytes) == (0.005, 3 * 2**20)
+    assert (config.linger_s, config.queue_bytes) == (0.007, 3 * 2**20)
 
 
 def test_a_certificate_needs_its_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""Which records the sink takes next; all else about it is shown against a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import ConsumerRecord, TopicPartition
+
+from ingest.kafka import KafkaConfig
+from processors.sink import _PIECE_BYTES, Sink, SinkConfig
+from processors.store import ClickHouseConfig, Store
+
+
+class Buffered:
+    """Stands for aiokafka's consumer: what it has fetched already, in any order of partitions."""
+
+    def __init__(self, records: Mapping[TopicPartition, list[ConsumerRecord]]) -> None:
+        self.records = {partition: list(some) for partition, some in records.items()}
+        self.largest = 0
+
+    def assignment(self) -> set[TopicPartition]:
+        return set(self.records)
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+        for partition in partitions or self.records:
+            if some := self.records[partition][:max_records]:
+                del self.records[partition][:max_records]
+                self.largest = max(self.largest, sum(len(r.value) for r in some))
+                return {partition: some}
+        await asyncio.sleep(timeout_ms / 1000)
+        return {}
+
+
+def record(partition: int, offset: int, timestamp: int, size: int) -> ConsumerRecord[Any, Any]:
+    return ConsumerRecord(
+        "driftline.events", partition, offset, timestamp, 0, None, b"x" * size, None, -1, size, ()
+    )
+
+
+def sink_of(records: list[ConsumerRecord[Any, Any]]) -> tuple[Sink, Buffered]:
+    found: dict[TopicPartition, list[ConsumerRecord[Any, Any]]] = {}
+    for one in records:
+        found.setdefault(TopicPartition(one.topic, one.partition), []).append(one)
+    sink = Sink(
+        KafkaConfig(),
+        Store(ClickHouseConfig()),
+        SinkConfig(linger=0.05),
+        lambda _: None,
+        lambda: "",
+    )
+    sink._consumer = buffered = Buffered(found)
+    return sink, buffered
+
+
+async def taken(sink: Sink) -> list[list[int]]:
+    """Timestamps of the records of each piece, until there are none."""
+    pieces = []
+    while True:
+        gathered, _ = await sink._gather()
+        if not gathered:
+            return pieces
+        pieces.append([r.timestamp for some in gathered.values() for r in some])
+
+
+def test_partitions_are_read_at_one_pace_of_time() -> None:
+    """One after the other, as they were fetched, would give blocks that overlap from end to end."""
+    size = _PIECE_BYTES // 40
+    sink, _ = sink_of([record(p, at, at, size) for p in range(4) for at in range(100)])
+    pieces = asyncio.run(taken(sink))
+    assert sum(map(len, pieces)) == 400
+    assert len(pieces) > 5
+    spans = [max(piece) - min(piece) for piece in pieces]
+    assert max(spans) < 40, spans
+
+
+def test_a_partition_that_has_nothing_holds_up_none() -> None:
+    sink, buffered = sink_of([record(1, at, at, 1000) for at in range(50)])
+    buffered.records[TopicPartition("driftline.events", 0)] = []
+    assert sum(map(len, asyncio.run(taken(sink)))) == 50
+
+
+def test_large_records_are_taken_few_at_a_time() -> None:
+    sink, buffered = sink_of([record(p, at, at, 1 << 20) for p in range(2) for at in range(30)])
+    asyncio.run(taken(sink))
+    assert buffered.largest <= _PIECE_BYTES // 2
