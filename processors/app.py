@@ -16,6 +16,7 @@ import gc
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,6 +44,8 @@ from processors.store import ClickHouseConfig, Store
 log = logging.getLogger(__name__)
 
 APP_ID: Final = "driftline"
+_LONG_S: Final = 0.5
+_REST_S: Final = 0.4
 BUG_EXIT: Final = 70
 """Exit code after an unexpected error: the process dies, so that nothing is acknowledged."""
 
@@ -128,6 +131,7 @@ def build_app(config: WorkerConfig) -> faust.App:
     @app.agent(dirty, name="driftline.recompute", concurrency=1)  # type: ignore[untyped-decorator]
     async def recompute(stream: Any) -> None:
         async for events in stream.noack_take(1_000, within=config.recompute_interval):
+            started = time.monotonic()
             try:
                 partitions = await sink.dirty_partitions()
                 await _work_off(store, config.kafka.log_id, dirty, partitions, events)
@@ -138,6 +142,8 @@ def build_app(config: WorkerConfig) -> faust.App:
                 # Faust would acknowledge the marks and go on; dying acknowledges nothing.
                 log.exception("recompute failed")
                 _exit(BUG_EXIT)
+            if time.monotonic() - started > _LONG_S:
+                await asyncio.sleep(_REST_S)  # so that inserts come to their turn
             # What is read is old news anyway: work it off first, for every computation of a hot
             # cell reads the whole cell.
             with contextlib.suppress(asyncio.TimeoutError):
