@@ -31,7 +31,8 @@ up: $(STAMP) ## start the embedded runtime and keep it running
 	@$(BIN)/driftline up
 
 test: $(STAMP) ## every test of the ordinary suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit detectors
+	@$(BIN)/python -m pytest tests --ignore=tests/unit
 
 KAFKA := infra/kafka/target/classpath
 
