@@ -197,7 +197,12 @@ def _one(
 
 
 def _resource(resource: _Resource | None, limits: Limits) -> dict[str, Any]:
-    return _attributes(resource.attributes if resource else None, limits)
+    try:
+        return _attributes(resource.attributes if resource else None, limits)
+    except (ValueError, OverflowError):
+        # Everything of the request may stand under it.
+        text = "an attribute of a resource says a number that is none"
+        raise Rejected(RejectionCode.INVALID_FIELD, text) from None
 
 
 def _attributes(pairs: list[_KeyValue] | None, limits: Limits) -> dict[str, Any]:

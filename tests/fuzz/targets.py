@@ -139,13 +139,20 @@ def seeds(name: str) -> list[bytes]:
         ],
         "status": {"code": 2, "message": "m"}, "events": [{"name": "exception", "attributes": []}],
     }  # fmt: skip
-    traces = {"resourceSpans": [{"resource": {}, "scopeSpans": [{"spans": [span]}]}]}
+    resource = {
+        "attributes": [
+            {"key": "service.name", "value": {"stringValue": "shop"}},
+            {"key": "process.pid", "value": {"intValue": "7"}},
+            {"key": "load", "value": {"doubleValue": "1.5"}},
+        ]
+    }
+    traces = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]}
     record = {
         "timeUnixNano": str(NOW_NS), "traceId": span["traceId"], "spanId": span["spanId"],
         "eventName": "gen_ai.user.message", "body": {"stringValue": "hello"},
         "attributes": span["attributes"],
     }  # fmt: skip
-    logs = {"resourceLogs": [{"resource": {}, "scopeLogs": [{"logRecords": [record]}]}]}
+    logs = {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]}
     return {
         "lines": [line, line + b"\n" + line, b'{"event_id":"\\ud800"}'],
         "events": [b"j" + line, b"j[" + line + b"]", b"n" + line + b"\n" + line],

@@ -231,6 +231,20 @@ def test_a_bad_span_of_json_costs_only_itself(fields: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "text"), [("intValue", "many"), ("intValue", "9" * 5000), ("doubleValue", "much")]
+)
+def test_a_resource_whose_number_is_none_is_refused(kind: str, text: str) -> None:
+    attributes = [{"key": "a", "value": {kind: text}}]
+    for name, events_of in (("Spans", events_of_traces), ("Logs", events_of_logs)):
+        body = {f"resource{name}": [{"resource": {"attributes": attributes}, f"scope{name}": []}]}
+        body[f"resource{name}"][0][f"scope{name}"] = [{"spans": [{}], "logRecords": [{}]}]
+        with pytest.raises(Rejected) as caught:
+            events_of(json.dumps(body).encode(), encoding="json", limits=LIMITS)
+        assert caught.value.code == "invalid_field"
+        assert text not in caught.value.detail
+
+
+@pytest.mark.parametrize(
     ("body", "json_code"),
     [
         (b"\xff\xfe", "invalid_utf8"),
