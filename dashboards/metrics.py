@@ -15,6 +15,7 @@ from typing import Any, Final
 from detectors.sketch import GAMMA, ZERO_BIN, quantile
 from processors.marks import CELL_SECONDS
 from processors.store import Store, literal
+from processors.windows import BINS, COUNTS, FIRSTS
 
 QUANTILES: Final = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
 
@@ -66,10 +67,7 @@ SELECT u.1 AS unit, u.2 AS environment, u.3 AS agent, u.4 AS agent_version, coun
     countIf(u.8 = 1) AS yes, countIf(u.8 IS NOT NULL) AS known,
     round(sum(round(u.6 AS duration_ms, 3)), 3) / n AS mean,
     arraySort(groupArray({_BIN})) AS sorted,
-    arrayFilter((at, step) -> at = 1 OR step > 0, arrayEnumerate(sorted), arrayDifference(sorted))
-        AS firsts,
-    arrayDistinct(sorted) AS bins,
-    arrayPopFront(arrayDifference(arrayPushBack(firsts, length(sorted) + 1))) AS counts,
+    {FIRSTS} AS firsts, {BINS} AS bins, {COUNTS} AS counts,
     round(sum(u.7), 9) AS cost_sum, cost_sum / count(u.7) AS cost_mean,
     round(avg(u.9), 12) AS satisfaction, count(u.9) AS rated,
     sumMapIf([u.10], [1], u.10 != '') AS failures, failures.1 AS reasons, failures.2 AS failed

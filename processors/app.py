@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 APP_ID: Final = "driftline"
 _LONG_S: Final = 0.5
-_REST_S: Final = 0.4
+_REST_S: Final = 0.4  # after computing windows for longer than that
 BUG_EXIT: Final = 70
 """Exit code after an unexpected error: the process dies, so that nothing is acknowledged."""
 
@@ -70,10 +70,11 @@ class WorkerConfig:
     incarnation: Callable[[], str] | None = None
 
 
+# Three classes for one number: Faust lets a broker hold an empty answer back for 1.5 s, and has
+# no setting for it.
 class _ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        # Faust fixes it at 1.5 s, and has no setting for it.
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001
         return consumer
 
