@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -42,10 +42,14 @@ _NUMBERS: Final[dict[str, pl.DataType]] = {
     "value": pl.Float64(),
 }
 
-_NEWLINE, _OPEN, _CLOSE = b"\n{}"
+_OPEN, _CLOSE = b"{}"
 
-_CHUNK: Final = 4_000
+_CHUNK: Final = 1_500
 """Events turned into columns at a time: few enough to stay in the processor's cache."""
+
+CANONICAL_HEADER: Final = ("content-type", b"application/x-ndjson; profile=driftline-canonical")
+"""Kafka header of a record whose lines are as `encode` writes them, so that nobody who reads it
+needs to write them again to tell one payload from another."""
 
 SCHEMA: Final[dict[str, pl.DataType]] = {
     **{name: _NUMBERS.get(name, pl.String()) for name in FIELDS},
@@ -134,7 +138,11 @@ def split_lines(value: bytes | None) -> list[bytes]:
     return lines
 
 
-def decode(values: Sequence[bytes | None], timestamps_ns: Sequence[int]) -> Decoded:
+def decode(
+    values: Sequence[bytes | None],
+    timestamps_ns: Sequence[int],
+    canonical: Sequence[bool] | None = None,
+) -> Decoded:
     """Decode Kafka record values to a frame and rejections.
 
     Parameters
@@ -144,6 +152,10 @@ def decode(values: Sequence[bytes | None], timestamps_ns: Sequence[int]) -> Deco
     timestamps_ns
         Timestamp of each record, ns since 1970. An event dated `MAX_FUTURE_NS` after its record is
         rejected; measuring against the record, not the clock, gives a replay the same verdict.
+    canonical
+        Which records claim, by `CANONICAL_HEADER`, to be in canonical form: their lines are hashed
+        as they are. A false claim harms only the books, for an event that is repeated in another
+        form is then a collision instead of a duplicate.
 
     Returns
     -------
@@ -153,54 +165,52 @@ def decode(values: Sequence[bytes | None], timestamps_ns: Sequence[int]) -> Deco
     rejections: list[Rejection] = []
     counts = np.zeros(len(values), dtype=np.int64)
     frames: list[pl.DataFrame] = []
-    events: list[Event] = []
-    places: list[tuple[int, npt.NDArray[np.uint32]]] = []
+    chunk = _Chunk()
     for record, value in enumerate(values):
+        lines = split_lines(value)
+        counts[record] = len(lines)
         try:
-            good = _decode_together(value or b"")
-            positions = np.arange(len(good), dtype=np.uint32)
-            counts[record] = len(good)
+            good, positions = _decode_together(value or b"", lines), range(len(lines))
         except (ValueError, RecursionError):
-            lines = split_lines(value)
             good, positions = _decode_singly(record, lines, rejections)
-            counts[record] = len(lines)
-        places.append((record, positions))
-        events += good
-        if len(events) >= _CHUNK:
-            frames.append(_frame(events, places))
-            events, places = [], []
-    frames.append(_frame(events, places))
-    frame = pl.concat(frames, rechunk=True)
-    return _without_future(Decoded(frame, counts, rejections), values, timestamps_ns)
+        as_written = bool(canonical and canonical[record]) and len(good) == len(lines)
+        chunk.add(record, good, positions, lines if as_written else None)
+        if len(chunk.events) >= _CHUNK:
+            frames.append(chunk.frame())
+            chunk = _Chunk()
+    frames.append(chunk.frame())
+    return _without_future(Decoded(_whole(frames), counts, rejections), values, timestamps_ns)
 
 
-def _decode_together(value: bytes) -> list[Event]:
+def _decode_together(value: bytes, lines: list[bytes]) -> list[Event]:
     """Every line of a record; raises when one is no event, without saying which.
 
     The parser takes any whitespace between values for the end of a line, so lines are first seen to
     begin with ``{`` and end with ``}``: then each holds one value or more, and equal counts say
     that each holds one.
     """
-    octets = np.frombuffer(value.removesuffix(b"\n"), dtype=np.uint8)
-    ends = np.flatnonzero(octets == _NEWLINE)
-    starts = np.concatenate([[0], ends + 1])
-    ends = np.append(ends, len(octets))
-    sizes = ends - starts
+    sizes = np.fromiter(map(len, lines), np.int64, len(lines))
     if sizes.max() > MAX_LINE_BYTES:
         raise _LineTooLong
-    if sizes.min() == 0 or (octets[starts] != _OPEN).any() or (octets[ends - 1] != _CLOSE).any():
+    ends = sizes.cumsum() + np.arange(len(lines))
+    octets = np.frombuffer(value, dtype=np.uint8)
+    if (
+        sizes.min() == 0
+        or (octets[ends - sizes] != _OPEN).any()
+        or (octets[ends - 1] != _CLOSE).any()
+    ):
         raise _NotLines
     if not value.isascii():
         value.decode()  # msgspec does not look into the strings of unknown fields
     events = _decoder.decode_lines(value)
-    if len(events) != len(starts):
+    if len(events) != len(lines):
         raise _NotLines
     return events
 
 
 def _decode_singly(
     record: int, lines: list[bytes], rejections: list[Rejection]
-) -> tuple[list[Event], npt.NDArray[np.uint32]]:
+) -> tuple[list[Event], list[int]]:
     good: list[Event] = []
     positions: list[int] = []
     for position, line in enumerate(lines):
@@ -210,7 +220,7 @@ def _decode_singly(
         except (ValueError, RecursionError) as error:
             code, detail = _explain(line, error)
             rejections.append(_reject(record, position, code, detail, line))
-    return good, np.array(positions, dtype=np.uint32)
+    return good, positions
 
 
 def _decode_line(line: bytes) -> Event:
@@ -258,27 +268,55 @@ def _reject(record: int, line: int, code: RejectionCode, detail: str, raw: bytes
     return Rejection(record, line, code, detail[:256], len(raw), hashlib.sha256(raw).hexdigest())
 
 
-def _frame(events: list[Event], places: list[tuple[int, npt.NDArray[np.uint32]]]) -> pl.DataFrame:
-    if not events:
-        return pl.DataFrame(schema=SCHEMA)
-    columns = dict(zip(FIELDS, zip(*map(astuple, events), strict=True), strict=True))
-    series = [_series(name, values) for name, values in columns.items()]
-    series.append(
-        pl.Series("payload_hash", list(map(xxh3_64_intdigest, map(_encode, events))), pl.UInt64)
+@dataclass(slots=True)
+class _Chunk:
+    """Events that become columns together."""
+
+    events: list[Event] = field(default_factory=list)
+    hashes: list[int] = field(default_factory=list)
+    records: list[npt.NDArray[np.uint32]] = field(default_factory=list)
+    lines: list[npt.NDArray[np.uint32]] = field(default_factory=list)
+
+    def add(
+        self, record: int, events: list[Event], lines: Sequence[int], written: list[bytes] | None
+    ) -> None:
+        """Add events of a record, where they stand and, if canonical, how they are written."""
+        self.events += events
+        canonical = written if written is not None else map(_encode, events)
+        self.hashes += map(xxh3_64_intdigest, canonical)
+        self.records.append(np.full(len(events), record, np.uint32))
+        self.lines.append(np.array(lines, np.uint32))
+
+    def frame(self) -> pl.DataFrame:
+        """Columns of the fields that are there at all, hash and coordinates."""
+        if not self.events:
+            return pl.DataFrame(schema=SCHEMA)
+        columns = zip(*map(astuple, self.events), strict=True)
+        series = [
+            _series(name, values)
+            for name, values in zip(FIELDS, columns, strict=True)
+            if values[0] is not None or values.count(None) < len(values)
+        ]
+        series.append(pl.Series("payload_hash", self.hashes, pl.UInt64))
+        series.append(pl.Series("record", np.concatenate(self.records)))
+        series.append(pl.Series("line", np.concatenate(self.lines)))
+        return pl.DataFrame(series)
+
+
+def _whole(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """The chunks as one frame with every column of `SCHEMA`."""
+    frame = pl.concat(frames, how="diagonal")
+    return frame.select(
+        name if name in frame.columns else pl.lit(None, kind).alias(name)
+        for name, kind in SCHEMA.items()
     )
-    records = np.array([record for record, _ in places], dtype=np.uint32)
-    series.append(pl.Series("record", records.repeat([len(lines) for _, lines in places])))
-    series.append(pl.Series("line", np.concatenate([lines for _, lines in places])))
-    return pl.DataFrame(series)
 
 
 def _series(name: str, values: tuple[Any, ...]) -> pl.Series:
-    if values[0] is None and values.count(None) == len(values):
-        return pl.Series(name, [None], SCHEMA[name]).new_from_index(0, len(values))
-    if name == "attributes":
-        encoded = pl.Series(name, list(map(_encode, values)), pl.Binary).cast(pl.String)
-        return encoded.replace("null", None)
-    return pl.Series(name, values, SCHEMA[name])
+    if name != "attributes":
+        return pl.Series(name, values, SCHEMA[name])
+    encoded = pl.Series(name, list(map(_encode, values)), pl.Binary).cast(pl.String)
+    return encoded.replace("null", None) if None in values else encoded
 
 
 def _without_future(

@@ -287,7 +287,12 @@ class KafkaEventProducer:
         while len(self._unacknowledged) >= self._config.max_unacknowledged:
             self._await_one()
         with self._errors():
-            sent = self._kafka.send(self._config.topic, value=batch.take(), partition=partition)
+            sent = self._kafka.send(
+                self._config.topic,
+                value=batch.take(),
+                partition=partition,
+                headers=[codec.CANONICAL_HEADER],
+            )
         self._unacknowledged.append(sent)
 
     def _await_one(self) -> None:

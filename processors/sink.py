@@ -46,7 +46,7 @@ from aiokafka.errors import (
 from mode import Service
 
 from ingest import telemetry
-from ingest.codec import Decoded, concat, decode
+from ingest.codec import CANONICAL_HEADER, Decoded, concat, decode
 from ingest.errors import DriftlineError, Rejected, Unavailable
 from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
 from ingest.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
@@ -367,7 +367,11 @@ class Sink(Service):  # type: ignore[misc]
 
     def _decode(self, fetched: dict[TopicPartition, list[ConsumerRecord]]) -> Batch:
         records = [r for part in fetched.values() for r in part]
-        decoded = decode([r.value for r in records], [r.timestamp * 1_000_000 for r in records])
+        decoded = decode(
+            [r.value for r in records],
+            [r.timestamp * 1_000_000 for r in records],
+            [CANONICAL_HEADER in r.headers for r in records],
+        )
         self._check_quality(fetched, decoded)
         return Batch(
             decoded,

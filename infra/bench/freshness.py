@@ -21,6 +21,7 @@ from dashboards.metrics import Selection, collect
 from infra.bench.load import Load, records
 from infra.bench.report import report, result
 from infra.bench.throughput import PACKAGES, SEED, bed, cpu_seconds
+from ingest.codec import CANONICAL_HEADER
 from ingest.errors import Unavailable
 from ingest.events import EVENTS_TOPIC
 from ingest.kafka import KafkaConfig
@@ -115,7 +116,7 @@ def _produce(
         due = begun + produced / load.rate
         time.sleep(max(0.0, due - time.time()))
         now = time.time()
-        producer.send(EVENTS_TOPIC, value=value, partition=partition)
+        producer.send(EVENTS_TOPIC, value=value, partition=partition, headers=[CANONICAL_HEADER])
         for line in value.split(b"\n"):
             produced += 1
             if b'"kind":"interaction"' in line:

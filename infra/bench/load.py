@@ -23,6 +23,7 @@ class Load:
 
     ``rate`` is events per second of event time, ``content_bytes`` the size of the tool arguments
     and contents of a line on average, ``open_sessions`` how many interactions go on at a time.
+    ``canonical`` says whether records bear `ingest.codec.CANONICAL_HEADER`, as driftline's own do.
     """
 
     events: int
@@ -33,6 +34,7 @@ class Load:
     lines_per_record: int = 500
     content_bytes: int = 0
     open_sessions: int = 1
+    canonical: bool = True
     end_ns: int = 0
     seed: int = 7
 
@@ -106,22 +108,22 @@ def _line(frame: pl.DataFrame) -> pl.Expr:
     fields = pl.format(
         '"event_id":"{}-{}","time_unix_nano":{},"agent":"agent-{}","kind":"{}",'
         '"agent_version":"v1","session_id":"session-{}","interaction_id":"{}",'
-        '"duration_ms":{}{}{}{}{}',
+        '"duration_ms":{}{}{}{}{}{}',
         "id", "step", "time", "agent", "kind", "session", "id", "duration",
         pl.when(is_tool).then(pl.format(',"name":"tool-{}"', "tool")).otherwise(pl.lit("")),
-        pl.when(is_model)
-        .then(
-            pl.format(
-                ',"model":"gpt-4.1","input_tokens":{},"output_tokens":{},"cost_usd":0.0021',
-                "input", "output",
-            )
-        )
-        .otherwise(pl.lit("")),
+        pl.when(is_model).then(pl.lit(',"model":"gpt-4.1"')).otherwise(pl.lit("")),
         pl.when(failed)
         .then(
             pl.format(
                 ',"status":"error","error_type":"timeout",'
                 '"error_message":"no answer after {} ms"', "duration",
+            )
+        )
+        .otherwise(pl.lit("")),
+        pl.when(is_model)
+        .then(
+            pl.format(
+                ',"input_tokens":{},"output_tokens":{},"cost_usd":0.0021', "input", "output"
             )
         )
         .otherwise(pl.lit("")),

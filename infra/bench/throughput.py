@@ -25,6 +25,7 @@ from infra.embedded.broker import start_broker
 from infra.embedded.clickhouse import start_clickhouse
 from infra.embedded.process import stop
 from infra.topics import Topic, create_topics, log_id
+from ingest.codec import CANONICAL_HEADER
 from ingest.errors import Unavailable
 from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
 from ingest.kafka import KafkaConfig
@@ -276,8 +277,9 @@ def fill(kafka: KafkaConfig, load: Load) -> dict[int, int]:
         max_request_size=8 << 20, bootstrap_timeout_ms=10_000,
     )  # fmt: skip
     try:
+        headers = [CANONICAL_HEADER] if load.canonical else []
         sent = [
-            producer.send(EVENTS_TOPIC, value=value, partition=partition)
+            producer.send(EVENTS_TOPIC, value=value, partition=partition, headers=headers)
             for partition, value in records(load)
         ]
         offsets: dict[int, int] = {}

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from kafka.errors import KafkaError
 
+from ingest.codec import CANONICAL_HEADER
 from ingest.events import EVENTS_TOPIC
 from ingest.kafka import KafkaConfig
 from ingest.producer import ProducerConfig, connect
@@ -102,7 +103,9 @@ class KafkaLink:
     def send(self, partition: int, record: bytes, settled: Settled) -> None:
         """See `Link.send`."""
         try:
-            future = self._kafka.send(self._topic, value=record, partition=partition)
+            future = self._kafka.send(
+                self._topic, value=record, partition=partition, headers=[CANONICAL_HEADER]
+            )
         except (KafkaError, OSError, AssertionError, ValueError) as error:
             settled(error)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,11 +60,16 @@ class Traffic:
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
+        self._making = threading.Lock()  # a fault may make lines beside the load
         self._made = 0
         self._held: list[bytes] = []
 
     def lines(self, count: int, now_ns: int) -> list[bytes]:
         """About ``count`` lines of interactions that ended within the last second."""
+        with self._making:
+            return self._lines(count, now_ns)
+
+    def _lines(self, count: int, now_ns: int) -> list[bytes]:
         rng, shape, found = self._random, self.shape, []
         while len(found) < count:
             end = now_ns - rng.randrange(_SECOND)
@@ -94,7 +100,8 @@ class Traffic:
 
     def rest(self) -> list[bytes]:
         """Everything that is still held back."""
-        found, self._held = self._held, []
+        with self._making:
+            found, self._held = self._held, []
         return found
 
     def records(self, lines: list[bytes]) -> Iterator[bytes]:
