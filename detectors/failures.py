@@ -100,7 +100,6 @@ _CODES: Final = re.compile(
 )
 
 
-@lru_cache(maxsize=65_536)
 def template(message: str) -> str:
     """Mask everything that varies in an error message.
 
@@ -127,6 +126,20 @@ def template(message: str) -> str:
     'HTTP 503 from <url>'
     """
     text = message[:MAX_MESSAGE]
+    if "0x" not in text and "0X" not in text:
+        # No other mask asks which digit stands somewhere, so messages that differ in digits alone
+        # are masked once; unless some are kept, as those of a status code are.
+        masked = _masked(text.translate(_ONES))
+        if "1" not in masked:
+            return masked
+    return _masked(text)
+
+
+_ONES: Final = str.maketrans("0123456789", "1111111111")
+
+
+@lru_cache(maxsize=65_536)
+def _masked(text: str) -> str:
     if any(map(text.__contains__, _TRACE_SIGNS)):
         text = _TRACE.sub("", text)
     text = _CODES.sub(_keep_code, text)

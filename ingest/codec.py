@@ -169,8 +169,9 @@ def decode(
     for record, value in enumerate(values):
         lines = split_lines(value)
         counts[record] = len(lines)
+        positions: Sequence[int] = range(len(lines))
         try:
-            good, positions = _decode_together(value or b"", lines), range(len(lines))
+            good = _decode_together(value or b"", lines)
         except (ValueError, RecursionError):
             good, positions = _decode_singly(record, lines, rejections)
         as_written = bool(canonical and canonical[record]) and len(good) == len(lines)

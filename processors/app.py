@@ -122,7 +122,7 @@ def build_app(config: WorkerConfig) -> faust.App:
     app.service(sink)
     leads = partial(_leads, app)
     app.service(Detection(store, config.kafka.log_id, config.detection, leads))
-    app.service(Audit(store, config.kafka.log_id, leads, sink.caught_up))
+    app.service(Audit(store, config.kafka.log_id, leads, sink.fresh_for))
     app.service(Letterbox(config.kafka, store))
     done: dict[int, int] = {}
     health = Health(config.health, partial(_places, app, sink, done), sink.turned)
@@ -131,6 +131,9 @@ def build_app(config: WorkerConfig) -> faust.App:
 
     @app.agent(dirty, name="driftline.recompute", concurrency=1)  # type: ignore[untyped-decorator]
     async def recompute(stream: Any) -> None:
+        # What is read of a backlog is old news anyway: store it first, for every computation of a
+        # cell reads the whole cell.
+        await _caught_up(sink, config.backlog_rest)
         async for events in stream.noack_take(1_000, within=config.recompute_interval):
             started = time.monotonic()
             try:
@@ -145,12 +148,14 @@ def build_app(config: WorkerConfig) -> faust.App:
                 _exit(BUG_EXIT)
             if time.monotonic() - started > _LONG_S:
                 await asyncio.sleep(_REST_S)  # so that inserts come to their turn
-            # What is read is old news anyway: work it off first, for every computation of a hot
-            # cell reads the whole cell.
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(sink.caught_up.wait(), config.backlog_rest)
+            await _caught_up(sink, config.backlog_rest)
 
     return app
+
+
+async def _caught_up(sink: Sink, at_most: float) -> None:
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(sink.caught_up.wait(), at_most)
 
 
 async def _work_off(

@@ -219,12 +219,12 @@ class Audit(Service):  # type: ignore[misc]
         store: Store,
         log_id: str,
         leads: Callable[[], bool],
-        caught_up: asyncio.Event,
+        fresh_for: Callable[[], float],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._store = store
-        self._caught_up = caught_up
+        self._fresh_for = fresh_for
         self._log_id = log_id
         self._leads = leads
         self._seen = -1
@@ -236,7 +236,8 @@ class Audit(Service):  # type: ignore[misc]
         rest, waited = _EVERY_S, 0.0
         while not self.should_stop:
             await self.sleep(rest)
-            if not self._caught_up.is_set() and waited < _BACKLOG_REST_S:
+            # Windows of what was just stored come first.
+            if self._fresh_for() < _EVERY_S and waited < _BACKLOG_REST_S:
                 waited += rest
                 continue
             waited = 0.0

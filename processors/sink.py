@@ -22,7 +22,7 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -86,7 +86,10 @@ class SinkConfig:
 
 @dataclass(slots=True)
 class Batch:
-    """Records of one or more partitions on their way to the store."""
+    """Records of one or more partitions on their way to the store.
+
+    ``commits`` are the offsets after them, ``newest`` is the timestamp of the last one, ms.
+    """
 
     decoded: Decoded
     partitions: np.ndarray[Any, np.dtype[np.uint32]]
@@ -94,12 +97,11 @@ class Batch:
     commits: dict[TopicPartition, int]
     kept: Kept
     size: int
+    newest: int
 
     @classmethod
     def of(cls, pieces: list[Batch]) -> Batch:
         """Several pieces, in the order in which they were read, as one."""
-        if len(pieces) == 1:
-            return pieces[0]
         commits: dict[TopicPartition, int] = {}
         for piece in pieces:
             commits |= piece.commits
@@ -113,6 +115,7 @@ class Batch:
                 [original for p in pieces for original in p.kept.originals],
             ),
             sum(p.size for p in pieces),
+            max(p.newest for p in pieces),
         )
 
 
@@ -156,7 +159,7 @@ class _Places(defaultdict[TopicPartition, _Place], ConsumerRebalanceListener):  
 class Sink(Service):  # type: ignore[misc]
     """Consume events, store them, mark what they change, commit.
 
-    ``caught_up`` is set while what is read is fresh, and clear while a backlog is worked off.
+    ``caught_up`` is set while what is stored is fresh, and clear while a backlog is worked off.
     """
 
     def __init__(
@@ -184,6 +187,7 @@ class Sink(Service):  # type: ignore[misc]
         self._beaten = 0.0
         self._marked: list[int] = [0]
         self.caught_up = asyncio.Event()
+        self._caught_up_at = 0.0
         self.turned: dict[str, float] = {}
         """When each loop last went round, for `processors.health`; empty until connected."""
 
@@ -241,10 +245,10 @@ class Sink(Service):  # type: ignore[misc]
         while not self.should_stop:
             self.turned["read"] = time.monotonic()
             records, more = await self._gather()
-            if self._is_fresh(records):
-                self.caught_up.set()
-            else:
+            if records and not self._is_fresh(_newest(records), _after(records)):
                 self.caught_up.clear()
+            elif not records and self._is_fresh(0, {}):
+                self._catch_up()
             if records:
                 try:
                     pieces.append(await asyncio.to_thread(self._decode, records))
@@ -266,15 +270,31 @@ class Sink(Service):  # type: ignore[misc]
             except TimeoutError:
                 continue
             await self._deliver(batch)
+            # Only now: what is computed before the last rows are stored is computed twice.
+            if self._is_fresh(batch.newest, batch.commits):
+                self._catch_up()
 
-    def _is_fresh(self, fetched: dict[TopicPartition, list[ConsumerRecord]]) -> bool:
-        waiting = False
+    def _is_fresh(self, newest: int, after: Mapping[TopicPartition, int]) -> bool:
+        """Whether a record of that time, ms, is news, or nothing waits after the offsets given.
+
+        Of partitions without one, after what is stored.
+        """
+        if time.time() - newest / 1000 < _FRESH_SECONDS:
+            return True
         for partition in self._consumer.assignment():
-            part = fetched.get(partition)
-            at = part[-1].offset + 1 if part else self._places[partition].stored or 0
-            waiting |= (self._end(partition) or 0) > at
-        newest = max((part[-1].timestamp for part in fetched.values()), default=0) / 1000
-        return not waiting or time.time() - newest < _FRESH_SECONDS
+            end = self._end(partition)
+            if end is None or end > after.get(partition, self._places[partition].stored or 0):
+                return False
+        return True
+
+    def _catch_up(self) -> None:
+        if not self.caught_up.is_set():
+            self._caught_up_at = time.monotonic()
+            self.caught_up.set()
+
+    def fresh_for(self) -> float:
+        """For how many seconds what is stored has been fresh; 0 while a backlog is worked off."""
+        return time.monotonic() - self._caught_up_at if self.caught_up.is_set() else 0.0
 
     async def _gather(self) -> tuple[dict[TopicPartition, list[ConsumerRecord]], bool]:
         """Fetch until a piece is full, which says that there is more, or has lingered.
@@ -377,9 +397,10 @@ class Sink(Service):  # type: ignore[misc]
             decoded,
             np.array([r.partition for r in records], dtype=np.uint32),
             np.array([r.offset for r in records], dtype=np.uint64),
-            {partition: part[-1].offset + 1 for partition, part in fetched.items()},
+            _after(fetched),
             kept_of([r.value for r in records], decoded.rejections, self._config.letters),
             sum(len(r.value or b"") for r in records),
+            _newest(fetched),
         )
 
     def _check_quality(
@@ -556,3 +577,11 @@ class Sink(Service):  # type: ignore[misc]
             self._marked = [
                 max(pair) for pair in zip_longest(self._marked, last.marked, fillvalue=0)
             ]
+
+
+def _after(fetched: dict[TopicPartition, list[ConsumerRecord]]) -> dict[TopicPartition, int]:
+    return {partition: part[-1].offset + 1 for partition, part in fetched.items()}
+
+
+def _newest(fetched: dict[TopicPartition, list[ConsumerRecord]]) -> int:
+    return max(int(part[-1].timestamp) for part in fetched.values())

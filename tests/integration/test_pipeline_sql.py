@@ -6,7 +6,6 @@ repeats and stale marks.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import math
 import random
@@ -356,7 +355,7 @@ def test_only_what_differs_twice_alike_is_repaired(pipeline: Pipeline) -> None:
 
 
 def test_the_audit_waits_for_the_marks_it_has_seen(pipeline: Pipeline) -> None:
-    service = audit.Audit(pipeline.store, "log", lambda: True, asyncio.Event())
+    service = audit.Audit(pipeline.store, "log", lambda: True, lambda: 0.0)
     events = traffic(9)
 
     def report(topic: str, offset: int, marked: list[int]) -> None:
