@@ -68,13 +68,19 @@ SELECT
     argMaxIf(e.error_type, rank, fails) AS last_error_type,
     argMaxIf(if(e.kind = 'tool_call', e.name, ''), rank, fails) AS last_error_tool,
     argMaxIf(e.error_template, rank, fails) AS last_error_template
-FROM events AS e FINAL
+FROM events AS e FINAL {{changed}}
 WHERE ({{where}}) AND e.kind NOT IN ('feedback', 'score', 'outcome') AND e.interaction_id != ''
 GROUP BY cell, interaction_id
 """  # noqa: S608 - of our own constants
 
 
-def statement(epoch: int, where: str) -> str:
+# Copies of an event have one interaction, so they may be left out before they are collapsed.
+_CHANGED: Final = """
+PREWHERE e.interaction_id IN (SELECT interaction_id FROM events WHERE ({where}) AND ({places}))
+"""
+
+
+def statement(epoch: int, where: str, places: str | None = None) -> str:
     """SQL that computes the interactions' parts again.
 
     Parameters
@@ -83,5 +89,8 @@ def statement(epoch: int, where: str) -> str:
         `processors.windows.EPOCH`.
     where
         Condition on ``events`` that takes whole cells.
+    places
+        Condition on ``events`` that takes the new ones, when only their interactions changed.
     """
-    return _FROM_EVENTS.format(epoch=epoch, where=where)
+    changed = _CHANGED.format(where=where, places=places) if places else ""
+    return _FROM_EVENTS.format(epoch=epoch, where=where, changed=changed)

@@ -23,17 +23,21 @@ def dirty_cells(events: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        ``environment``, ``agent`` and ``start``, seconds since 1970.
+        ``environment``, ``agent`` and ``start``, seconds since 1970, once for each ``source``, the
+        partition that the events come from, with their ``first`` and ``last`` offset and how many
+        ``rows`` they are.
     """
     seconds = pl.col("time").to_physical() // 1_000_000_000
-    return events.select(
-        "environment", "agent", start=(seconds // CELL_SECONDS) * CELL_SECONDS
-    ).unique()
+    cell = "environment", "agent", (seconds // CELL_SECONDS * CELL_SECONDS).alias("start")
+    return events.group_by(*cell, pl.col("partition").alias("source")).agg(
+        first=pl.col("offset").min(), last=pl.col("offset").max(), rows=pl.len()
+    )
 
 
 def coarser(cells: pl.DataFrame, width: int) -> pl.DataFrame:
     """The windows of ``width`` seconds that contain the given cells."""
-    return cells.with_columns(start=pl.col("start") // width * width).unique()
+    start = pl.col("start") // width * width
+    return cells.select("environment", "agent", start.alias("start")).unique()
 
 
 def pack(marks: pl.DataFrame, partitions: int) -> Iterator[tuple[int, bytes]]:
@@ -42,7 +46,7 @@ def pack(marks: pl.DataFrame, partitions: int) -> Iterator[tuple[int, bytes]]:
         return
     agents = marks["agent"].cast(pl.Binary).to_list()
     chosen = np.fromiter(map(xxh3_64_intdigest, agents), np.uint64, len(agents))
-    split = marks.with_columns(partition=pl.Series(chosen % partitions)).partition_by(
+    split = marks.with_columns(pl.Series("partition", chosen % partitions)).partition_by(
         "partition", as_dict=True, include_key=False
     )
     for (partition,), part in split.items():
@@ -52,5 +56,5 @@ def pack(marks: pl.DataFrame, partitions: int) -> Iterator[tuple[int, bytes]]:
 
 
 def unpack(values: Iterable[bytes]) -> pl.DataFrame:
-    """Marks from several records, each cell once."""
-    return pl.concat([pl.read_ipc_stream(value) for value in values]).unique()
+    """Marks from several records, each once."""
+    return pl.concat([pl.read_ipc_stream(value) for value in values], how="diagonal").unique()

@@ -184,7 +184,7 @@ class Sink(Service):  # type: ignore[misc]
         self._producer: AIOKafkaProducer = None
         self._connected = asyncio.Event()
         self._record_bytes = _RECORD_BYTES
-        self._beaten = 0.0
+        self._reported = self._beaten = 0.0
         self._marked: list[int] = [0]
         self.caught_up = asyncio.Event()
         self._caught_up_at = 0.0
@@ -445,6 +445,7 @@ class Sink(Service):  # type: ignore[misc]
         await self._produce_marks(events)
         # Whoever reads on after a crash must know of these marks; nothing says so after the commit.
         await self._insert("watermarks", await self._progress())
+        self._reported = time.monotonic()
         await self._commit(batch.commits)
         self._advance(events, batch.commits)
         telemetry.ROWS_STORED.inc(len(events))
@@ -513,9 +514,11 @@ class Sink(Service):  # type: ignore[misc]
         await self._connected.wait()
         while not self.should_stop:
             await self.sleep(_REPORT_SECONDS)
-            rows = await self._progress()
             with contextlib.suppress(Unavailable):
-                await asyncio.to_thread(self._store.insert, "watermarks", rows)
+                # Every batch says it as well, before its offsets are committed.
+                if time.monotonic() - self._reported > _REPORT_SECONDS:
+                    rows = await self._progress()
+                    await asyncio.to_thread(self._store.insert, "watermarks", rows)
                 await self._beat()
 
     async def _beat(self) -> None:

@@ -33,6 +33,7 @@ _SETTINGS: Final = {
 _GAP_SECONDS: Final = 300
 _MAX_CELLS_PER_STATEMENT: Final = 2_000
 _MAX_NAMED_AGENTS: Final = 1_000
+_FEW_EVENTS: Final = 50_000
 
 # Scope 'all', then what was done, then the model that did it.
 _SCOPES: Final = f"""arrayFilter(s -> s != '', [
@@ -122,7 +123,8 @@ def statements(width: int, marks: pl.DataFrame, others: bool = False) -> list[st
     width
         One of `WIDTHS`. For the finest, the interactions' parts are computed along with it.
     marks
-        ``environment``, ``agent`` and ``start`` (seconds since 1970, a multiple of ``width``).
+        ``environment``, ``agent`` and ``start`` (seconds since 1970, a multiple of ``width``),
+        perhaps also where the new events stand, as `processors.marks.dirty_cells` says it.
     others
         Whether agents that were not admitted are among them.
 
@@ -135,6 +137,7 @@ def statements(width: int, marks: pl.DataFrame, others: bool = False) -> list[st
     agents = marks["agent"].unique().sort().to_list()
     # A superset of the marked windows is as right, so agents are named only when they are few.
     few = len(agents) <= _MAX_NAMED_AGENTS
+    places = _places(marks)
     found = []
     for at in range(0, len(starts), _MAX_CELLS_PER_STATEMENT):
         ranges = _ranges(starts[at : at + _MAX_CELLS_PER_STATEMENT], width)
@@ -154,7 +157,7 @@ def statements(width: int, marks: pl.DataFrame, others: bool = False) -> list[st
         if finest:
             found.append(_FROM_EVENTS.format(width=width, epoch=EPOCH, where=where))
             # An interaction may be the work of several agents, so its parts never stop at one.
-            found.append(interactions.statement(EPOCH, when))
+            found.append(interactions.statement(EPOCH, when, places))
         else:
             finer = WIDTHS[WIDTHS.index(width) - 1]
             found.append(_FROM_FINER.format(width=width, finer=finer, epoch=EPOCH, where=where))
@@ -174,6 +177,23 @@ def recompute(store: Store, width: int, marks: pl.DataFrame) -> None:
     # Two statements at a time on one thread each need a fifth less CPU than one on several.
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(partial(store.command, settings=_SETTINGS), statements(width, marks, others)))
+
+
+def _places(marks: pl.DataFrame) -> str | None:
+    """SQL condition on the events that marks were made for; None when it would not be worth it.
+
+    A cell that still fills is computed again and again, and most of its interactions are as they
+    were. An event keeps the place of its last copy only, but each copy has a mark of its own.
+    """
+    if "source" not in marks.columns or marks["source"].has_nulls():
+        return None
+    if marks["rows"].sum() > _FEW_EVENTS:
+        return None
+    found = marks.group_by("source").agg(pl.col("first").min(), pl.col("last").max()).sort("source")
+    return " OR ".join(
+        f"(partition = {source} AND offset BETWEEN {first} AND {last})"
+        for source, first, last in found.iter_rows()
+    )
 
 
 def _admitted_of(store: Store, marks: pl.DataFrame) -> pl.DataFrame:

@@ -1,8 +1,10 @@
 """Freshness: from a record's being sent to its interactions' being in ``driftline metrics``.
 
-Events come at a steady rate with the time of their sending, and what ended in the last seconds is
-asked for again and again, as by ``driftline metrics --since 15s``. Each agent's events go to one
-partition and are stored in order, so when its k-th interaction is seen, it is the k-th one sent.
+Events come at a steady rate with the time of their sending, and about every second what ended in
+the last seconds is asked for, as by ``driftline metrics --since 15s``. Each agent's events go to
+one partition and are stored in order, so an answer with k interactions holds the first k sent. How
+long ago the next one was sent when the answer came is how far behind the answer was; one that holds
+all that was sent before it was asked for is as far behind as it took.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ RATE: Final = 20_000
 _SETTLE_S: Final = 5.0  # what is sent before is not judged: the worker warms up
 _PATIENCE_S: Final = 30.0
 _SINCE_S: Final = 15
-_PAUSE_S: Final = 0.1
 
 
 def run(
@@ -74,16 +75,9 @@ def run(
         )
         spent = cpu_seconds(found.processes)
         producer.start()
-        seen, took = _watch(store, load, producer, sent, ends)
+        behind, took = _watch(store, load, producer, begun + shift + _SETTLE_S, sent, ends, seed)
         spent = cpu_seconds(found.processes) - spent
-    waits = np.array(
-        [
-            first - at
-            for agent, times in sent.items()
-            for at, first in zip(times, seen[agent], strict=True)
-            if at > begun + shift + _SETTLE_S
-        ]
-    )
+    waits = np.array(behind)
     return report(
         "freshness", seed, PACKAGES,
         [
@@ -140,29 +134,38 @@ def _watch(
     store: Store,
     load: Load,
     producer: threading.Thread,
+    judged_from: float,
     sent: dict[str, list[float]],
     ends: dict[str, list[int]],
-) -> tuple[dict[str, list[float]], list[float]]:
-    """Read the metrics again and again; when each agent's k-th interaction was first there."""
-    seen: dict[str, list[float]] = defaultdict(list)
+    seed: int,
+) -> tuple[list[float], list[float]]:
+    """Ask for the metrics until all is in them; how far behind each answer was, and took."""
+    rng = np.random.default_rng(seed)
+    behind: list[float] = []
     took: list[float] = []
     patience = time.monotonic() + load.events / load.rate + _PATIENCE_S
-    while True:
-        asked = time.monotonic()
-        since = int(time.time()) - _SINCE_S
-        for entry in collect(store, Selection(since=since)):
-            if entry["scope"] == "all":
-                agent, name = seen[entry["agent"]], entry["agent"]
-                before = bisect_left(ends[name], since * 10**9)
-                agent += [time.time()] * (before + entry["interactions"]["n"] - len(agent))
-        took.append(time.monotonic() - asked)
-        if not producer.is_alive() and all(
-            len(seen[agent]) >= len(times) for agent, times in sent.items()
-        ):
-            return seen, took
-        if time.monotonic() > patience:
-            raise Unavailable("not all of what was sent can be seen 30 s after the last of it")
-        time.sleep(_PAUSE_S)
+    while time.monotonic() < patience:
+        # At random moments, so as not to keep step with the worker.
+        time.sleep(rng.uniform(0.5, 1.5))
+        asked = time.time()
+        since = int(asked) - _SINCE_S
+        found = {
+            e["agent"]: e for e in collect(store, Selection(since=since)) if e["scope"] == "all"
+        }
+        answered = time.time()
+        seen = {
+            agent: bisect_left(ends[agent], since * 10**9) + entry["interactions"]["n"]
+            for agent, entry in found.items()
+        }
+        if not producer.is_alive():
+            if all(seen.get(agent, 0) >= len(times) for agent, times in sent.items()):
+                return behind, took
+        elif asked >= judged_from:
+            took.append(answered - asked)
+            for agent, times in sent.items():
+                k = seen.get(agent, 0)
+                behind.append(answered - (times[k] if k < len(times) else asked))
+    raise Unavailable("not all of what was sent can be seen 30 s after the last of it")
 
 
 def _assigned(store: Store) -> bool:

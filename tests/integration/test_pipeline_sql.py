@@ -63,7 +63,9 @@ class Pipeline:
             if not self.dirty:
                 return
             cells, self.dirty = pl.concat(self.dirty).unique(), []
-        for width in windows.WIDTHS:
+        finest, *others = windows.WIDTHS
+        windows.recompute(self.store, finest, cells)
+        for width in others:
             windows.recompute(self.store, width, marks.coarser(cells, width))
 
     def windows(self) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:

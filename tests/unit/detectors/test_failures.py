@@ -63,8 +63,9 @@ def test_stack_frames_do_not_matter_but_the_exception_does(trace: str):
         st.one_of(
             st.sampled_from(
                 ["a@b.io", "https://x.io/a", "10.0.0.1", "::1:2:3", "'q'", "“r”", "/a/b", "\\a\\b",
-                 "`c`", "٣٤", "2026-01-02", "0x1f", "0X9", "error 603", "code: 404", "a1b2c3d", "é5",
-                 "780.588 ms", "#W12", "_7", "x<3", "deadbee7", "\tat a.B(C.java:1)\n", "goroutine 7", "HTTP 503",
+                 "`c`", "٣٤", "2026-01-02", "0x1f", "0X9", "error 603", "code: 404",
+                 "a1b2c3d", "é5", "780.588 ms", "#W12", "_7", "x<3", "deadbee7",
+                 "\tat a.B(C.java:1)\n", "goroutine 7", "HTTP 503",
                  "Traceback (most recent call last):\n x\nE", "...", "\n", " "]
             ),
             st.text(max_size=6),

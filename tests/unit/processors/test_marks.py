@@ -53,11 +53,22 @@ def test_the_partition_is_part_of_the_contract():
 
 @given(st.lists(st.integers(0, 4_000_000_000 * 10**9), min_size=1))
 def test_an_events_cell_is_the_ten_seconds_around_it(times):
-    events = pl.DataFrame({"environment": "p", "agent": "a", "time": times}).with_columns(
-        pl.col("time").cast(pl.Datetime("ns", "UTC"))
-    )
+    events = pl.DataFrame(
+        {
+            "environment": "p",
+            "agent": "a",
+            "time": times,
+            "partition": 1,
+            "offset": range(len(times)),
+        }
+    ).with_columns(pl.col("time").cast(pl.Datetime("ns", "UTC")))
     expected = {t // 10**9 - t // 10**9 % 10 for t in times}
-    assert sorted(marks.dirty_cells(events)["start"]) == sorted(expected)
+    found = marks.dirty_cells(events)
+    assert sorted(found["start"]) == sorted(expected)
+    assert found["rows"].sum() == len(times)
+    for start, first, last in found.select("start", "first", "last").iter_rows():
+        offsets = [n for n, t in enumerate(times) if t // 10**10 * 10 == start]
+        assert (first, last) == (offsets[0], offsets[-1])
 
 
 @given(st.lists(cell, min_size=1), st.sampled_from(windows.WIDTHS))
