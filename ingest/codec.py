@@ -174,8 +174,8 @@ def decode(
             good = _decode_together(value or b"", lines)
         except (ValueError, RecursionError):
             good, positions = _decode_singly(record, lines, rejections)
-        as_written = bool(canonical and canonical[record]) and len(good) == len(lines)
-        chunk.add(record, good, positions, lines if as_written else None)
+        believed = canonical is not None and canonical[record]
+        chunk.add(record, good, positions, [lines[at] for at in positions] if believed else None)
         if len(chunk.events) >= _CHUNK:
             frames.append(chunk.frame())
             chunk = _Chunk()

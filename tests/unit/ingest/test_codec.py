@@ -69,6 +69,24 @@ def test_round_trip(records):
         assert row["payload_hash"] == payload_hash(event)
 
 
+@given(st.lists(st.lists(events, min_size=1, max_size=5), min_size=1, max_size=4))
+def test_who_says_that_lines_are_canonical_says_the_same_events(records):
+    values = [encode(r) for r in records]
+    limits = [NOW] * len(records)
+    believed = decode(values, limits, [True] * len(records)).frame
+    assert believed.equals(decode(values, limits).frame)
+
+
+def test_a_false_claim_changes_the_hash_alone():
+    """The books tell such repeats from others: they are collisions, not duplicates."""
+    line = one(duration_ms=5, name="x")
+    told, claimed = decode([line], [NOW]).frame, decode([line], [NOW], [True]).frame
+    assert told.drop("payload_hash").equals(claimed.drop("payload_hash"))
+    assert not told["payload_hash"].equals(claimed["payload_hash"])
+    beside_a_bad_one = decode([b"bad\n" + line], [NOW], [True]).frame
+    assert beside_a_bad_one["payload_hash"].equals(claimed["payload_hash"])
+
+
 def reference(line: bytes) -> bool:
     """Is this line a valid event? By the standard library and the published schema alone."""
 

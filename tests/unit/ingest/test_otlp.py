@@ -138,8 +138,11 @@ def both(request: dict[str, Any], limits: Limits = LIMITS) -> Translation:
     found = translate(request, "json", limits)
     assert translate(request, "protobuf", limits) == found
     for event in found.events:
-        decoded = codec.decode([codec.encode([event])], [5 * 10**18])
+        line = codec.encode([event])
+        decoded = codec.decode([line], [5 * 10**18])
         assert decoded.rejections == []
+        # The gateway says of its records that they are canonical.
+        assert decoded.frame.equals(codec.decode([line], [5 * 10**18], [True]).frame)
     return found
 
 
