@@ -8,7 +8,7 @@ the good lines come out the same either way.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -46,6 +46,9 @@ _OPEN, _CLOSE = b"{}"
 
 _CHUNK: Final = 1_500
 """Events turned into columns at a time: few enough to stay in the processor's cache."""
+
+_TOGETHER: Final = 250
+"""Lines parsed in one call, of several records where these are short."""
 
 CANONICAL_HEADER: Final = ("content-type", b"application/x-ndjson; profile=driftline-canonical")
 """Kafka header of a record whose lines are as `encode` writes them, so that nobody who reads it
@@ -166,16 +169,10 @@ def decode(
     counts = np.zeros(len(values), dtype=np.int64)
     frames: list[pl.DataFrame] = []
     chunk = _Chunk()
-    for record, value in enumerate(values):
-        lines = split_lines(value)
-        counts[record] = len(lines)
-        positions: Sequence[int] = range(len(lines))
-        try:
-            good = _decode_together(value or b"", lines)
-        except (ValueError, RecursionError):
-            good, positions = _decode_singly(record, lines, rejections)
-        believed = canonical is not None and canonical[record]
-        chunk.add(record, good, positions, [lines[at] for at in positions] if believed else None)
+    for records, lines in _groups(values, counts, canonical):
+        believed = canonical is not None and canonical[records[0]]
+        for good in _decode_group(records, lines, counts, rejections):
+            chunk.add(good, believed)
         if len(chunk.events) >= _CHUNK:
             frames.append(chunk.frame())
             chunk = _Chunk()
@@ -183,8 +180,65 @@ def decode(
     return _without_future(Decoded(_whole(frames), counts, rejections), values, timestamps_ns)
 
 
-def _decode_together(value: bytes, lines: list[bytes]) -> list[Event]:
-    """Every line of a record; raises when one is no event, without saying which.
+@dataclass(slots=True)
+class _Good:
+    """Events, the lines they were, and where each stands: record, and line within it."""
+
+    events: list[Event]
+    written: list[bytes]
+    records: npt.NDArray[np.uint32]
+    lines: npt.NDArray[np.uint32]
+
+
+def _groups(
+    values: Sequence[bytes | None],
+    counts: npt.NDArray[np.int64],
+    canonical: Sequence[bool] | None,
+) -> Iterator[tuple[list[int], list[bytes]]]:
+    """Records that make the same claim, and their lines, some hundred at a time; fills ``counts``.
+
+    Of records with one event each, every one would else cost as much as a hundred lines.
+    """
+    records: list[int] = []
+    lines: list[bytes] = []
+    for record, value in enumerate(values):
+        claims_other = canonical and records and canonical[record] != canonical[records[0]]
+        if claims_other or len(lines) >= _TOGETHER:
+            yield records, lines
+            records, lines = [], []
+        found = split_lines(value)
+        counts[record] = len(found)
+        records.append(record)
+        lines += found
+    if records:
+        yield records, lines
+
+
+def _decode_group(
+    records: list[int],
+    lines: list[bytes],
+    counts: npt.NDArray[np.int64],
+    rejections: list[Rejection],
+) -> Iterator[_Good]:
+    sizes = counts[records]
+    starts = sizes.cumsum() - sizes
+    try:
+        events = _decode_together(lines)
+    except (ValueError, RecursionError):
+        for record, start, size in zip(records, starts.tolist(), sizes.tolist(), strict=True):
+            mine = lines[start : start + size]
+            if len(records) > 1:
+                yield from _decode_group([record], mine, counts, rejections)
+            else:
+                yield _decode_singly(record, mine, rejections)
+        return
+    at = np.arange(len(lines)) - starts.repeat(sizes)
+    record_of = np.array(records).repeat(sizes)
+    yield _Good(events, lines, record_of.astype(np.uint32), at.astype(np.uint32))
+
+
+def _decode_together(lines: list[bytes]) -> list[Event]:
+    """Every line; raises when one is no event, without saying which.
 
     The parser takes any whitespace between values for the end of a line, so lines are first seen to
     begin with ``{`` and end with ``}``: then each holds one value or more, and equal counts say
@@ -193,6 +247,7 @@ def _decode_together(value: bytes, lines: list[bytes]) -> list[Event]:
     sizes = np.fromiter(map(len, lines), np.int64, len(lines))
     if sizes.max() > MAX_LINE_BYTES:
         raise _LineTooLong
+    value = b"\n".join(lines)
     ends = sizes.cumsum() + np.arange(len(lines))
     octets = np.frombuffer(value, dtype=np.uint8)
     if (
@@ -209,9 +264,7 @@ def _decode_together(value: bytes, lines: list[bytes]) -> list[Event]:
     return events
 
 
-def _decode_singly(
-    record: int, lines: list[bytes], rejections: list[Rejection]
-) -> tuple[list[Event], list[int]]:
+def _decode_singly(record: int, lines: list[bytes], rejections: list[Rejection]) -> _Good:
     good: list[Event] = []
     positions: list[int] = []
     for position, line in enumerate(lines):
@@ -221,7 +274,12 @@ def _decode_singly(
         except (ValueError, RecursionError) as error:
             code, detail = _explain(line, error)
             rejections.append(_reject(record, position, code, detail, line))
-    return good, positions
+    return _Good(
+        good,
+        [lines[position] for position in positions],
+        np.full(len(good), record, np.uint32),
+        np.array(positions, np.uint32),
+    )
 
 
 def _decode_line(line: bytes) -> Event:
@@ -278,15 +336,13 @@ class _Chunk:
     records: list[npt.NDArray[np.uint32]] = field(default_factory=list)
     lines: list[npt.NDArray[np.uint32]] = field(default_factory=list)
 
-    def add(
-        self, record: int, events: list[Event], lines: Sequence[int], written: list[bytes] | None
-    ) -> None:
-        """Add events of a record, where they stand and, if canonical, how they are written."""
-        self.events += events
-        canonical = written if written is not None else map(_encode, events)
-        self.hashes += map(xxh3_64_intdigest, canonical)
-        self.records.append(np.full(len(events), record, np.uint32))
-        self.lines.append(np.array(lines, np.uint32))
+    def add(self, good: _Good, canonical: bool) -> None:
+        """Add events; of canonical lines what is written is what is hashed."""
+        self.events += good.events
+        written = good.written if canonical else map(_encode, good.events)
+        self.hashes += map(xxh3_64_intdigest, written)
+        self.records.append(good.records)
+        self.lines.append(good.lines)
 
     def frame(self) -> pl.DataFrame:
         """Columns of the fields that are there at all, hash and coordinates."""
