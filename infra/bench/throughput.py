@@ -127,7 +127,15 @@ def run(
 
 def _ratios(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = {(r["metric"], r["peer"]): r["value"] for r in results}
-    return [
+    # Of machines whose speed varies, what an event costs says less than what it costs beside this.
+    spent = [
+        result(f"cpu_ratio_to_clickhouse_insert{suffix}", found[metric, None] / theirs, "x")
+        for suffix in ("", "_content")
+        if (
+            theirs := found.get((metric := f"cpu_seconds_per_million{suffix}", "clickhouse_insert"))
+        )
+    ]
+    return spent + [
         result(f"ratio_to_{peer}{suffix}", found[f"throughput{suffix}", None] / theirs, "x")
         for suffix, peer, metric in (
             ("", "clickhouse_insert", "throughput"),
