@@ -20,7 +20,6 @@ from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 RELATIVE_ERROR: Final = 0.01
 GAMMA: Final = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
@@ -220,6 +219,8 @@ def quantile_interval(
     index, cumulative = _ordered(bins, counts)
     n = int(cumulative[-1]) if cumulative.size else 0
     tail = (1 - confidence) / 2
+    from scipy import stats  # half of what a worker needs to start, and seldom needed
+
     # 1-based ranks: P(B <= low - 1) <= tail and P(B >= high) <= tail for B ~ binomial(n, q)
     below = int(stats.binom.ppf(tail, n, q)) if n else 0
     low = below + 1 if n and stats.binom.cdf(below, n, q) <= tail else below
