@@ -156,7 +156,10 @@ class ProcessingSettings(Section):
         default=0.2, gt=0, le=10, description="how long a quiet topic waits for a block to fill"
     )
     recompute_interval_s: float = Field(
-        default=0.1, gt=0, le=60, description="how often changed windows are computed again"
+        default=0.02,
+        gt=0,
+        le=60,
+        description="how long marks of changed cells are gathered before these are computed again",
     )
     backlog_rest_s: float = Field(
         default=30.0,

@@ -3,7 +3,7 @@
 ::
 
     driftline.events ──> Sink ──> events, evaluations, ledger, dead_letters
-                          └─> driftline.dirty ──> recompute ──> windows, interaction_cells
+                          └─> driftline.dirty ──> Recompute ──> windows, interaction_cells
                                   what is sealed ──> Detection ──> findings, alert_events
                                   what is stored ──> Audit ──> collisions, repairs
 """
@@ -16,36 +16,30 @@ import gc
 import logging
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 import faust
-import polars as pl
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
-from faust.types import TP, EventT
+from faust.types import TP
 
-from ingest import telemetry
 from ingest.errors import DriftlineError
 from ingest.events import DIRTY_TOPIC
 from ingest.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
 from ingest.sampling import Place
-from processors import marks, watermarks, windows
 from processors.audit import Audit
 from processors.detection import Detection, DetectionConfig
 from processors.health import Health, HealthConfig
 from processors.letters import Letterbox
-from processors.retry import until_done
+from processors.recompute import Recompute
 from processors.sink import Sink, SinkConfig
 from processors.store import ClickHouseConfig, Store
 
 log = logging.getLogger(__name__)
 
 APP_ID: Final = "driftline"
-_LONG_S: Final = 0.5
-_REST_S: Final = 0.4  # after computing windows for longer than that
 BUG_EXIT: Final = 70
 """Exit code after an unexpected error: the process dies, so that nothing is acknowledged."""
 
@@ -55,8 +49,8 @@ class WorkerConfig:
     """What a worker needs to know; `infra.settings` fills it.
 
     ``incarnation`` says which log the events topic is now; `kafka.log_id` is what it said at start.
-    ``recompute_interval`` is how many seconds of marks are gathered before windows and
-    interactions are computed again; ``backlog_rest`` is how many seconds that may wait while a
+    ``recompute_interval`` is how many seconds of marks are gathered before their cells are
+    computed again; ``backlog_rest`` is how many seconds that may wait while a
     backlog is worked off.
     """
 
@@ -65,7 +59,7 @@ class WorkerConfig:
     sink: SinkConfig = field(default_factory=SinkConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
-    recompute_interval: float = 0.1
+    recompute_interval: float = 0.02
     backlog_rest: float = 30.0
     incarnation: Callable[[], str] | None = None
 
@@ -114,9 +108,7 @@ def build_app(config: WorkerConfig) -> faust.App:
         stream_recovery_delay=0.0,
         processing_guarantee="at_least_once",
     )
-    dirty = app.topic(
-        DIRTY_TOPIC, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes
-    )
+    dirty = app.topic(DIRTY_TOPIC, value_serializer="raw", value_type=bytes)
     incarnation = config.incarnation or (lambda: config.kafka.log_id)
     sink = Sink(config.kafka, store, config.sink, _stop_for, incarnation)
     app.service(sink)
@@ -124,31 +116,21 @@ def build_app(config: WorkerConfig) -> faust.App:
     app.service(Detection(store, config.kafka.log_id, config.detection, leads))
     app.service(Audit(store, config.kafka.log_id, leads, sink.fresh_for))
     app.service(Letterbox(config.kafka, store))
-    done: dict[int, int] = {}
-    health = Health(config.health, partial(_places, app, sink, done), sink.turned)
+    recompute = Recompute(
+        store,
+        config.kafka.log_id,
+        config.recompute_interval,
+        partial(_caught_up, sink, config.backlog_rest),
+        partial(_exit, BUG_EXIT),
+    )
+    app.service(recompute)
+    health = Health(config.health, partial(_places, app, sink, recompute.done), sink.turned)
     health.serve()  # before anything that may hang
     app.service(health)
 
     @app.agent(dirty, name="driftline.recompute", concurrency=1)  # type: ignore[untyped-decorator]
-    async def recompute(stream: Any) -> None:
-        # What is read of a backlog is old news anyway: store it first, for every computation of a
-        # cell reads the whole cell.
-        await _caught_up(sink, config.backlog_rest)
-        async for events in stream.noack_take(1_000, within=config.recompute_interval):
-            started = time.monotonic()
-            try:
-                partitions = await sink.dirty_partitions()
-                await _work_off(store, config.kafka.log_id, dirty, partitions, events)
-                for event in events:
-                    await stream.ack(event)
-                    done[event.message.partition] = event.message.offset + 1
-            except Exception:
-                # Faust would acknowledge the marks and go on; dying acknowledges nothing.
-                log.exception("recompute failed")
-                _exit(BUG_EXIT)
-            if time.monotonic() - started > _LONG_S:
-                await asyncio.sleep(_REST_S)  # so that inserts come to their turn
-            await _caught_up(sink, config.backlog_rest)
+    async def follow(stream: Any) -> None:
+        await recompute.follow(stream)
 
     return app
 
@@ -158,47 +140,8 @@ async def _caught_up(sink: Sink, at_most: float) -> None:
         await asyncio.wait_for(sink.caught_up.wait(), at_most)
 
 
-async def _work_off(
-    store: Store,
-    log_id: str,
-    dirty: faust.TopicT,
-    partitions: int,
-    events: Sequence[EventT[Any]],
-) -> None:
-    """Compute what the marks name, coarser windows after finer ones, then say how far we are."""
-    named: dict[bytes, list[bytes]] = {}
-    for event in events:
-        named.setdefault(event.key, []).append(event.value)
-    for finer, coarser in zip(windows.WIDTHS, (*windows.WIDTHS[1:], None), strict=True):
-        values = named.pop(str(finer).encode(), None)
-        if values is None:
-            continue
-        cells = marks.unpack(values)
-        with telemetry.RECOMPUTE_SECONDS.labels(str(finer)).time():
-            await until_done(partial(asyncio.to_thread, windows.recompute, store, finer, cells))
-        if coarser is not None:
-            await _mark_coarser(dirty, partitions, marks.coarser(cells, coarser), coarser)
-    done = {event.message.partition: event.message.offset + 1 for event in events}
-    rows = watermarks.progress_rows(log_id, done)
-    await until_done(lambda: asyncio.to_thread(store.insert, "watermarks", rows))
-
-
-async def _mark_coarser(
-    dirty: faust.TopicT, partitions: int, cells: pl.DataFrame, width: int
-) -> None:
-    """Pass the mark on, once the finer rows are stored, to whoever computes the coarser window."""
-    for partition, value in marks.pack(cells, partitions):
-        await until_done(
-            lambda p=partition, v=value: _sent(dirty, str(width).encode(), v, p)  # type: ignore[misc]
-        )
-
-
-async def _sent(dirty: faust.TopicT, key: bytes, value: bytes, partition: int) -> None:
-    await (await dirty.send(key=key, value=value, partition=partition))
-
-
 def _places(app: faust.App, sink: Sink, done: dict[int, int]) -> Iterator[Place]:
-    """Where every partition stands that this worker reads; ``done`` says how far its marks are."""
+    """Where every partition stands that this worker reads; ``done`` says how far its cells are."""
     yield from sink.places()
     marked = {tp for tp in app.consumer.assignment() if tp.topic == DIRTY_TOPIC}
     for gone in done.keys() - {tp.partition for tp in marked}:

@@ -223,11 +223,6 @@ class Sink(Service):  # type: ignore[misc]
         await self._consumer.start()
         self._connected.set()
 
-    async def dirty_partitions(self) -> int:
-        """How many partitions marks go to; of Faust's consumers only the group's leader knows."""
-        await self._connected.wait()
-        return len(self._marked)
-
     async def on_stop(self) -> None:
         """Leave the group, so that another worker takes over at once."""
         for client in (self._consumer, self._producer):
@@ -458,21 +453,16 @@ class Sink(Service):  # type: ignore[misc]
 
     async def _produce_dead_letters(self, letters: pl.DataFrame) -> None:
         values = [msgspec.json.encode(row) for row in letters.iter_rows(named=True)]
-        await until_done(lambda: self._send(DEAD_LETTERS_TOPIC, [(None, None, v) for v in values]))
+        await until_done(lambda: self._send(DEAD_LETTERS_TOPIC, [(None, v) for v in values]))
 
     async def _produce_marks(self, events: pl.DataFrame) -> None:
-        packed: list[tuple[bytes | None, int | None, bytes]] = [
-            (str(marks.CELL_SECONDS).encode(), partition, value)
-            for partition, value in marks.pack(marks.dirty_cells(events), len(self._marked))
-        ]
+        packed = list(marks.pack(marks.dirty_cells(events), len(self._marked)))
         await until_done(lambda: self._send(DIRTY_TOPIC, packed))
 
-    async def _send(
-        self, topic: str, messages: list[tuple[bytes | None, int | None, bytes]]
-    ) -> None:
+    async def _send(self, topic: str, values: Iterable[tuple[int | None, bytes]]) -> None:
         pending = [
-            await self._producer.send(topic, value, key=key, partition=partition)
-            for key, partition, value in messages
+            await self._producer.send(topic, value, partition=partition)
+            for partition, value in values
         ]
         for metadata in await asyncio.gather(*pending):
             if topic == DIRTY_TOPIC:
