@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from processors.names import named
+from processors.names import Naming
 
 # What comes first is decided by one number, (time, payload_hash) in 128 bits: comparing tuples
 # would take twice the time of the whole statement.
-_FROM_EVENTS: Final = f"""
+_FROM_EVENTS: Final = """
 INSERT INTO interaction_cells
 WITH
     (event_id, time, payload_hash) NOT IN
@@ -35,13 +35,13 @@ WITH
     counted AND e.kind = 'tool_call' AS calls_tool
 SELECT
     toStartOfInterval(time, INTERVAL 10 SECOND) AS cell, e.interaction_id AS interaction_id,
-    bitShiftLeft(toUInt64({{epoch}}), 40) + count() + countIf(NOT counted) AS version,
+    bitShiftLeft(toUInt64({epoch}), 40) + count() + countIf(NOT counted) AS version,
     maxIf(if(e.parent_id = '', 2, 1), closes) AS root,
-    argMinIf({named("e.environment", "environment")}, turn, counted) AS environment,
-    argMinIf({named("e.agent", "agent")}, turn, counted) AS agent,
+    argMinIf({environment}, turn, counted) AS environment,
+    argMinIf({agent}, turn, counted) AS agent,
     -- a version that its closing event does not say may stand on its model calls
-    if(argMinIf({named("e.agent", "agent")}, turn, versioned) = agent,
-        argMinIf({named("e.agent_version", "agent_version")}, turn, versioned), '')
+    if(argMinIf({agent}, turn, versioned) = agent,
+        argMinIf({agent_version}, turn, versioned), '')
         AS agent_version,
     minIf(e.session_id, counted AND e.session_id != '') AS session_id,
     minIf(e.user_id, counted AND e.user_id != '') AS user_id,
@@ -68,10 +68,10 @@ SELECT
     argMaxIf(e.error_type, rank, fails) AS last_error_type,
     argMaxIf(if(e.kind = 'tool_call', e.name, ''), rank, fails) AS last_error_tool,
     argMaxIf(e.error_template, rank, fails) AS last_error_template
-FROM events AS e FINAL {{changed}}
-WHERE ({{where}}) AND e.kind NOT IN ('feedback', 'score', 'outcome') AND e.interaction_id != ''
+FROM events AS e FINAL {changed}
+WHERE ({where}) AND e.kind NOT IN ('feedback', 'score', 'outcome') AND e.interaction_id != ''
 GROUP BY cell, interaction_id
-"""  # noqa: S608 - of our own constants
+"""
 
 
 # Copies of an event have one interaction, so they may be left out before they are collapsed.
@@ -80,17 +80,23 @@ PREWHERE e.interaction_id IN (SELECT interaction_id FROM events WHERE ({where}) 
 """
 
 
-def statement(epoch: int, where: str, places: str | None = None) -> str:
+def statement(epoch: int, naming: Naming, where: str, places: str | None = None) -> str:
     """SQL that computes the interactions' parts again.
 
     Parameters
     ----------
     epoch
         `processors.windows.EPOCH`.
+    naming
+        How names are borne by derived rows.
     where
         Condition on ``events`` that takes whole cells.
     places
         Condition on ``events`` that takes the new ones, when only their interactions changed.
     """
-    changed = _CHANGED.format(where=where, places=places) if places else ""
-    return _FROM_EVENTS.format(epoch=epoch, where=where, changed=changed)
+    return _FROM_EVENTS.format(
+        epoch=epoch,
+        where=where,
+        changed=_CHANGED.format(where=where, places=places) if places else "",
+        **{name: naming(f"e.{name}", name) for name in ("environment", "agent", "agent_version")},
+    )

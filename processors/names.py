@@ -8,7 +8,7 @@ first row that bears the name, so that a window never changes the series it coun
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -126,8 +126,21 @@ def admitted(dimension: str) -> str:
     return f"(SELECT value FROM admitted_values WHERE dimension = '{dimension}')"  # noqa: S608
 
 
-def named(expression: str, dimension: str) -> str:
-    """SQL of a name as derived rows bear it: itself if admitted or missing, else ``__other__``."""
-    return (
-        f"if({expression} = '' OR {expression} IN {admitted(dimension)}, {expression}, '{OTHER}')"
-    )
+def named(expression: str, dimension: str, other: str = f"'{OTHER}'") -> str:
+    """SQL of a name as derived rows bear it: itself if admitted or missing, else ``other``."""
+    return f"if({expression} = '' OR {expression} IN {admitted(dimension)}, {expression}, {other})"
+
+
+def as_it_is(expression: str, _dimension: str, _other: str = "") -> str:
+    """The same while no name is refused; looking each of them up costs more than to ask that."""
+    return expression
+
+
+Naming = Callable[..., str]
+"""`named` or `as_it_is`."""
+
+
+def any_refused(store: Store) -> bool:
+    """Whether any name was ever refused; it is then for ever."""
+    found = store.query("SELECT max(refused) AS refused FROM dimension_values")
+    return bool(found["refused"][0])

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _MARKS_AT_ONCE: Final = 1_000
 _LONG_S: Final = 0.5
-_REST_S: Final = 0.4  # after computing cells for longer than that
+_REST: Final = 0.2  # of the time that computing cells took, when it took longer than that
 _COARSER_S: Final = 2.0
 
 
@@ -78,8 +78,8 @@ class Recompute(Service):  # type: ignore[misc]
             except Exception:
                 log.exception("computing cells failed")
                 self._die()
-            if time.monotonic() - started > _LONG_S:
-                await asyncio.sleep(_REST_S)  # so that inserts come to their turn
+            if (took := time.monotonic() - started) > _LONG_S:
+                await asyncio.sleep(_REST * took)  # so that inserts come to their turn
             await self._caught_up()
 
     async def _compute_cells(self, stream: Any, events: Sequence[EventT[Any]]) -> None:

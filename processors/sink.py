@@ -4,9 +4,9 @@ A Faust service that owns its consumer, because only then are the acknowledgemen
 batch, in this order and never another:
 
 1. names are decided on, then the rows of ``events`` and ``evaluations`` are stored,
-2. dead letters and the ledger rows are stored,
-3. Kafka acknowledges the dead letters and the dirty marks,
-4. how far the marks reach is stored,
+2. Kafka acknowledges the dirty marks,
+3. dead letters are stored and acknowledged by Kafka,
+4. the ledger rows and how far the marks reach are stored,
 5. the offsets are committed.
 
 A crash at any point repeats the batch, and every one of these writes collapses with its repeat.
@@ -428,6 +428,7 @@ class Sink(Service):  # type: ignore[misc]
         await until_done(lambda: asyncio.to_thread(self._names.admit, events))
         await self._insert("events", events)
         await self._insert("evaluations", rows.evaluation_rows(events))
+        await self._produce_marks(events)
         if decoded.rejections:
             letters = rows.dead_letter_rows(decoded, *where).hstack(batch.kept.columns)
             if batch.kept.originals:
@@ -436,10 +437,9 @@ class Sink(Service):  # type: ignore[misc]
                 await self._insert("dead_letter_originals", originals)
             await self._insert("dead_letters", letters)
             await self._produce_dead_letters(letters)
-        await self._insert("ledger", ledger)
-        await self._produce_marks(events)
         # Whoever reads on after a crash must know of these marks; nothing says so after the commit.
-        await self._insert("watermarks", await self._progress())
+        progress = await self._progress()
+        await asyncio.gather(self._insert("ledger", ledger), self._insert("watermarks", progress))
         self._reported = time.monotonic()
         await self._commit(batch.commits)
         self._advance(events, batch.commits)

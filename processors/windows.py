@@ -16,7 +16,7 @@ from typing import Final
 import polars as pl
 
 from processors import interactions
-from processors.names import OTHER, admitted, named
+from processors.names import OTHER, Naming, admitted, any_refused, as_it_is, named
 from processors.store import Store, literal
 
 WIDTHS: Final = (10, 60, 3600)
@@ -35,16 +35,6 @@ _MAX_CELLS_PER_STATEMENT: Final = 2_000
 _MAX_NAMED_AGENTS: Final = 1_000
 _FEW_EVENTS: Final = 50_000
 
-# Scope 'all', then what was done, then the model that did it.
-_SCOPES: Final = f"""arrayFilter(s -> s != '', [
-        'all',
-        multiIf(c.name = '', toString(c.kind),
-            concat(c.kind, ':', c.name) IN {admitted("scope")}, concat(c.kind, ':', c.name),
-            concat(c.kind, ':{OTHER}')),
-        multiIf(c.model = '', '',
-            concat('model:', c.model) IN {admitted("scope")}, concat('model:', c.model),
-            'model:{OTHER}')])"""
-
 FIRSTS: Final = (
     "arrayFilter((at, step) -> at = 1 OR step > 0, arrayEnumerate(sorted), arrayDifference(sorted))"
 )
@@ -60,8 +50,7 @@ INSERT INTO windows
 WITH
     arraySort(groupArrayArray(bins)) AS sorted,
     {FIRSTS} AS firsts
-SELECT {named("c.environment", "environment")} AS e, {named("c.agent", "agent")} AS a,
-    {{width}}, start, {named("c.agent_version", "agent_version")} AS v, scope,
+SELECT {{environment}} AS e, {{agent}} AS a, {{width}}, start, {{agent_version}} AS v, scope,
     bitShiftLeft(toUInt64({{epoch}}), 40) + sum(seen) + sum(seen - n) AS version,
     sum(n) AS events, sum(ok), sum(error),
     sumIf(n, kind = 'tool_call'), sumIf(error, kind = 'tool_call'),
@@ -95,7 +84,11 @@ FROM
     )
     GROUP BY environment, agent, start, agent_version, kind, name, model
 ) AS c
-ARRAY JOIN {_SCOPES} AS scope
+-- all, then what was done, then the model that did it
+ARRAY JOIN arrayFilter(s -> s != '', [
+    'all',
+    if(c.name = '', toString(c.kind), {{tool}}),
+    if(c.model = '', '', {{model}})]) AS scope
 GROUP BY e, a, start, v, scope
 """  # noqa: S608 - of our own constants
 
@@ -115,7 +108,20 @@ GROUP BY environment, agent, begin, agent_version, scope
 """
 
 
-def statements(width: int, marks: pl.DataFrame, others: bool = False) -> list[str]:
+def _from_events(naming: Naming, where: str) -> str:
+    return _FROM_EVENTS.format(
+        width=WIDTHS[0],
+        epoch=EPOCH,
+        where=where,
+        tool=naming("concat(c.kind, ':', c.name)", "scope", f"concat(c.kind, ':{OTHER}')"),
+        model=naming("concat('model:', c.model)", "scope", f"'model:{OTHER}'"),
+        **{name: naming(f"c.{name}", name) for name in ("environment", "agent", "agent_version")},
+    )
+
+
+def statements(
+    width: int, marks: pl.DataFrame, naming: Naming = named, others: bool = False
+) -> list[str]:
     """SQL that computes the marked windows again, and perhaps their neighbours.
 
     Parameters
@@ -125,6 +131,8 @@ def statements(width: int, marks: pl.DataFrame, others: bool = False) -> list[st
     marks
         ``environment``, ``agent`` and ``start`` (seconds since 1970, a multiple of ``width``),
         perhaps also where the new events stand, as `processors.marks.dirty_cells` says it.
+    naming
+        How names are borne by derived rows.
     others
         Whether agents that were not admitted are among them.
 
@@ -155,9 +163,9 @@ def statements(width: int, marks: pl.DataFrame, others: bool = False) -> list[st
             whose = f"({whose} OR agent NOT IN {admitted('agent')})"
         where = f"{whose} AND ({when})"
         if finest:
-            found.append(_FROM_EVENTS.format(width=width, epoch=EPOCH, where=where))
+            found.append(_from_events(naming, where))
             # An interaction may be the work of several agents, so its parts never stop at one.
-            found.append(interactions.statement(EPOCH, when, places))
+            found.append(interactions.statement(EPOCH, naming, when, places))
         else:
             finer = WIDTHS[WIDTHS.index(width) - 1]
             found.append(_FROM_FINER.format(width=width, finer=finer, epoch=EPOCH, where=where))
@@ -172,11 +180,12 @@ def recompute(store: Store, width: int, marks: pl.DataFrame) -> None:
     Unavailable
         When ClickHouse is away; nothing partial needs undoing.
     """
-    finest = width == WIDTHS[0]
-    others = finest and len(_admitted_of(store, marks)) < marks["agent"].n_unique()
+    refused = width == WIDTHS[0] and any_refused(store)
+    others = refused and len(_admitted_of(store, marks)) < marks["agent"].n_unique()
+    found = statements(width, marks, named if refused else as_it_is, others)
     # Two statements at a time on one thread each need a fifth less CPU than one on several.
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(partial(store.command, settings=_SETTINGS), statements(width, marks, others)))
+        list(pool.map(partial(store.command, settings=_SETTINGS), found))
 
 
 def _places(marks: pl.DataFrame) -> str | None:

@@ -14,6 +14,7 @@ import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -66,12 +67,16 @@ def run(
             events=int(seconds * RATE), rate=RATE, agents=28, lines_per_record=100, seed=seed,
             end_ns=int((begun + seconds) * 1e9),
         )  # fmt: skip
-        lines = list(records(load))
-        shift = max(0.0, time.time() - begun + 0.5)
+        values = list(records(load))
+        closings = [_closings(value) for _, value in values]
+        # In the order of their sending.
+        ends: dict[str, list[int]] = defaultdict(list)
+        for agent, end in chain.from_iterable(closings):
+            ends[agent].append(end)
         sent: dict[str, list[float]] = defaultdict(list)
-        ends = _ends(lines)
+        shift = max(0.0, time.time() - begun + 0.5)
         producer = threading.Thread(
-            target=_produce, args=(found.kafka, lines, begun + shift, load, sent)
+            target=_produce, args=(found.kafka, values, closings, begun + shift, load, sent)
         )
         spent = cpu_seconds(found.processes)
         producer.start()
@@ -94,7 +99,8 @@ def run(
 
 def _produce(
     kafka: KafkaConfig,
-    lines: list[tuple[int, bytes]],
+    values: list[tuple[int, bytes]],
+    closings: list[list[tuple[str, int]]],
     begun: float,
     load: Load,
     sent: dict[str, list[float]],
@@ -105,29 +111,21 @@ def _produce(
         **kafka.client_options(), acks="all", compression_type="lz4", batch_size=0,
         bootstrap_timeout_ms=10_000,
     )  # fmt: skip
-    produced = 0
-    for partition, value in lines:
-        due = begun + produced / load.rate
+    for number, ((partition, value), closed) in enumerate(zip(values, closings, strict=True)):
+        due = begun + number * load.lines_per_record / load.rate
         time.sleep(max(0.0, due - time.time()))
         now = time.time()
         producer.send(EVENTS_TOPIC, value=value, partition=partition, headers=[CANONICAL_HEADER])
-        for line in value.split(b"\n"):
-            produced += 1
-            if b'"kind":"interaction"' in line:
-                sent[line.split(b'"agent":"', 1)[1].split(b'"', 1)[0].decode()].append(now)
+        for agent, _ in closed:
+            sent[agent].append(now)
     producer.flush(30)
     producer.close()
 
 
-def _ends(lines: list[tuple[int, bytes]]) -> dict[str, list[int]]:
-    """When the interactions of each agent end, ns of event time, in the order of their sending."""
-    found: dict[str, list[int]] = defaultdict(list)
-    for _, value in lines:
-        for line in value.split(b"\n"):
-            if b'"kind":"interaction"' in line:
-                event = msgspec.json.decode(line)
-                found[event["agent"]].append(event["time_unix_nano"])
-    return found
+def _closings(value: bytes) -> list[tuple[str, int]]:
+    """Agent and end, ns of event time, of the interactions that a record closes."""
+    events = (msgspec.json.decode(s) for s in value.split(b"\n") if b'"kind":"interaction"' in s)
+    return [(event["agent"], event["time_unix_nano"]) for event in events]
 
 
 def _watch(
