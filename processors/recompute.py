@@ -25,8 +25,7 @@ from processors.store import Store
 log = logging.getLogger(__name__)
 
 _MARKS_AT_ONCE: Final = 1_000
-_LONG_S: Final = 0.5
-_REST: Final = 0.2  # of the time that computing cells took, when it took longer than that
+_LONGEST_REST_S: Final = 0.4
 _COARSER_S: Final = 2.0
 
 
@@ -78,8 +77,8 @@ class Recompute(Service):  # type: ignore[misc]
             except Exception:
                 log.exception("computing cells failed")
                 self._die()
-            if (took := time.monotonic() - started) > _LONG_S:
-                await asyncio.sleep(_REST * took)  # so that inserts come to their turn
+            # As long as it took, so that inserts and readers come to their turn.
+            await asyncio.sleep(min(time.monotonic() - started, _LONGEST_REST_S))
             await self._caught_up()
 
     async def _compute_cells(self, stream: Any, events: Sequence[EventT[Any]]) -> None:

@@ -1,10 +1,11 @@
 """Freshness: from a record's being sent to its interactions' being in ``driftline metrics``.
 
-Events come at a steady rate with the time of their sending, and about every second what ended in
-the last seconds is asked for, as by ``driftline metrics --since 15s``. Each agent's events go to
-one partition and are stored in order, so an answer with k interactions holds the first k sent. How
-long ago the next one was sent when the answer came is how far behind the answer was; one that holds
-all that was sent before it was asked for is as far behind as it took.
+Events come at a steady rate with the time of their sending, and about every three seconds (asking
+takes a third of a core-second) what ended in the last seconds is asked for, as by ``driftline
+metrics --since 15s``. Each agent's events go to one partition and are stored in order, so an answer
+with k interactions holds the first k sent. How long ago the next one was sent when the answer came
+is how far behind the answer was; one that holds all that was sent before it was asked for is as far
+behind as it took.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from itertools import chain
 from typing import Any, Final
@@ -44,7 +45,7 @@ def run(
     Parameters
     ----------
     quick
-        For 10 s instead of 40.
+        For 10 s instead of 60.
     seed
         Of the load.
     say
@@ -55,7 +56,7 @@ def run(
     Unavailable
         When what was sent is not visible 30 s after the last of it.
     """
-    seconds = _SETTLE_S + (10 if quick else 40)
+    seconds = _SETTLE_S + (10 if quick else 60)
     with bed() as found:
         store = Store(found.clickhouse)
         worker = found.worker()
@@ -64,7 +65,7 @@ def run(
         say(f"sending {RATE:,} events/s for {seconds:.0f} s ...")
         begun = time.time() + 1.0
         load = Load(
-            events=int(seconds * RATE), rate=RATE, agents=28, lines_per_record=100, seed=seed,
+            events=int(seconds * RATE), rate=RATE, agents=28, lines_per_record=500, seed=seed,
             end_ns=int((begun + seconds) * 1e9),
         )  # fmt: skip
         values = list(records(load))
@@ -144,26 +145,28 @@ def _watch(
     patience = time.monotonic() + load.events / load.rate + _PATIENCE_S
     while time.monotonic() < patience:
         # At random moments, so as not to keep step with the worker.
-        time.sleep(rng.uniform(0.5, 1.5))
+        time.sleep(rng.uniform(2.0, 4.0))
+        if not producer.is_alive():
+            seen = _interactions(store, Selection())
+            if all(seen[agent] == len(times) for agent, times in sent.items()):
+                return behind, took
+            continue
         asked = time.time()
         since = int(asked) - _SINCE_S
-        found = {
-            e["agent"]: e for e in collect(store, Selection(since=since)) if e["scope"] == "all"
-        }
+        seen = _interactions(store, Selection(since=since))
         answered = time.time()
-        seen = {
-            agent: bisect_left(ends[agent], since * 10**9) + entry["interactions"]["n"]
-            for agent, entry in found.items()
-        }
-        if not producer.is_alive():
-            if all(seen.get(agent, 0) >= len(times) for agent, times in sent.items()):
-                return behind, took
-        elif asked >= judged_from:
-            took.append(answered - asked)
-            for agent, times in sent.items():
-                k = seen.get(agent, 0)
-                behind.append(answered - (times[k] if k < len(times) else asked))
+        if asked < judged_from:
+            continue
+        took.append(answered - asked)
+        for agent, times in sent.items():
+            k = bisect_left(ends[agent], since * 10**9) + seen[agent]
+            behind.append(answered - (times[k] if k < len(times) else asked))
     raise Unavailable("not all of what was sent can be seen 30 s after the last of it")
+
+
+def _interactions(store: Store, selection: Selection) -> Counter[str]:
+    entries = (entry for entry in collect(store, selection) if entry["scope"] == "all")
+    return Counter({entry["agent"]: entry["interactions"]["n"] for entry in entries})
 
 
 def _assigned(store: Store) -> bool:
