@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -157,13 +158,17 @@ def collect(store: Store, selection: Selection | None = None) -> list[dict[str, 
         When ClickHouse is away.
     """
     chosen = selection or Selection()
-    found = store.query(_UNITS.format(active=chosen.active, where=chosen.where("u.3", "u.5")))
+    asked = (
+        _UNITS.format(active=chosen.active, where=chosen.where("u.3", "u.5")),
+        _SCOPES.format(where=chosen.where("agent", "start")),
+    )
+    with ThreadPoolExecutor(len(asked)) as pool:
+        found, scopes = pool.map(store.query, asked)
     units: dict[str, dict[tuple[str, ...], dict[str, Any]]] = {"interactions": {}, "sessions": {}}
     reasons: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     for row in found.iter_rows(named=True):
         units[row["unit"]][_key(row)] = row
         reasons[_key(row)].update(dict(zip(row["reasons"], row["failed"], strict=True)))
-    scopes = store.query(_SCOPES.format(where=chosen.where("agent", "start")))
     return [_entry(row, units, reasons) for row in scopes.iter_rows(named=True)]
 
 
