@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.processes import free_ports
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("DRIFTLINE_DATA") or REPOSITORY.parent / "shared" / "data")
@@ -28,21 +29,8 @@ def data_file(name: str) -> Path:
 
 
 def free_port(count: int = 1) -> int:
-    """Return the first of ``count`` ports in a row that are free, below the ephemeral range."""
-    start = 18000 + os.getpid() * 37 % 12000
-    for base in range(start, start + 2000, count):
-        if all(_free(base + offset) for offset in range(count)):
-            return base
-    pytest.fail("no free ports")
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    """Return the first of ``count`` ports in a row that are free."""
+    return free_ports(count)
 
 
 def eventually(check: Callable[[], Any], within_s: float, every_s: float = 0.1) -> Any:
