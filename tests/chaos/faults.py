@@ -322,9 +322,7 @@ def everything(bed: Bed) -> str:
 def _kill_one(bed: Bed) -> None:
     bed.end_worker(bed.random.choice(bed.running()))
     bed.worker()
-    # A worker that starts while ClickHouse is away says so and ends, as it should.
     bed.until_at_work(90)
-    time.sleep(5)
 
 
 def _kill_store(bed: Bed) -> None:

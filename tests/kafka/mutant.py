@@ -23,7 +23,7 @@ import infra.topics
 from infra.cli import main
 from ingest.events import DIRTY_TOPIC
 from processors import marks
-from processors.sink import GROUP
+from processors.reader import GROUP
 from processors.store import Store
 
 _LATE_S = 30

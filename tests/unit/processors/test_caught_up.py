@@ -29,9 +29,9 @@ class Consumer:
 
 def sink(stored: dict[TopicPartition, int], **ends: int | None) -> Sink:
     made = Sink(KafkaConfig(), Store(ClickHouseConfig()), SinkConfig(), print, lambda: "log")
-    made._consumer = Consumer(**ends)
+    made._reader._consumer = Consumer(**ends)
     for partition, offset in stored.items():
-        made._places[partition].stored = offset
+        made._reader.held[partition].stored = offset
     return made
 
 
@@ -46,17 +46,17 @@ def sink(stored: dict[TopicPartition, int], **ends: int | None) -> Sink:
     ],
 )
 def test_old_records_are_fresh_when_none_waits(stored, after, fresh) -> None:
-    assert sink(stored, p0=5, p1=7)._is_fresh(0, after) is fresh
+    assert sink(stored, p0=5, p1=7)._reader.is_fresh(0, after) is fresh
 
 
 def test_a_partition_whose_end_is_not_known_may_have_more() -> None:
-    assert not sink({ONE: 5, OTHER: 7}, p0=5, p1=None)._is_fresh(0, {})
+    assert not sink({ONE: 5, OTHER: 7}, p0=5, p1=None)._reader.is_fresh(0, {})
 
 
 def test_what_was_sent_just_now_is_fresh_however_much_waits() -> None:
     now = int(time.time() * 1000)
-    assert sink({ONE: 0}, p0=1_000)._is_fresh(now, {ONE: 10})
-    assert not sink({ONE: 0}, p0=1_000)._is_fresh(now - 60_000, {ONE: 10})
+    assert sink({ONE: 0}, p0=1_000)._reader.is_fresh(now, {ONE: 10})
+    assert not sink({ONE: 0}, p0=1_000)._reader.is_fresh(now - 60_000, {ONE: 10})
 
 
 def test_how_long_it_has_been_fresh_begins_anew_after_a_backlog() -> None:

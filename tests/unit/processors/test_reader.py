@@ -1,4 +1,4 @@
-"""Which records the sink takes next; all else about it is shown against a real broker."""
+"""Which records are taken next; all else about it is shown against a real broker."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 from aiokafka import ConsumerRecord, TopicPartition
 
 from ingest.kafka import KafkaConfig
-from processors.sink import _PIECE_BYTES, Sink, SinkConfig
+from processors.reader import Reader
 from processors.store import ClickHouseConfig, Store
+
+PIECE_BYTES = 8 << 20
 
 
 class Buffered:
@@ -41,26 +43,28 @@ def record(partition: int, offset: int, timestamp: int, size: int) -> ConsumerRe
     )
 
 
-def sink_of(records: list[ConsumerRecord[Any, Any]]) -> tuple[Sink, Buffered]:
+def reader_of(records: list[ConsumerRecord[Any, Any]]) -> tuple[Reader, Buffered]:
     found: dict[TopicPartition, list[ConsumerRecord[Any, Any]]] = {}
     for one in records:
         found.setdefault(TopicPartition(one.topic, one.partition), []).append(one)
-    sink = Sink(
+    reader = Reader(
         KafkaConfig(),
         Store(ClickHouseConfig()),
-        SinkConfig(linger=0.05),
+        PIECE_BYTES,
+        0.05,
+        10.0,
         lambda _: None,
         lambda: "",
     )
-    sink._consumer = buffered = Buffered(found)
-    return sink, buffered
+    reader._consumer = buffered = Buffered(found)
+    return reader, buffered
 
 
-async def taken(sink: Sink) -> list[list[int]]:
+async def taken(reader: Reader) -> list[list[int]]:
     """Timestamps of the records of each piece, until there are none."""
     pieces = []
     while True:
-        gathered, _ = await sink._gather()
+        gathered, _ = await reader.gather()
         if not gathered:
             return pieces
         pieces.append([r.timestamp for some in gathered.values() for r in some])
@@ -68,9 +72,9 @@ async def taken(sink: Sink) -> list[list[int]]:
 
 def test_partitions_are_read_at_one_pace_of_time() -> None:
     """One after the other, as they were fetched, would give blocks that overlap from end to end."""
-    size = _PIECE_BYTES // 40
-    sink, _ = sink_of([record(p, at, at, size) for p in range(4) for at in range(100)])
-    pieces = asyncio.run(taken(sink))
+    size = PIECE_BYTES // 40
+    reader, _ = reader_of([record(p, at, at, size) for p in range(4) for at in range(100)])
+    pieces = asyncio.run(taken(reader))
     assert sum(map(len, pieces)) == 400
     assert len(pieces) > 5
     spans = [max(piece) - min(piece) for piece in pieces]
@@ -78,12 +82,12 @@ def test_partitions_are_read_at_one_pace_of_time() -> None:
 
 
 def test_a_partition_that_has_nothing_holds_up_none() -> None:
-    sink, buffered = sink_of([record(1, at, at, 1000) for at in range(50)])
+    reader, buffered = reader_of([record(1, at, at, 1000) for at in range(50)])
     buffered.records[TopicPartition("driftline.events", 0)] = []
-    assert sum(map(len, asyncio.run(taken(sink)))) == 50
+    assert sum(map(len, asyncio.run(taken(reader)))) == 50
 
 
 def test_large_records_are_taken_few_at_a_time() -> None:
-    sink, buffered = sink_of([record(p, at, at, 1 << 20) for p in range(2) for at in range(30)])
-    asyncio.run(taken(sink))
-    assert buffered.largest <= _PIECE_BYTES // 2
+    reader, buffered = reader_of([record(p, at, at, 1 << 20) for p in range(2) for at in range(30)])
+    asyncio.run(taken(reader))
+    assert buffered.largest <= PIECE_BYTES // 2

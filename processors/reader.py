@@ -1,0 +1,292 @@
+"""Reads the events topic: which partitions are held, how far each has come, what is taken next."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from aiokafka import (
+    AIOKafkaConsumer,
+    ConsumerRebalanceListener,
+    ConsumerRecord,
+    TopicPartition,
+)
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+)
+
+from ingest.errors import DriftlineError, Unavailable
+from ingest.events import EVENTS_TOPIC
+from ingest.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
+from ingest.sampling import Place
+from processors import watermarks
+from processors.quality import BadLines
+from processors.store import Store
+
+log = logging.getLogger(__name__)
+
+GROUP: Final = "driftline-sink"
+_FRESH_SECONDS: Final = 2.0
+_BEGIN_SECONDS: Final = 3.0  # while partitions are handed out everyone waits
+_RECORD_BYTES: Final = 1 << 20  # what a record is expected to have before one was seen
+
+Records = dict[TopicPartition, list[ConsumerRecord]]
+"""Records as they were fetched, of each partition in order."""
+
+
+@dataclass(slots=True)
+class Held:
+    """How far one partition has come.
+
+    Offsets: where reading ``begun``, the next that is ``expected``, the next to be ``stored``.
+    ``read`` is the timestamp of the last record, ms.
+    ``watermark`` is event time in ns; ``advanced`` is when rows were last stored.
+    """
+
+    begun: int | None = None
+    expected: int | None = None
+    stored: int | None = None
+    read: int = 0
+    watermark: int = 0
+    # A partition that is new to us counts as moving, until it is known not to.
+    advanced: datetime = field(default_factory=lambda: datetime.now(UTC))
+    bad: BadLines = field(default_factory=BadLines)
+
+
+class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
+    """A consumer whose acknowledgements are ours alone.
+
+    Parameters
+    ----------
+    kafka
+        The cluster.
+    store
+        Where the books say what was read before.
+    piece_bytes, linger
+        How much is taken at a time, and how many seconds that waits to be filled.
+    session_timeout
+        How many seconds a dead worker's partitions stay unread.
+    fatal
+        Ends the process: the topic is another one than at start.
+    incarnation
+        Which log the topic is now.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaConfig,
+        store: Store,
+        piece_bytes: int,
+        linger: float,
+        session_timeout: float,
+        fatal: Callable[[DriftlineError], None],
+        incarnation: Callable[[], str],
+    ) -> None:
+        self._kafka = kafka
+        self._store = store
+        self._piece_bytes = piece_bytes
+        self._linger = linger
+        self._session_timeout = session_timeout
+        self._fatal = fatal
+        self._incarnation = incarnation
+        self._consumer: AIOKafkaConsumer = None
+        self._record_bytes = _RECORD_BYTES
+        self.held: defaultdict[TopicPartition, Held] = defaultdict(Held)
+        """The partitions that are ours; what moves away is forgotten, for others move it on."""
+
+    async def connect(self) -> None:
+        """Join the group."""
+        timeout = int(self._session_timeout * 1000)
+        self._consumer = AIOKafkaConsumer(
+            group_id=GROUP,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=timeout,
+            rebalance_timeout_ms=timeout,
+            heartbeat_interval_ms=timeout // 4,
+            # Of compressed bytes, which may be ten times as many when unpacked.
+            fetch_max_bytes=4 << 20,
+            max_partition_fetch_bytes=1 << 20,
+            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+            max_poll_interval_ms=600_000,
+            **self._kafka.client_options(),
+        )
+        self._consumer.subscribe([EVENTS_TOPIC], listener=self)
+        await self._consumer.start()
+
+    async def stop(self) -> None:
+        """Leave the group, so that another worker takes over at once."""
+        if self._consumer is not None:
+            with contextlib.suppress(KafkaError, asyncio.TimeoutError):
+                await asyncio.wait_for(self._consumer.stop(), 10)
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Forget them; a batch on its way is stored all the same, and collapses."""
+        for partition in revoked:
+            self.held.pop(partition, None)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Go to where reading has to begin, before anything is fetched."""
+        for partition in assigned:
+            await self._begin(partition)
+
+    def assignment(self) -> set[TopicPartition]:
+        """The partitions that are ours now."""
+        return set(self._consumer.assignment())
+
+    def end(self, partition: TopicPartition) -> int | None:
+        """Offset after the last record; None when not known, or when a rebalance took it away."""
+        held = partition in self.assignment()
+        return self._consumer.highwater(partition) if held else None
+
+    def places(self) -> Iterator[Place]:
+        """Where every partition that is held stands, without waiting for anything."""
+        for held in self.assignment():
+            stored, heard = self.held[held].stored, self._consumer.last_poll_timestamp(held)
+            yield Place(held.topic, held.partition, stored, self.end(held), heard)
+
+    def is_fresh(self, newest: int, after: Mapping[TopicPartition, int]) -> bool:
+        """Whether a record of that time, ms, is news, or nothing waits after the offsets given.
+
+        Of partitions without one, after what is stored.
+        """
+        if time.time() - newest / 1000 < _FRESH_SECONDS:
+            return True
+        for partition in self.assignment():
+            end = self.end(partition)
+            if end is None or end > after.get(partition, self.held[partition].stored or 0):
+                return False
+        return True
+
+    async def gather(self) -> tuple[Records, bool]:
+        """Fetch until a piece is full, which says that there is more, or has lingered."""
+        gathered: Records = {}
+        size, deadline = 0, time.monotonic() + self._linger
+        while size < self._piece_bytes:
+            wait = max(0.0, deadline - time.monotonic())
+            fetched = await self._fetch(wait)
+            for partition, records in fetched.items():
+                await self._follow(partition, records[0].offset, records[-1].offset + 1)
+                self.held[partition].read = records[-1].timestamp
+                gathered.setdefault(partition, []).extend(records)
+                sizes = [len(r.value or b"") for r in records]
+                size += sum(sizes)
+                self._record_bytes = max(1, *sizes)
+            if not fetched or wait == 0.0:
+                return gathered, False
+        return gathered, True
+
+    async def _fetch(self, wait: float) -> Records:
+        """Take records of the partition that is furthest behind, of those that have any.
+
+        Blocks that overlap little in time are merged at half the cost, and event time waits less
+        for its slowest partition. So many at once that they fit, for a fetch may unpack to hundreds
+        of megabytes.
+        """
+        held = sorted(self.assignment(), key=lambda p: self.held[p].read)
+        at_once = max(1, self._piece_bytes // max(1, len(held)) // self._record_bytes)
+        for partition in held:
+            found = await self._consumer.getmany(partition, max_records=at_once)
+            if found:
+                return found  # type: ignore[no-any-return]
+        return await self._consumer.getmany(  # type: ignore[no-any-return]
+            timeout_ms=int(wait * 1000), max_records=at_once
+        )
+
+    async def _begin(self, partition: TopicPartition) -> None:
+        """Begin where the last commit says, but never after rows of this log that are missing.
+
+        Offsets that were committed for a log of the same name and are still there after the topic
+        was made again would skip its first records.
+        """
+        try:
+            async with asyncio.timeout(_BEGIN_SECONDS):
+                committed = await self._consumer.committed(partition)
+                first = (await self._consumer.beginning_offsets([partition]))[partition]
+                known = await asyncio.to_thread(
+                    watermarks.ledger_end, self._store, self._kafka.log_id, partition.partition
+                )
+        except (TimeoutError, KafkaError, Unavailable) as error:
+            log.warning("%s: reading begins with the last commit (%s)", partition, error)
+            return
+        begun = max(first, min(committed or 0, known))
+        self.held[partition].begun = self.held[partition].expected = begun
+        self._consumer.seek(partition, begun)
+
+    async def _follow(self, partition: TopicPartition, first: int, after: int) -> None:
+        """Notice records that Kafka deleted before they were read, and a log that began anew."""
+        place = self.held[partition]
+        expected, place.expected = place.expected, after
+        if expected is None or first == expected:
+            return
+        if first < expected:
+            await self.check_incarnation()
+            return
+        available = (await self._consumer.beginning_offsets([partition]))[partition]
+        if available > expected:  # else transactions took the offsets between
+            log.error(
+                "%s partition %s: records %s to %s were deleted before they were read, see"
+                " `driftline accounting`; keep records for longer or add workers",
+                partition.topic, partition.partition, expected, available - 1,
+            )  # fmt: skip
+
+    async def check_incarnation(self) -> None:
+        """End when the topic is another one than at start: its offsets begin anew."""
+        try:
+            now = await asyncio.to_thread(self._incarnation)
+        except Unavailable:
+            return
+        if now != self._kafka.log_id:
+            self._fatal(
+                Unavailable(
+                    f"topic {EVENTS_TOPIC} was deleted and made again;"
+                    " the worker has to be started again to read it from its beginning"
+                )
+            )
+
+    async def commit(self, commits: dict[TopicPartition, int]) -> None:
+        """Commit offsets, of partitions that are still ours."""
+        held = {p: o for p, o in commits.items() if p in self.assignment()}
+        if not held:
+            return
+        try:
+            await self._consumer.commit(held)
+        except (CommitFailedError, IllegalStateError) as error:
+            # Another worker owns them now and will read the batch again; its rows collapse.
+            log.info("offsets not committed, partitions moved: %s", error)
+        except KafkaError as error:
+            log.warning("offsets not committed, the next commit will: %s", error)
+
+    async def resume(self, partition: TopicPartition) -> tuple[int, ...]:
+        """Learn where whoever read the partition before has left it.
+
+        Returns
+        -------
+        tuple of int
+            How far the marks of its events reach: they may still wait to be worked off.
+        """
+        place = self.held[partition]
+        with contextlib.suppress(asyncio.TimeoutError, KafkaError, Unavailable):
+            async with asyncio.timeout(2):
+                stored = place.begun
+                if stored is None:
+                    stored = await self._consumer.committed(partition)
+                if stored is None:
+                    stored = (await self._consumer.beginning_offsets([partition]))[partition]
+                last = await asyncio.to_thread(
+                    watermarks.last_report, self._store, self._kafka.log_id, partition.partition
+                )
+            if place.stored is None:  # nothing was stored meanwhile
+                place.stored = stored
+            place.watermark = max(place.watermark, last.watermark)
+            return last.marked
+        return ()
