@@ -209,10 +209,13 @@ class Bed:
 
         until(more, within_s, "workers to store something", 0.1)
 
-    def lag(self) -> int:
-        """Records that the workers have not committed."""
-        waiting = sum(self.cluster.lag(SINK_GROUP, EVENTS).values())
-        return waiting + sum(self.cluster.lag(RECOMPUTE_GROUP, DIRTY).values())
+    def lag(self) -> dict[str, dict[int, int]]:
+        """Records that the workers have not committed, of each topic and partition that has any."""
+        found = {
+            topic: {p: n for p, n in self.cluster.lag(group, topic).items() if n}
+            for group, topic in ((SINK_GROUP, EVENTS), (RECOMPUTE_GROUP, DIRTY))
+        }
+        return {topic: waiting for topic, waiting in found.items() if waiting}
 
     def settle(self) -> float:
         """Return when nothing waits any more; how many seconds that took."""
@@ -220,9 +223,12 @@ class Bed:
 
         def done() -> bool:
             self._check_workers()
-            return self.lag() == 0
+            return not self.lag()
 
-        until(done, self.size.settle_s, "the lag to be back at zero", 0.5)
+        try:
+            until(done, self.size.settle_s, "the lag to be back at zero", 0.5)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; it is {self.lag()}") from None
         return time.monotonic() - began
 
     def books(self) -> tuple[int, dict[str, Any]]:
