@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import RequestTimedOutError
 
 from ingest.kafka import KafkaConfig
 from processors.reader import Reader
@@ -21,9 +22,16 @@ class Buffered:
     def __init__(self, records: Mapping[TopicPartition, list[ConsumerRecord]]) -> None:
         self.records = {partition: list(some) for partition, some in records.items()}
         self.largest = 0
+        self.committed: dict[TopicPartition, int] = {}
+        self.fails = False
 
     def assignment(self) -> set[TopicPartition]:
         return set(self.records)
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        if self.fails:
+            raise RequestTimedOutError
+        self.committed |= offsets
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int
@@ -91,3 +99,27 @@ def test_large_records_are_taken_few_at_a_time() -> None:
     reader, buffered = reader_of([record(p, at, at, 1 << 20) for p in range(2) for at in range(30)])
     asyncio.run(taken(reader))
     assert buffered.largest <= PIECE_BYTES // 2
+
+
+def test_offsets_that_could_not_be_committed_are_committed_later() -> None:
+    """Else the last batch before a quiet time would be waited for until the next one."""
+    one, other = TopicPartition("driftline.events", 0), TopicPartition("driftline.events", 1)
+    reader, consumer = reader_of([record(0, 0, 0, 1), record(1, 0, 0, 1)])
+    consumer.fails = True
+    asyncio.run(reader.commit({one: 5}))
+    asyncio.run(reader.commit({other: 7}))
+    assert consumer.committed == {}
+    consumer.fails = False
+    asyncio.run(reader.commit({}))
+    assert consumer.committed == {one: 5, other: 7}
+
+
+def test_what_has_moved_away_is_not_committed() -> None:
+    one = TopicPartition("driftline.events", 0)
+    reader, consumer = reader_of([record(0, 0, 0, 1)])
+    consumer.fails = True
+    asyncio.run(reader.commit({one: 5}))
+    asyncio.run(reader.on_partitions_revoked([one]))
+    consumer.fails = False
+    asyncio.run(reader.commit({}))
+    assert consumer.committed == {}
