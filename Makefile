@@ -32,7 +32,7 @@ up: $(STAMP) ## start the embedded runtime and keep it running
 
 test: $(STAMP) ## every test of the ordinary suite
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit detectors
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests --ignore=tests/unit
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore=tests/unit
 
 KAFKA := infra/kafka/target/classpath
 
