@@ -101,7 +101,6 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer = None
         self._record_bytes = _RECORD_BYTES
         self._owed: dict[TopicPartition, int] = {}
-        self._committing = asyncio.Lock()
         self.held: defaultdict[TopicPartition, Held] = defaultdict(Held)
         """The partitions that are ours; what moves away is forgotten, for others move it on."""
 
@@ -256,21 +255,21 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
                 )
             )
 
-    async def commit(self, commits: Mapping[TopicPartition, int]) -> None:
+    async def commit(self, commits: dict[TopicPartition, int]) -> None:
         """Commit offsets, and those that could not be before, of partitions that are still ours."""
-        async with self._committing:  # an older offset must not come last
-            self._owed |= commits
-            held = {p: o for p, o in self._owed.items() if p in self.assignment()}
-            if held:
-                try:
-                    await self._consumer.commit(held)
-                except (CommitFailedError, IllegalStateError) as error:
-                    # Another worker owns them now and will read the batch again; it collapses.
-                    log.info("offsets not committed, partitions moved: %s", error)
-                except KafkaError as error:
-                    log.warning("offsets not committed, will try again: %s", error)
-                    return
-            self._owed.clear()
+        ours = self.assignment()
+        self._owed = {p: o for p, o in (self._owed | commits).items() if p in ours}
+        if not self._owed:
+            return
+        try:
+            await self._consumer.commit(dict(self._owed))
+        except (CommitFailedError, IllegalStateError) as error:
+            # Another worker owns them now and will read the batch again; its rows collapse.
+            log.info("offsets not committed, partitions moved: %s", error)
+        except KafkaError as error:
+            log.warning("offsets not committed, will try again: %s", error)
+            return
+        self._owed = {}
 
     async def resume(self, partition: TopicPartition) -> tuple[int, ...]:
         """Learn where whoever read the partition before has left it.

@@ -96,8 +96,8 @@ class Recompute(Service):  # type: ignore[misc]
             computed = [await self._computed.get()]
             while not self._computed.empty():
                 computed.append(self._computed.get_nowait())
-            cells = pl.concat([cells for cells, _ in computed], how="diagonal")
             try:
+                cells = pl.concat([cells for cells, _ in computed], how="diagonal")
                 for width in windows.WIDTHS[1:]:
                     cells = marks.coarser(cells, width)
                     await self._compute(width, cells)

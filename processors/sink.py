@@ -195,6 +195,7 @@ class Sink(Service):  # type: ignore[misc]
             try:
                 batch = await asyncio.wait_for(self._queue.get(), 1.0)
             except TimeoutError:
+                await self._reader.commit({})  # nothing to do but after an attempt that failed
                 continue
             await self._deliver(batch)
             # Only now: what is computed before the last rows are stored is computed twice.
@@ -320,7 +321,6 @@ class Sink(Service):  # type: ignore[misc]
         await self._connected.wait()
         while not self.should_stop:
             await self.sleep(_REPORT_SECONDS)
-            await self._reader.commit({})  # nothing to do but after an attempt that failed
             with contextlib.suppress(Unavailable):
                 # Every batch says it as well, before its offsets are committed.
                 if time.monotonic() - self._reported > _REPORT_SECONDS:

@@ -123,3 +123,15 @@ def test_what_has_moved_away_is_not_committed() -> None:
     consumer.fails = False
     asyncio.run(reader.commit({}))
     assert consumer.committed == {}
+
+
+def test_what_was_not_ours_is_not_committed_when_it_comes_back() -> None:
+    """Others have moved it on meanwhile."""
+    one, other = TopicPartition("driftline.events", 0), TopicPartition("driftline.events", 1)
+    reader, consumer = reader_of([record(0, 0, 0, 1)])
+    consumer.fails = True
+    asyncio.run(reader.commit({one: 5, other: 7}))
+    consumer.fails = False
+    consumer.records[other] = []
+    asyncio.run(reader.commit({}))
+    assert consumer.committed == {one: 5}
