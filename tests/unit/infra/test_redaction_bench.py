@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -36,9 +37,19 @@ def test_it_leaves_clean_messages_alone(figures: dict[str, float]) -> None:
     assert figures["false_positives_clean"] < 0.01
 
 
-def test_it_keeps_up_with_the_gateway(results: dict[str, dict[str, Any]]) -> None:
-    # The best of its five measurements, for another test runs on the other core.
-    assert results["events_per_cpu_second_full"]["high"] > 10_000
+def test_it_costs_no_more_than_a_few_walks_over_the_text(
+    results: dict[str, dict[str, Any]],
+) -> None:
+    # 1.3 to 2.4 walks. Not a rate: machines differ twofold, and so does one from minute to minute.
+    kilobyte = "a word, a sp@ce " * 64
+
+    def walk() -> float:
+        start = time.process_time()
+        for _ in range(200):
+            assert sum([letter == "@" for letter in kilobyte]) == 64
+        return (time.process_time() - start) / 200 * 1e6
+
+    assert results["us_per_kb_full"]["low"] < 4 * min(walk() for _ in range(5))
 
 
 def test_a_redactor_that_does_nothing_would_fail() -> None:
