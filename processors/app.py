@@ -16,7 +16,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -77,6 +77,20 @@ class _Consumer(Consumer):  # type: ignore[misc]
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
+    @property
+    def generation(self) -> int:
+        return self.app.consumer_generation_id  # type: ignore[no-any-return]
+
+    def begun(self, partition: TP) -> int | None:
+        return self._committed_offset.get(partition)  # type: ignore[no-any-return]
+
+    async def first(self, partition: TP) -> int:
+        return (await self.earliest_offsets(partition))[partition]  # type: ignore[no-any-return]
+
+    async def commit_offsets(self, offsets: Mapping[TP, int]) -> bool:
+        ours = self.assignment()
+        return await self._commit({tp: o for tp, o in offsets.items() if tp in ours})  # type: ignore[no-any-return]
+
 
 class _App(faust.App):  # type: ignore[misc]
     def _new_transport(self) -> Any:
@@ -108,7 +122,7 @@ def build_app(config: WorkerConfig) -> faust.App:
         stream_recovery_delay=0.0,
         processing_guarantee="at_least_once",
     )
-    dirty = app.topic(DIRTY_TOPIC, value_serializer="raw", value_type=bytes)
+    dirty = app.topic(DIRTY_TOPIC, value_serializer="raw", value_type=bytes, acks=False)
     incarnation = config.incarnation or (lambda: config.kafka.log_id)
     sink = Sink(config.kafka, store, config.sink, _stop_for, incarnation)
     app.service(sink)
@@ -119,6 +133,7 @@ def build_app(config: WorkerConfig) -> faust.App:
     recompute = Recompute(
         store,
         config.kafka.log_id,
+        lambda: app.consumer,
         config.recompute_interval,
         partial(_caught_up, sink, config.backlog_rest),
         partial(_exit, BUG_EXIT),

@@ -1,6 +1,6 @@
 """Works off dirty marks: cells at once, the minutes and hours they lie in every two seconds.
 
-A mark is acknowledged once its cell, minute and hour are stored. How far cells have come is
+A mark is committed once its cell, minute and hour are stored. How far cells have come is
 reported before that, because only they say what event time is complete.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 import polars as pl
-from faust.types import EventT
+from faust.types import TP, EventT
 from mode import Service
 
 from ingest import telemetry
@@ -27,6 +27,35 @@ log = logging.getLogger(__name__)
 _MARKS_AT_ONCE: Final = 1_000
 _LONGEST_REST_S: Final = 0.4
 _COARSER_S: Final = 2.0
+_IDLE_S: Final = 0.1
+
+_Place = tuple[int, int]
+"""Generation of the consumer group, and the offset after a mark."""
+
+
+class Consumer(Protocol):
+    """What is asked of whoever reads the dirty topic."""
+
+    @property
+    def generation(self) -> int:
+        """Of the consumer group; another one after every rebalance."""
+
+    def begun(self, partition: TP) -> int | None:
+        """Where reading began in this generation: the last commit, if there is one."""
+
+    async def first(self, partition: TP) -> int:
+        """Offset of the first mark that Kafka still has."""
+
+    async def commit_offsets(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit; False when the group has moved on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Computed:
+    """Cells that are stored, and how far their marks reach."""
+
+    cells: pl.DataFrame
+    places: dict[TP, _Place]
 
 
 class Recompute(Service):  # type: ignore[misc]
@@ -38,20 +67,24 @@ class Recompute(Service):  # type: ignore[misc]
         The database.
     log_id
         Of the events topic.
+    consumer
+        Of the dirty topic. Faust's own acknowledgements are not used: what it could not commit it
+        takes for committed, and what it passed over for acknowledged.
     interval
         How many seconds of marks are gathered before cells are computed.
     caught_up
         Waits while a backlog is worked off. What is read of it is old news anyway: it is stored
         first, for every computation of a cell reads the whole cell.
     die
-        Ends the process. Faust would acknowledge the marks of a failed computation and go on;
-        dying acknowledges nothing.
+        Ends the process. Faust would go on after a failed computation; who has died commits
+        nothing, and the marks are read again.
     """
 
     def __init__(
         self,
         store: Store,
         log_id: str,
+        consumer: Callable[[], Consumer],
         interval: float,
         caught_up: Callable[[], Coroutine[Any, Any, None]],
         die: Callable[[], None],
@@ -60,10 +93,13 @@ class Recompute(Service):  # type: ignore[misc]
         super().__init__(**kwargs)
         self._store = store
         self._log_id = log_id
+        self._consumer = consumer
         self._interval = interval
         self._caught_up = caught_up
         self._die = die
-        self._computed: asyncio.Queue[tuple[pl.DataFrame, Callable[[], Any]]] = asyncio.Queue()
+        self._read: dict[TP, _Place] = {}
+        self._computed: list[_Computed] = []
+        self._owed: dict[TP, _Place] = {}
         self.done: dict[int, int] = {}
         """Per partition of the dirty topic, the offset up to which cells are stored."""
 
@@ -73,7 +109,8 @@ class Recompute(Service):  # type: ignore[misc]
         async for events in stream.noack_take(_MARKS_AT_ONCE, within=self._interval):
             started = time.monotonic()
             try:
-                await self._compute_cells(stream, events)
+                await self._check_order(events)
+                await self._compute_cells(events)
             except Exception:
                 log.exception("computing cells failed")
                 self._die()
@@ -81,42 +118,76 @@ class Recompute(Service):  # type: ignore[misc]
             await asyncio.sleep(min(time.monotonic() - started, _LONGEST_REST_S))
             await self._caught_up()
 
-    async def _compute_cells(self, stream: Any, events: Sequence[EventT[Any]]) -> None:
+    async def _check_order(self, events: Sequence[EventT[Any]]) -> None:
+        """Notice marks that were passed over.
+
+        Faust drops what it had fetched when partitions move, and may go on behind it.
+
+        Raises
+        ------
+        RuntimeError
+            When marks are missing that Kafka still has.
+        """
+        for event in events:
+            message = event.message
+            generation, expected = self._read.get(message.tp, (None, None))
+            if generation != message.generation_id:
+                expected = self._consumer().begun(message.tp)
+            if expected is not None and message.offset > expected:
+                first = await self._consumer().first(message.tp)
+                if first <= expected:
+                    raise RuntimeError(
+                        f"{message.tp}: marks {expected} to {message.offset - 1} were passed over"
+                    )
+            self._read[message.tp] = message.generation_id, message.offset + 1
+
+    async def _compute_cells(self, events: Sequence[EventT[Any]]) -> None:
         cells = marks.unpack([event.value for event in events])
         await self._compute(marks.CELL_SECONDS, cells)
-        done = {event.message.partition: event.message.offset + 1 for event in events}
+        places = {
+            event.message.tp: (event.message.generation_id, event.message.offset + 1)
+            for event in events
+        }
+        done = {tp.partition: offset for tp, (_, offset) in places.items()}
         rows = watermarks.progress_rows(self._log_id, done)
         await until_done(lambda: asyncio.to_thread(self._store.insert, "watermarks", rows))
         self.done |= done
-        self._computed.put_nowait((cells, partial(_acknowledge, stream, events)))
+        self._computed.append(_Computed(cells, places))
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _follow_with_coarser(self) -> None:
         while not self.should_stop:
-            computed = [await self._computed.get()]
-            while not self._computed.empty():
-                computed.append(self._computed.get_nowait())
+            computed, self._computed = self._computed, []
             try:
-                cells = pl.concat([cells for cells, _ in computed], how="diagonal")
-                for width in windows.WIDTHS[1:]:
-                    cells = marks.coarser(cells, width)
-                    await self._compute(width, cells)
-                for _, acknowledge in computed:
-                    await acknowledge()
+                if computed:
+                    await self._compute_coarser(computed)
+                await self._commit()
             except Exception:
                 log.exception("computing minutes and hours failed")
                 self._die()
             # Each time reads every cell of a minute, and nobody looks at minutes every second.
-            await self.sleep(_COARSER_S)
+            await self.sleep(_COARSER_S if computed else _IDLE_S)
+
+    async def _compute_coarser(self, computed: list[_Computed]) -> None:
+        cells = pl.concat([one.cells for one in computed], how="diagonal")
+        for width in windows.WIDTHS[1:]:
+            cells = marks.coarser(cells, width)
+            await self._compute(width, cells)
+        for one in computed:
+            self._owed |= one.places
+
+    async def _commit(self) -> None:
+        """Commit what is stored, and what could not be committed before.
+
+        Not what was read before partitions moved: whoever has them now reads it again.
+        """
+        generation = self._consumer().generation
+        offsets = {tp: offset for tp, (read, offset) in self._owed.items() if read == generation}
+        if not offsets or await self._consumer().commit_offsets(offsets):
+            self._owed = {}
 
     async def _compute(self, width: int, cells: pl.DataFrame) -> None:
         with telemetry.RECOMPUTE_SECONDS.labels(str(width)).time():
             await until_done(
                 lambda: asyncio.to_thread(windows.recompute, self._store, width, cells)
             )
-
-
-async def _acknowledge(stream: Any, events: Sequence[EventT[Any]]) -> None:
-    # In the order of their coming: Faust commits what is acknowledged after a gap.
-    for event in events:
-        await stream.ack(event)

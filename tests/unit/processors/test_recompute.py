@@ -1,41 +1,72 @@
-"""A mark is acknowledged once its cell, its minute and its hour are stored, and not before."""
+"""A mark is committed once its cell, its minute and its hour are stored, and not before."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
+from faust.types import TP
 
 from processors import marks, recompute, windows
 from processors.recompute import Recompute
 
+_DIRTY = TP("dirty", 0)
+
+
+@dataclass
+class Group:
+    """Stands for the consumer: which generation it is in, and what it commits."""
+
+    told: list[str] = field(default_factory=list)
+    generation: int = 1
+    committed: int | None = None
+    earliest: int = 0
+    refuses: int = 0
+
+    def begun(self, _partition: TP) -> int | None:
+        return self.committed
+
+    async def first(self, _partition: TP) -> int:
+        return self.earliest
+
+    async def commit_offsets(self, offsets: Mapping[TP, int]) -> bool:
+        if self.refuses:
+            self.refuses -= 1
+            self.told.append("refused")
+            return False
+        self.told.append(f"commit {offsets[_DIRTY]}")
+        return True
+
 
 class Stream:
-    """Stands for a Faust stream: gives marks, and writes down which are acknowledged."""
+    """Stands for a Faust stream: gives marks, each at its offset, read in a generation."""
 
-    def __init__(self, told: list[str], starts: list[int]) -> None:
-        self._told = told
-        self._starts = starts
+    def __init__(self, marked: Sequence[tuple[int, int, int]]) -> None:
+        self._marked = marked
 
     async def noack_take(self, _most: int, within: float) -> AsyncIterator[list[Any]]:
-        for offset, start in enumerate(self._starts):
+        for start, offset, generation in self._marked:
             frame = pl.DataFrame({"environment": ["e"], "agent": ["a"], "start": [start]})
             ((_, value),) = marks.pack(frame, 1)
-            place = SimpleNamespace(partition=0, offset=offset)
+            place = SimpleNamespace(tp=_DIRTY, offset=offset, generation_id=generation)
             yield [SimpleNamespace(value=value, message=place)]
             await asyncio.sleep(0.01)
 
-    async def ack(self, event: Any) -> None:
-        self._told.append(f"ack {event.message.offset}")
 
-
-def run(monkeypatch: pytest.MonkeyPatch, starts: list[int], fails: int = 0) -> list[str]:
-    """What was computed, reported and acknowledged, in order."""
-    told: list[str] = []
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    marked: Sequence[tuple[int, int, int]],
+    fails: int = 0,
+    group: Group | None = None,
+) -> list[str]:
+    """What was computed, reported and committed, in order."""
+    group = group or Group()
+    told = group.told
 
     def computed(_store: Any, width: int, cells: pl.DataFrame) -> None:
         if width == fails:
@@ -49,10 +80,17 @@ def run(monkeypatch: pytest.MonkeyPatch, starts: list[int], fails: int = 0) -> l
         store = SimpleNamespace(
             insert=lambda table, rows: told.append(f"report {rows['offset'][0]}")
         )
-        made = Recompute(store, "log", 0.02, at_once, lambda: told.append("die"))  # type: ignore[arg-type]
+        made = Recompute(
+            store,  # type: ignore[arg-type]
+            "log",
+            lambda: group,
+            0.02,
+            at_once,
+            lambda: told.append("die"),
+        )
         await made.start()
-        await made.follow(Stream(told, starts))
-        await asyncio.sleep(0.3)
+        await made.follow(Stream(marked))
+        await asyncio.sleep(0.4)
         await made.stop()
 
     monkeypatch.setattr(windows, "recompute", computed)
@@ -61,21 +99,64 @@ def run(monkeypatch: pytest.MonkeyPatch, starts: list[int], fails: int = 0) -> l
     return told
 
 
-def test_cells_are_reported_at_once_and_acknowledged_after_their_hour(monkeypatch) -> None:
-    told = run(monkeypatch, [3_610])
-    assert told == ["10 [3610]", "report 1", "60 [3600]", "3600 [3600]", "ack 0"]
+def commits(told: list[str]) -> list[str]:
+    return [line for line in told if line.startswith("commit")]
 
 
-def test_marks_are_acknowledged_in_order_and_minutes_computed_together(monkeypatch) -> None:
-    told = run(monkeypatch, [10, 20, 3_700])
-    assert [line for line in told if line.startswith("ack")] == ["ack 0", "ack 1", "ack 2"]
+def test_cells_are_reported_at_once_and_committed_after_their_hour(monkeypatch) -> None:
+    told = run(monkeypatch, [(3_610, 0, 1)])
+    assert told == ["10 [3610]", "report 1", "60 [3600]", "3600 [3600]", "commit 1"]
+
+
+def test_minutes_are_computed_together(monkeypatch) -> None:
+    told = run(monkeypatch, [(10, 0, 1), (20, 1, 1), (3_700, 2, 1)])
+    assert commits(told)[-1] == "commit 3"
     minutes = [line for line in told if line.startswith("60 ")]
     assert len(minutes) < 3
-    assert told.index("3600 [0]") < told.index("ack 0")
+    hours = [line for line in told if line.startswith("3600 ")]
+    assert told.index(hours[0]) < told.index(commits(told)[0])
 
 
 @pytest.mark.parametrize("width", windows.WIDTHS)
-def test_who_cannot_compute_dies_and_acknowledges_nothing(monkeypatch, width: int) -> None:
-    told = run(monkeypatch, [10], fails=width)
+def test_who_cannot_compute_dies_and_commits_nothing(monkeypatch, width: int) -> None:
+    told = run(monkeypatch, [(10, 0, 1)], fails=width)
     assert "die" in told
-    assert not [line for line in told if line.startswith("ack")]
+    assert not commits(told)
+
+
+def test_what_could_not_be_committed_is_tried_again_though_nothing_comes(monkeypatch) -> None:
+    told = run(monkeypatch, [(10, 0, 1)], group=Group(refuses=1))
+    assert told[-2:] == ["refused", "commit 1"]
+
+
+def test_what_was_read_before_a_rebalance_is_not_committed(monkeypatch) -> None:
+    told = run(monkeypatch, [(10, 7, 1)], group=Group(generation=2))
+    assert "report 8" in told
+    assert not commits(told)
+
+
+def test_what_is_read_again_after_a_rebalance_is(monkeypatch) -> None:
+    group = Group(generation=2, committed=7)
+    told = run(monkeypatch, [(10, 7, 1), (10, 7, 2)], group=group)
+    assert commits(told) == ["commit 8"]
+
+
+@pytest.mark.parametrize(
+    ("marked", "committed"),
+    [
+        ([(10, 5, 1)], 3),  # at the begin of a generation
+        ([(10, 3, 1), (10, 4, 1), (10, 6, 1)], 3),
+        ([(10, 3, 1), (10, 5, 2)], 3),
+    ],
+)
+def test_marks_that_were_passed_over_are_noticed(monkeypatch, marked, committed: int) -> None:
+    group = Group(generation=marked[-1][2], committed=committed)
+    told = run(monkeypatch, marked, group=group)
+    assert "die" in told
+    assert f"report {marked[-1][1] + 1}" not in told
+
+
+def test_marks_that_kafka_deleted_are_not_waited_for(monkeypatch) -> None:
+    told = run(monkeypatch, [(10, 5, 1)], group=Group(committed=3, earliest=5))
+    assert "die" not in told
+    assert commits(told) == ["commit 6"]
