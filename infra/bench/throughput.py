@@ -204,12 +204,10 @@ def faust_per_event(load: Load) -> list[dict[str, Any]]:
 
 
 def bytewax(load: Load) -> list[dict[str, Any]]:
-    """A windowed count in Bytewax over the same lines, from memory, nothing stored."""
-    few = replace(load, events=min(load.events, 120_000), lines_per_record=1, partitions=1)
+    """A windowed count in Bytewax, from the same topic and records as ours, nothing stored."""
+    few = replace(load, events=min(load.events, 120_000), rate=15_000.0)
     with bed() as found:
-        (found.folder / "lines").write_bytes(
-            b"\n".join(value for _, value in records(replace(few, end_ns=time.time_ns())))
-        )
+        fill(found.kafka, replace(few, end_ns=time.time_ns()))
         n, took, spent = _run_peer("bytewax_count", found, few.events)
     return _peer("bytewax", n, took, spent)
 

@@ -1,4 +1,4 @@
-"""A count per agent and 10 s window in Bytewax, over lines in memory, nothing stored.
+"""A count per agent and 10 s window in Bytewax, from the topic, nothing stored.
 
 Leaves events, seconds and CPU seconds in the file ``result``.
 """
@@ -6,26 +6,31 @@ Leaves events, seconds and CPU seconds in the file ``result``.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
 import bytewax.operators.windowing as win
+from bytewax.connectors.kafka import KafkaSource, KafkaSourceMessage
 from bytewax.dataflow import Dataflow
 from bytewax.operators.windowing import EventClock, TumblingWindower
-from bytewax.testing import TestingSink, TestingSource, run_main
+from bytewax.testing import TestingSink, run_main
+
+from ingest.events import EVENTS_TOPIC
 
 
 def main() -> None:
-    """Count the lines of the file that the first argument's folder holds."""
-    lines = (Path(sys.argv[1]) / "lines").read_bytes().split(b"\n")
+    """Count all events of the topic, which have to be as many as the last argument says."""
+    expected = int(sys.argv[2])
     counted: list[Any] = []
     flow = Dataflow("count")
-    stream = op.input("lines", flow, TestingSource(lines, batch_size=500))
-    events = op.map("decode", stream, json.loads)
+    source = KafkaSource([os.environ["PEER_KAFKA"]], [EVENTS_TOPIC], tail=False)
+    events = op.flat_map("decode", op.input("records", flow, source), _decode)
     keyed = op.key_on("agent", events, lambda event: event["agent"])
     windows = win.fold_window(
         "count",
@@ -40,10 +45,14 @@ def main() -> None:
     began, cpu = time.monotonic(), time.process_time()
     run_main(flow)  # type: ignore[no-untyped-call]
     total = sum(count for _, (_, count) in counted)
-    if total != len(lines):
-        raise SystemExit(f"counted {total} of {len(lines)}")
+    if total != expected:
+        raise SystemExit(f"counted {total} of {expected}")
     took, spent = time.monotonic() - began, time.process_time() - cpu
     (Path(sys.argv[1]) / "result").write_text(f"{total} {took} {spent}")
+
+
+def _decode(record: KafkaSourceMessage[bytes | None, bytes]) -> Iterator[dict[str, Any]]:
+    return map(json.loads, record.value.split(b"\n"))
 
 
 def _time(event: dict[str, Any]) -> datetime:
