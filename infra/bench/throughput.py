@@ -115,6 +115,7 @@ def run(
         ("clickhouse_insert", clickhouse_insert, load),
         ("faust_per_event", faust_per_event, load),
         ("bytewax", bytewax, load),
+        ("bytewax_batched", bytewax_batched, load),
         ("driftline, 2 KB a line", driftline, content),
         ("clickhouse_insert, 2 KB a line", clickhouse_insert, content),
         ("driftline, one event a record", driftline, single),
@@ -141,6 +142,7 @@ def _ratios(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             ("", "clickhouse_insert", "throughput"),
             ("", "faust_per_event", "throughput"),
             ("", "bytewax", "throughput"),
+            ("", "bytewax_batched", "throughput"),
             ("_content", "clickhouse_insert", "throughput_content"),
             ("_single", "faust_per_event", "throughput"),
         )
@@ -204,12 +206,21 @@ def faust_per_event(load: Load) -> list[dict[str, Any]]:
 
 
 def bytewax(load: Load) -> list[dict[str, Any]]:
-    """A windowed count in Bytewax, from the same topic and records as ours, nothing stored."""
+    """A windowed count in Bytewax, one event a record as for Faust; nothing stored."""
+    return _bytewax("bytewax", replace(load, lines_per_record=1))
+
+
+def bytewax_batched(load: Load) -> list[dict[str, Any]]:
+    """The same of the very records that driftline reads."""
+    return _bytewax("bytewax_batched", load)
+
+
+def _bytewax(name: str, load: Load) -> list[dict[str, Any]]:
     few = replace(load, events=min(load.events, 120_000), rate=15_000.0)
     with bed() as found:
         fill(found.kafka, replace(few, end_ns=time.time_ns()))
         n, took, spent = _run_peer("bytewax_count", found, few.events)
-    return _peer("bytewax", n, took, spent)
+    return _peer(name, n, took, spent)
 
 
 def _run_peer(module: str, found: Bed, events: int) -> tuple[int, float, float]:
