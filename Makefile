@@ -1,4 +1,5 @@
 .DEFAULT_GOAL := help
+SHELL := /bin/bash -o pipefail
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -8,13 +9,13 @@ DECODERS := lines events feedback otlp unpacking redaction
 .PHONY: help setup lock demo up test test-kafka test-clients chaos fuzz fuzz-http $(DECODERS:%=fuzz-%) check bench bench-gateway peers clients format clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("driftline needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
 	@echo "installing driftline's pinned dependencies into .venv (about a minute, once) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --require-hashes -r requirements.lock | grep -v -E '^(Requirement already|  )' || true
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --require-hashes -r requirements.lock | { grep -v -E '^(Requirement already|  )' || true; }
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@$(BIN)/driftline --help > /dev/null
 	@touch $(STAMP)
@@ -74,7 +75,7 @@ check: $(STAMP) ## formatting, lint, types, import contracts, generated files
 	@$(BIN)/lint-imports
 	@$(BIN)/driftline dashboards check
 
-bench: $(STAMP) ## throughput beside a bare ClickHouse insert and a per-event Faust agent
+bench: $(STAMP) ## throughput beside a bare ClickHouse insert, a per-event Faust agent and Bytewax
 	@$(BIN)/driftline bench throughput
 
 OTELCOL := bench/peers/otelcol/build/otelcol
@@ -92,9 +93,10 @@ bench-gateway: $(STAMP) $(OTELCOL) ## OTLP spans per core into Kafka, beside the
 peers: ## build the locked environments of the peers in the detector benchmarks (some GB)
 	@for lock in bench/peers/*.txt; do \
 		env=bench/peers/env-$$(basename $$lock .txt); \
+		if test -e $$env/.built -a ! $$lock -nt $$env/.built; then continue; fi; \
 		test -x $$env/bin/python || $(PYTHON) -m venv $$env; \
 		echo "$$env ..."; \
-		$$env/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r $$lock || echo "$$env does not install; it is left out"; \
+		$$env/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r $$lock && touch $$env/.built || echo "$$env does not install; it is left out"; \
 	done
 
 clients: ## build the locked environments of the instrumented agents that the tests run
@@ -111,4 +113,6 @@ format: $(STAMP) ## rewrite the code in the project's style
 	@$(BIN)/ruff check --fix .
 
 clean: ## remove what was built here (not the data under .driftline)
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf bench/out bench/peers/env-* bench/peers/otelcol/build tests/clients/env-* infra/kafka/target
+	find ingest processors detectors dashboards infra tests -name __pycache__ -prune -exec rm -rf {} +

@@ -14,8 +14,6 @@ EVIDENCE_PANEL_ID: Final = 72
 STALE_MINUTES: Final = 15
 """Three heartbeats: an alert that says nothing for so long no longer counts as firing."""
 
-SEVERITIES: Final = ("info", "warning", "critical")
-
 LATEST_STATE: Final = """
     SELECT alert_key, argMax(kind, ts) AS kind, argMax(agent, ts) AS agent,
         argMax(severity, ts) AS severity, argMax(status, ts) AS status,

@@ -8,10 +8,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
+from typer.main import get_command
 
 from infra.commands import (
     deadletters,
@@ -26,14 +29,18 @@ from infra.commands import (
     runtime,
     tokens,
 )
-from infra.console import fail
+from infra.console import emit, fail
 from ingest.errors import DriftlineError, Unavailable, UsageError
 
 app = typer.Typer(
     name="driftline",
     help="Streaming analytics and monitoring for AI agents in production.\n\n"
-    "Try it: `driftline demo`. Run it: `driftline up`, feed it with `driftline replay` or"
-    " `driftline simulate`, look with `driftline metrics`, `findings` and `alerts`.",
+    "Try it with the demo. Or run it, feed it with `replay`, `simulate` or your own agents, and"
+    " look.\n\n"
+    "Examples: driftline demo\n"
+    "driftline up --detach\n"
+    "driftline simulate --seconds 600\n"
+    "driftline metrics",
     epilog="Every command explains itself with --help. Settings: `driftline settings`.",
     no_args_is_help=True,
     add_completion=False,
@@ -56,19 +63,59 @@ for module in (
     module.register(app)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        emit(version("driftline"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def command_line() -> Any:
+    """All commands, with their examples a line each and summaries that are whole."""
+    whole = get_command(app)
+    _lay_out(whole)
+    return whole
+
+
+def _lay_out(command: Any) -> None:
+    text, *examples = re.split(r"\n\nExamples?: ", command.help or "", maxsplit=1)
+    command.short_help = text.split("\n\n")[0]
+    if examples:
+        lines = "\n".join(f"  {line.strip()}" for line in examples[0].splitlines())
+        # The mark keeps lines as they are; what follows would be filled into one paragraph.
+        command.help = f"{text}\n\n\b\nExamples:\n{lines}"
+    for part in getattr(command, "commands", {}).values():
+        _lay_out(part)
+
+
 def main() -> None:
     """Entry point of the command ``driftline``."""
     as_json = "--json" in sys.argv
     # It logs what it raises; people get the error once, as one line.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     try:
-        code = app(prog_name="driftline", standalone_mode=False)
+        code = command_line()(prog_name="driftline", standalone_mode=False)
     except DriftlineError as error:
         fail(str(error), error.exit_code, as_json=as_json)
         code = error.exit_code
     except TyperException as error:
         message = error.format_message()
-        if message:  # empty when the help was printed for want of a command
+        if message.startswith("Usage:"):  # the help, for want of a command
+            emit(message)
+        else:
             fail(f"{message} (see --help)", UsageError.exit_code, as_json=as_json)
         code = UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):

@@ -10,7 +10,7 @@ from infra.sections import ExistingFile, Section
 
 
 class GatewaySettings(Section):
-    """The HTTP door for agents: where it listens, whom it lets in, how much it bears."""
+    """The HTTP gateway for agents: where it listens, whom it lets in, how much it bears."""
 
     host: str = Field(
         default="127.0.0.1",

@@ -16,9 +16,11 @@ import gc
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import faust
@@ -116,6 +118,8 @@ def build_app(config: WorkerConfig) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         store="memory://",
+        # Faust wants a folder, by default in the working directory, though nothing is kept in it.
+        datadir=Path(tempfile.gettempdir()) / "driftline-faust",
         web_enabled=False,
         # With buffered events, shutdown would otherwise wait for ever.
         stream_wait_empty=False,

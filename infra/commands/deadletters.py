@@ -36,11 +36,16 @@ _PLACE = re.compile(r"(?:[^/\s]+/)?\d+/\d+/\d+")
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    group = typer.Typer(help="Lines that did not become events: list, show, replay.")
+    group = typer.Typer(
+        help="Lines that did not become events: list, show, replay.\n\n"
+        "Examples: driftline deadletters list --since 1h\n"
+        "driftline deadletters show --code invalid_field",
+        no_args_is_help=True,
+    )
     group.command(name="list")(list_command)
     group.command()(show)
     group.command()(replay)
-    app.add_typer(group, name="deadletters", no_args_is_help=True)
+    app.add_typer(group, name="deadletters")
 
 
 def list_command(

@@ -39,7 +39,6 @@ def door(health_port: HealthPort = None) -> None:
     settings = load()
     logs.configure("door", settings.log.format, settings.log.level)
     install_prices(settings)
-    install_prices(settings)
     kafka = connections.kafka(settings)
     create_topics(kafka, topics(settings), settings.kafka.replication)
     redactor = connections.redactor(settings)

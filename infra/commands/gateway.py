@@ -1,4 +1,4 @@
-"""gateway: the HTTP door for agents."""
+"""gateway: HTTP for agents."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def gateway() -> None:
-    """Serve the HTTP door: OTLP traces and logs, canonical events and feedback into Kafka.
+    """Serve HTTP: OTLP traces and logs, canonical events and feedback into Kafka.
 
     `driftline up` runs one by itself. Requests are answered 200 only when Kafka has acknowledged
     what is in them. Without a file of tokens it takes requests of this machine only.

@@ -35,9 +35,6 @@ WaitOption = Annotated[
     bool,
     typer.Option("--wait/--no-wait", help="Return only when all numbers include the events."),
 ]
-EnvironmentOption = Annotated[
-    str | None, typer.Option(help="Environment to say instead of the recorded one.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -68,7 +65,9 @@ def replay(
     agent: Annotated[
         str | None, typer.Option(help="Agent to say instead of the recorded one.")
     ] = None,
-    environment: EnvironmentOption = None,
+    environment: Annotated[
+        str | None, typer.Option(help="Environment to say instead of the recorded one.")
+    ] = None,
     wait: WaitOption = True,
     explain: Annotated[
         bool,
@@ -82,8 +81,8 @@ def replay(
 
     Understands tau2-bench simulations, tau-bench and AgentRx trajectories, OpenTelemetry spans as
     the Collector or any-agent writes them to files, and canonical events, by content. A file that
-    is replayed again changes nothing: its events have the same ids. Exit code 4 when every event
-    was refused.
+    is replayed again changes nothing: its events have the same ids, except with --shift-to-now,
+    which makes new ones each time. Exit code 4 when every event was refused.
 
     Examples: driftline replay simulations.jsonl.gz --info run_info.jsonl.gz
               driftline replay events.ndjson --shift-to-now --speed 10
@@ -188,7 +187,9 @@ def simulate(
     to_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write canonical NDJSON, send nothing.")
     ] = None,
-    environment: EnvironmentOption = None,
+    environment: Annotated[
+        str | None, typer.Option(help="Environment of the events [default: production].")
+    ] = None,
     wait: WaitOption = True,
     as_json: Json = False,
 ) -> None:

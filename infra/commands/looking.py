@@ -76,7 +76,7 @@ def sql(
     limit: Annotated[int, typer.Option(help="Rows to print at most.", min=1)] = 1000,
     as_json: Json = False,
 ) -> None:
-    """Ask ClickHouse, as a user who can only read.
+    """Ask ClickHouse. Reads only, whatever the user may do.
 
     Prints a table on a terminal, tab-separated lines into a pipe, an array of objects with --json.
 
@@ -95,7 +95,9 @@ def sql(
     try:
         with (
             connections.client(config) as client,
-            client.raw_stream(text, fmt="JSONCompactEachRowWithNames") as raw,
+            client.raw_stream(
+                text, fmt="JSONCompactEachRowWithNames", settings={"readonly": "1"}
+            ) as raw,
         ):
             # One line of names, then one more row than is printed, to know whether there are more.
             lines = [json.loads(line) for line in islice(raw, limit + 2)]

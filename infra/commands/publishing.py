@@ -25,7 +25,12 @@ Folder = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    group = typer.Typer(help="Write dashboards and alert rules to files, or check them.")
+    group = typer.Typer(
+        help="Write dashboards and alert rules to files, or check them.\n\n"
+        "Examples: driftline dashboards render\n"
+        "driftline dashboards check",
+        no_args_is_help=True,
+    )
     group.command()(render)
     group.command()(check)
     app.add_typer(group, name="dashboards")

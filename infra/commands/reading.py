@@ -190,12 +190,15 @@ def accounting(as_json: Json = False) -> None:
             ],
         )  # fmt: skip
         print_table(
-            ("accepted", "= stored", "+ duplicates", "+ collisions", "dead letters", "balanced"),
+            (
+                "accepted", "= stored", "+ duplicates", "+ collisions", "+ lost", "dead letters",
+                "balanced",
+            ),
             [
                 tuple(
                     books[name]
                     for name in (
-                        "accepted", "stored", "duplicates", "collisions", "dead_lettered",
+                        "accepted", "stored", "duplicates", "collisions", "lost", "dead_lettered",
                         "balanced",
                     )
                 )

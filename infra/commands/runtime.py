@@ -215,6 +215,8 @@ def _up_in_background(settings: Any) -> None:
     for part in state.components:
         emit(f"{part.name:<11} {part.address or part.state}")
     emit(f"ready in {home.path}; stop it with `driftline down`")
+    if home.path != _home(None).path:
+        emit(f"other commands find it with DRIFTLINE_HOME={home.path}")
 
 
 def _failure_of(exit_code: int, log: Path) -> DriftlineError:

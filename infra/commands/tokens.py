@@ -20,7 +20,11 @@ File = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     group = typer.Typer(
-        name="tokens", help="Make, list and revoke the tokens of senders.", no_args_is_help=True
+        name="tokens",
+        help="Make, list and revoke the tokens of senders.\n\n"
+        "Examples: driftline tokens add shop --environment production\n"
+        "driftline tokens list",
+        no_args_is_help=True,
     )
     group.command()(add)
     group.command(name="list")(list_)

@@ -1,9 +1,9 @@
-"""The HTTP door: whatever agents send becomes canonical events in Kafka before it is answered 200.
+"""The HTTP gateway: what agents send becomes canonical events in Kafka before it is answered 200.
 
 A request's way, file by file::
 
     server      connections, routes, who may come in, the body within its bounds
-    doors       one function per route: body -> events and refusals
+    routes      one function per route: body -> events and refusals
     feedback    ratings and comments -> events of kind feedback
     intake      rules for all events: time, agent, environment, redaction; packed by partition
     running     the process: signals, drain

@@ -28,7 +28,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from ingest.access import Grant
 from ingest.errors import Overloaded, Rejected, UsageError
 from ingest.events import RejectionCode
-from ingest.gateway import doors, metrics
+from ingest.gateway import metrics, routes
 from ingest.gateway.answers import (
     CODE_HEADER,
     JSON,
@@ -206,15 +206,15 @@ class Gateway:
     def _decode(self, route: Route, encoding: str, grant: Grant, body: bytes) -> Intake:
         limits, now_ns = self._config.limits, self._policy.now_ns()
         if route == "traces":
-            found = doors.traces(body, encoding, limits)
+            found = routes.traces(body, encoding, limits)
         elif route == "logs":
-            found = doors.logs(body, encoding, limits)
+            found = routes.logs(body, encoding, limits)
         elif route == "events":
-            found = doors.events(body, encoding, limits, now_ns)
+            found = routes.events(body, encoding, limits, now_ns)
         else:
             agents = grant.agents or ()
             only = next(iter(agents)) if len(agents) == 1 else None
-            found = doors.feedback(body, encoding, limits, now_ns, self._memory, only)
+            found = routes.feedback(body, encoding, limits, now_ns, self._memory, only)
         return take_in(
             found.events,
             found.refusals,
@@ -309,7 +309,7 @@ def _nothing_accepted(intake: Intake, route: Route, encoding: str) -> web.Respon
 
 
 def _encoding(request: web.BaseRequest, route: Route) -> str:
-    known = doors.MEDIA_TYPES if route in ("traces", "logs") else doors.LINE_TYPES
+    known = routes.MEDIA_TYPES if route in ("traces", "logs") else routes.LINE_TYPES
     encoding = known.get(request.content_type.lower())
     if encoding is None:
         raise Rejected(
@@ -322,7 +322,7 @@ def _wants_protobuf(request: web.BaseRequest) -> bool:
     """Whether an error is told as OTLP prescribes for protobuf."""
     return (
         _ROUTES.get(request.path) in ("traces", "logs")
-        and doors.MEDIA_TYPES.get(request.content_type.lower()) == "protobuf"
+        and routes.MEDIA_TYPES.get(request.content_type.lower()) == "protobuf"
         and JSON not in request.headers.get("Accept", "")
     )
 

@@ -17,7 +17,7 @@ from backports import zstd
 from ingest import codec
 from ingest.errors import Rejected
 from ingest.events import Event, RejectionCode
-from ingest.gateway import doors
+from ingest.gateway import routes
 from ingest.gateway.feedback import Memory
 from ingest.gateway.intake import ANYONE, take_in
 from ingest.limits import ENCODINGS, Limits, check_depth, decompress
@@ -43,12 +43,12 @@ def lines(data: bytes) -> None:
 def events(data: bytes) -> None:
     """Canonical events at the gateway; what is accepted there a worker accepts."""
     encoding = "ndjson" if data[:1] == b"n" else "json"
-    _door(lambda: doors.events(data[1:], encoding, LIMITS, NOW_NS))
+    _door(lambda: routes.events(data[1:], encoding, LIMITS, NOW_NS))
 
 
 def feedback(data: bytes) -> None:
     """Ratings and comments."""
-    _door(lambda: doors.feedback(data, "json", LIMITS, NOW_NS, Memory(), None))
+    _door(lambda: routes.feedback(data, "json", LIMITS, NOW_NS, Memory(), None))
 
 
 def otlp(data: bytes) -> None:
@@ -57,12 +57,12 @@ def otlp(data: bytes) -> None:
     encoding = "json" if data[1:2] <= b"m" else "protobuf"
     body = data[2:]
 
-    def read() -> doors.Found:
+    def read() -> routes.Found:
         if encoding == "json":
             check_depth(body, LIMITS)
         translation = decode(body, encoding=encoding, limits=LIMITS)  # type: ignore[arg-type]
-        return doors.Found(
-            translation.events, [doors.Refusal(r.code, r.detail) for r in translation.rejected]
+        return routes.Found(
+            translation.events, [routes.Refusal(r.code, r.detail) for r in translation.rejected]
         )
 
     _door(read)
@@ -99,7 +99,7 @@ def redaction(data: bytes) -> None:
     assert together[0].content == together[2].content == "[email]"
 
 
-def _door(read: Callable[[], doors.Found]) -> None:
+def _door(read: Callable[[], routes.Found]) -> None:
     """Read, redact and pack; every event that is accepted must be one to a worker, too."""
     try:
         found = read()

@@ -184,6 +184,10 @@ def test_only_the_missing_parts_are_started(runtime: Runtime, tmp_path: Path) ->
         assert not (here / "clickhouse").exists()
         done = run_driftline("sql", "SHOW TABLES LIKE 'events'", home=here, environment=environment)
         assert done.stdout.split() == ["name", "events"]
+        # The writing user's, and yet it only reads.
+        done = run_driftline("sql", "DROP TABLE events", home=here, environment=environment)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "readonly" in done.stderr
         wrong = {**environment, "DRIFTLINE_CLICKHOUSE_PASSWORD": "wrong"}
         done = run_driftline("sql", "SELECT 1", home=here, environment=wrong)
         assert (done.returncode, done.stderr.count("\n")) == (3, 1)

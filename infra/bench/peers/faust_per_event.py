@@ -25,7 +25,8 @@ def main() -> None:
     expected = int(sys.argv[2])
     app = faust.App(
         "per-event", broker=f"kafka://{os.environ['PEER_KAFKA']}", web_enabled=False,
-        store="memory://", topic_allow_declare=False, topic_disable_leader=True,
+        store="memory://", datadir=sys.argv[1],
+        topic_allow_declare=False, topic_disable_leader=True,
         broker_rebalance_timeout=6.0, broker_session_timeout=10.0,
         consumer_auto_offset_reset="earliest", stream_wait_empty=False,
     )  # fmt: skip

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.main import get_command
 
-from infra.cli import app
+from infra.cli import command_line
 from tests.conftest import run_driftline
 
 
@@ -23,14 +23,15 @@ def commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, command
 
 
-COMMANDS = dict(commands(get_command(app)))
+COMMANDS = dict(commands(command_line()))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself_with_an_example(name: str) -> None:
     text = COMMANDS[name].help
     assert text.splitlines()[0].strip().endswith(".")
-    assert f"driftline {name}" in text
+    examples = text.partition("\n\n\b\nExamples:\n")[2].splitlines()
+    assert any(line.startswith("  driftline ") and name in line for line in examples)
     for parameter in COMMANDS[name].params:
         assert getattr(parameter, "help", "ok"), parameter.name
 
@@ -38,7 +39,13 @@ def test_every_command_explains_itself_with_an_example(name: str) -> None:
 def test_without_a_command_it_prints_help_and_is_wrong_use(tmp_path: Path) -> None:
     shown = run_driftline(home=tmp_path)
     assert shown.returncode == 2
-    assert "Usage: driftline" in shown.stdout + shown.stderr
+    assert shown.stdout.startswith("Usage: driftline")
+    assert "  driftline demo\n" in shown.stdout
+    assert shown.stderr == ""
+
+
+def test_it_says_its_version(tmp_path: Path) -> None:
+    assert run_driftline("--version", home=tmp_path).stdout == version("driftline") + "\n"
 
 
 @pytest.mark.parametrize(
