@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 APP_ID: Final = "driftline"
 BUG_EXIT: Final = 70
-"""Exit code after an unexpected error: the process dies, so that nothing is acknowledged."""
+"""Exit code after an unexpected error: the process dies, so that nothing is committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +80,20 @@ class _Consumer(Consumer):  # type: ignore[misc]
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     @property
-    def generation(self) -> int:
-        return self.app.consumer_generation_id  # type: ignore[no-any-return]
+    def generation(self) -> int | None:
+        settled = self._active_partitions is not None and not self.app.rebalancing
+        return self.app.consumer_generation_id if settled else None
 
-    def begun(self, partition: TP) -> int | None:
-        return self._committed_offset.get(partition)  # type: ignore[no-any-return]
+    def begun(self) -> dict[TP, int]:
+        marked = (tp for tp in self.assignment() if tp.topic == DIRTY_TOPIC)
+        return {tp: self._committed_offset.get(tp) or 0 for tp in marked}
 
     async def first(self, partition: TP) -> int:
         return (await self.earliest_offsets(partition))[partition]  # type: ignore[no-any-return]
 
     async def commit_offsets(self, offsets: Mapping[TP, int]) -> bool:
-        ours = self.assignment()
-        return await self._commit({tp: o for tp, o in offsets.items() if tp in ours})  # type: ignore[no-any-return]
+        ours = {tp: offset for tp, offset in offsets.items() if tp in self.assignment()}
+        return bool(ours) and await self._commit(ours)
 
 
 class _App(faust.App):  # type: ignore[misc]
@@ -113,7 +115,9 @@ def build_app(config: WorkerConfig) -> faust.App:
         broker_session_timeout=10.0,
         broker_heartbeat_interval=3.0,
         broker_commit_interval=1.0,
-        broker_max_poll_interval=600.0,
+        # It would leave the group when nothing is fetched, as without a partition, and not come
+        # back. That it gets on is what health says.
+        broker_max_poll_interval=7 * 86_400.0,
         consumer_auto_offset_reset="earliest",
         topic_allow_declare=False,
         topic_disable_leader=True,
@@ -143,7 +147,7 @@ def build_app(config: WorkerConfig) -> faust.App:
         partial(_exit, BUG_EXIT),
     )
     app.service(recompute)
-    health = Health(config.health, partial(_places, app, sink, recompute.done), sink.turned)
+    health = Health(config.health, partial(_places, app, sink, recompute), sink.turned)
     health.serve()  # before anything that may hang
     app.service(health)
 
@@ -159,14 +163,14 @@ async def _caught_up(sink: Sink, at_most: float) -> None:
         await asyncio.wait_for(sink.caught_up.wait(), at_most)
 
 
-def _places(app: faust.App, sink: Sink, done: dict[int, int]) -> Iterator[Place]:
-    """Where every partition stands that this worker reads; ``done`` says how far its cells are."""
+def _places(app: faust.App, sink: Sink, recompute: Recompute) -> Iterator[Place]:
+    """Where every partition stands that this worker reads."""
     yield from sink.places()
-    marked = {tp for tp in app.consumer.assignment() if tp.topic == DIRTY_TOPIC}
-    for gone in done.keys() - {tp.partition for tp in marked}:
-        del done[gone]  # whoever has it now works on
-    for tp in marked:
-        yield Place(tp.topic, tp.partition, done.get(tp.partition), app.consumer.highwater(tp))
+    for tp in app.consumer.assignment():
+        if tp.topic == DIRTY_TOPIC:
+            yield Place(
+                tp.topic, tp.partition, recompute.done.get(tp.partition), app.consumer.highwater(tp)
+            )
 
 
 def _leads(app: faust.App) -> bool:

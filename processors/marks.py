@@ -1,6 +1,6 @@
 """Dirty marks: the cells of event time whose derived rows have to be computed again.
 
-A mark follows its data: it is produced once the rows are stored, and acknowledged once what it
+A mark follows its data: it is produced once the rows are stored, and committed once what it
 asks for is stored. Marks of one agent go to one partition, so the last of them sees all its rows.
 """
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,7 +35,8 @@ log = logging.getLogger(__name__)
 
 GROUP: Final = "driftline-sink"
 _FRESH_SECONDS: Final = 2.0
-_BEGIN_SECONDS: Final = 3.0  # while partitions are handed out everyone waits
+_BEGIN_SECONDS: Final = 5.0
+_BEGIN_AGAIN_SECONDS: Final = 1.0
 _RECORD_BYTES: Final = 1 << 20  # what a record is expected to have before one was seen
 
 Records = dict[TopicPartition, list[ConsumerRecord]]
@@ -47,9 +47,10 @@ Records = dict[TopicPartition, list[ConsumerRecord]]
 class Held:
     """How far one partition has come.
 
-    Offsets: where reading ``begun``, the next that is ``expected``, the next to be ``stored``.
-    ``read`` is the timestamp of the last record, ms.
+    Offsets: where reading ``begun``, the next that is ``expected``, the next to be ``stored``; None
+    until it is known where to begin. ``read`` is the timestamp of the last record, ms.
     ``watermark`` is event time in ns; ``advanced`` is when rows were last stored.
+    ``marked`` is how far marks reach that whoever read before has made, per partition.
     """
 
     begun: int | None = None
@@ -57,6 +58,7 @@ class Held:
     stored: int | None = None
     read: int = 0
     watermark: int = 0
+    marked: tuple[int, ...] = ()
     # A partition that is new to us counts as moving, until it is known not to.
     advanced: datetime = field(default_factory=lambda: datetime.now(UTC))
     bad: BadLines = field(default_factory=BadLines)
@@ -101,7 +103,8 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer = None
         self._record_bytes = _RECORD_BYTES
         self._owed: dict[TopicPartition, int] = {}
-        self.held: defaultdict[TopicPartition, Held] = defaultdict(Held)
+        self._begin_after = 0.0
+        self.held: dict[TopicPartition, Held] = {}
         """The partitions that are ours; what moves away is forgotten, for others move it on."""
 
     async def connect(self) -> None:
@@ -137,9 +140,12 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             self._owed.pop(partition, None)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Go to where reading has to begin, before anything is fetched."""
-        for partition in assigned:
-            await self._begin(partition)
+        """Know nothing of them, whoever had them; nothing is taken before it has begun.
+
+        Asking where to begin may take longer than a member of the group may be silent.
+        """
+        self.held |= {partition: Held() for partition in assigned}
+        self._begin_after = 0.0
 
     def assignment(self) -> set[TopicPartition]:
         """The partitions that are ours now."""
@@ -153,8 +159,18 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
     def places(self) -> Iterator[Place]:
         """Where every partition that is held stands, without waiting for anything."""
         for held in self.assignment():
-            stored, heard = self.held[held].stored, self._consumer.last_poll_timestamp(held)
+            stored, heard = self._stored(held), self._consumer.last_poll_timestamp(held)
             yield Place(held.topic, held.partition, stored, self.end(held), heard)
+
+    def _stored(self, partition: TopicPartition) -> int | None:
+        place = self.held.get(partition)
+        return None if place is None else place.stored
+
+    def _begun(self) -> list[TopicPartition]:
+        """Partitions that may be read, the one first that is furthest behind."""
+        ours = self.assignment()
+        begun = [p for p, place in self.held.items() if p in ours and place.begun is not None]
+        return sorted(begun, key=lambda p: self.held[p].read)
 
     def is_fresh(self, newest: int, after: Mapping[TopicPartition, int]) -> bool:
         """Whether a record of that time, ms, is news, or nothing waits after the offsets given.
@@ -165,7 +181,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             return True
         for partition in self.assignment():
             end = self.end(partition)
-            if end is None or end > after.get(partition, self.held[partition].stored or 0):
+            if end is None or end > after.get(partition, self._stored(partition) or 0):
                 return False
         return True
 
@@ -177,8 +193,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             wait = max(0.0, deadline - time.monotonic())
             fetched = await self._fetch(wait)
             for partition, records in fetched.items():
-                await self._follow(partition, records[0].offset, records[-1].offset + 1)
-                self.held[partition].read = records[-1].timestamp
+                await self._follow(partition, records)
                 gathered.setdefault(partition, []).extend(records)
                 sizes = [len(r.value or b"") for r in records]
                 size += sum(sizes)
@@ -194,15 +209,28 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         for its slowest partition. So many at once that they fit, for a fetch may unpack to hundreds
         of megabytes.
         """
-        held = sorted(self.assignment(), key=lambda p: self.held[p].read)
+        await self._begin_new()
+        held = self._begun()
         at_once = max(1, self._piece_bytes // max(1, len(held)) // self._record_bytes)
         for partition in held:
             found = await self._consumer.getmany(partition, max_records=at_once)
             if found:
                 return found  # type: ignore[no-any-return]
-        return await self._consumer.getmany(  # type: ignore[no-any-return]
-            timeout_ms=int(wait * 1000), max_records=at_once
+        if self.assignment() and not held:  # without a partition it would take of all
+            await asyncio.sleep(wait)
+            return {}
+        found = await self._consumer.getmany(
+            *held, timeout_ms=int(wait * 1000), max_records=at_once
         )
+        # Partitions may have moved meanwhile; what begins anew is fetched again from there.
+        begun = self._begun()
+        return {partition: records for partition, records in found.items() if partition in begun}
+
+    async def _begin_new(self) -> None:
+        new = [p for p in self.assignment() if p in self.held and self.held[p].begun is None]
+        if new and time.monotonic() > self._begin_after:
+            self._begin_after = time.monotonic() + _BEGIN_AGAIN_SECONDS
+            await asyncio.gather(*map(self._begin, new))
 
     async def _begin(self, partition: TopicPartition) -> None:
         """Begin where the last commit says, but never after rows of this log that are missing.
@@ -210,24 +238,34 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         Offsets that were committed for a log of the same name and are still there after the topic
         was made again would skip its first records.
         """
+        place, log_id = self.held[partition], self._kafka.log_id
         try:
             async with asyncio.timeout(_BEGIN_SECONDS):
                 committed = await self._consumer.committed(partition)
                 first = (await self._consumer.beginning_offsets([partition]))[partition]
                 known = await asyncio.to_thread(
-                    watermarks.ledger_end, self._store, self._kafka.log_id, partition.partition
+                    watermarks.ledger_end, self._store, log_id, partition.partition
+                )
+                last = await asyncio.to_thread(
+                    watermarks.last_report, self._store, log_id, partition.partition
                 )
         except (TimeoutError, KafkaError, Unavailable) as error:
-            log.warning("%s: reading begins with the last commit (%s)", partition, error)
+            log.warning("%s is not read yet, for it is not known from where: %r", partition, error)
             return
+        if self.held.get(partition) is not place or partition not in self.assignment():
+            return  # it has moved meanwhile
         begun = max(first, min(committed or 0, known))
-        self.held[partition].begun = self.held[partition].expected = begun
         self._consumer.seek(partition, begun)
+        place.begun = place.expected = place.stored = begun
+        place.watermark, place.marked = last.watermark, last.marked
 
-    async def _follow(self, partition: TopicPartition, first: int, after: int) -> None:
+    async def _follow(self, partition: TopicPartition, records: list[ConsumerRecord]) -> None:
         """Notice records that Kafka deleted before they were read, and a log that began anew."""
-        place = self.held[partition]
-        expected, place.expected = place.expected, after
+        place, first = self.held.get(partition), records[0].offset
+        if place is None:
+            return  # it has moved away just now
+        expected, place.expected = place.expected, records[-1].offset + 1
+        place.read = records[-1].timestamp
         if expected is None or first == expected:
             return
         if first < expected:
@@ -256,9 +294,14 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             )
 
     async def commit(self, commits: dict[TopicPartition, int]) -> None:
-        """Commit offsets, and those that could not be before, of partitions that are still ours."""
-        ours = self.assignment()
-        self._owed = {p: o for p, o in (self._owed | commits).items() if p in ours}
+        """Commit offsets, and those that could not be before, of partitions that are still ours.
+
+        Not below where reading has begun: it was ours before, and others have moved it on.
+        """
+        begun = {p: self.held[p].begun or 0 for p in self._begun()}
+        self._owed = {
+            p: o for p, o in (self._owed | commits).items() if p in begun and o >= begun[p]
+        }
         if not self._owed:
             return
         try:
@@ -270,28 +313,3 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("offsets not committed, will try again: %s", error)
             return
         self._owed = {}
-
-    async def resume(self, partition: TopicPartition) -> tuple[int, ...]:
-        """Learn where whoever read the partition before has left it.
-
-        Returns
-        -------
-        tuple of int
-            How far the marks of its events reach: they may still wait to be worked off.
-        """
-        place = self.held[partition]
-        with contextlib.suppress(asyncio.TimeoutError, KafkaError, Unavailable):
-            async with asyncio.timeout(2):
-                stored = place.begun
-                if stored is None:
-                    stored = await self._consumer.committed(partition)
-                if stored is None:
-                    stored = (await self._consumer.beginning_offsets([partition]))[partition]
-                last = await asyncio.to_thread(
-                    watermarks.last_report, self._store, self._kafka.log_id, partition.partition
-                )
-            if place.stored is None:  # nothing was stored meanwhile
-                place.stored = stored
-            place.watermark = max(place.watermark, last.watermark)
-            return last.marked
-        return ()

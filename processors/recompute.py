@@ -28,6 +28,7 @@ _MARKS_AT_ONCE: Final = 1_000
 _LONGEST_REST_S: Final = 0.4
 _COARSER_S: Final = 2.0
 _IDLE_S: Final = 0.1
+_REPORT_S: Final = 5.0
 
 _Place = tuple[int, int]
 """Generation of the consumer group, and the offset after a mark."""
@@ -37,11 +38,11 @@ class Consumer(Protocol):
     """What is asked of whoever reads the dirty topic."""
 
     @property
-    def generation(self) -> int:
-        """Of the consumer group; another one after every rebalance."""
+    def generation(self) -> int | None:
+        """Of the consumer group, another one after every rebalance; None while partitions move."""
 
-    def begun(self, partition: TP) -> int | None:
-        """Where reading began in this generation: the last commit, if there is one."""
+    def begun(self) -> dict[TP, int]:
+        """Partitions of the dirty topic that are ours, and the commit from which they are read."""
 
     async def first(self, partition: TP) -> int:
         """Offset of the first mark that Kafka still has."""
@@ -100,6 +101,7 @@ class Recompute(Service):  # type: ignore[misc]
         self._read: dict[TP, _Place] = {}
         self._computed: list[_Computed] = []
         self._owed: dict[TP, _Place] = {}
+        self._reported = 0.0
         self.done: dict[int, int] = {}
         """Per partition of the dirty topic, the offset up to which cells are stored."""
 
@@ -128,13 +130,16 @@ class Recompute(Service):  # type: ignore[misc]
         RuntimeError
             When marks are missing that Kafka still has.
         """
+        consumer = self._consumer()
         for event in events:
             message = event.message
-            generation, expected = self._read.get(message.tp, (None, None))
+            generation, expected = self._read.get(message.tp, (None, 0))
             if generation != message.generation_id:
-                expected = self._consumer().begun(message.tp)
-            if expected is not None and message.offset > expected:
-                first = await self._consumer().first(message.tp)
+                # What was read before partitions moved is not committed: let it pass.
+                current = message.generation_id == consumer.generation
+                expected = consumer.begun().get(message.tp, 0) if current else message.offset
+            if message.offset > expected:
+                first = await consumer.first(message.tp)
                 if first <= expected:
                     raise RuntimeError(
                         f"{message.tp}: marks {expected} to {message.offset - 1} were passed over"
@@ -148,11 +153,33 @@ class Recompute(Service):  # type: ignore[misc]
             event.message.tp: (event.message.generation_id, event.message.offset + 1)
             for event in events
         }
-        done = {tp.partition: offset for tp, (_, offset) in places.items()}
-        rows = watermarks.progress_rows(self._log_id, done)
-        await until_done(lambda: asyncio.to_thread(self._store.insert, "watermarks", rows))
-        self.done |= done
+        self.done |= {tp.partition: offset for tp, offset in self._ours(places).items()}
+        await until_done(self._report)
         self._computed.append(_Computed(cells, places))
+
+    def _ours(self, places: dict[TP, _Place]) -> dict[TP, int]:
+        """Offsets of what was not read before partitions moved: others have that now."""
+        now = self._consumer().generation
+        return {tp: offset for tp, (generation, offset) in places.items() if generation == now}
+
+    async def _report(self) -> None:
+        """Say how far cells are stored, of partitions that are ours now.
+
+        Whoever had them before may say less, and later, and the last word counts; hence again
+        every few seconds. What is committed is stored.
+        """
+        self._reported = time.monotonic()
+        consumer = self._consumer()
+        if consumer.generation is None:
+            return
+        found = {
+            tp.partition: max(offset, self.done.get(tp.partition, 0))
+            for tp, offset in consumer.begun().items()
+        }
+        self.done = {partition: offset for partition, offset in found.items() if offset}
+        if self.done:
+            rows = watermarks.progress_rows(self._log_id, self.done)
+            await asyncio.to_thread(self._store.insert, "watermarks", rows)
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _follow_with_coarser(self) -> None:
@@ -162,6 +189,8 @@ class Recompute(Service):  # type: ignore[misc]
                 if computed:
                     await self._compute_coarser(computed)
                 await self._commit()
+                if time.monotonic() - self._reported > _REPORT_S:
+                    await until_done(self._report)
             except Exception:
                 log.exception("computing minutes and hours failed")
                 self._die()
@@ -181,10 +210,10 @@ class Recompute(Service):  # type: ignore[misc]
 
         Not what was read before partitions moved: whoever has them now reads it again.
         """
-        generation = self._consumer().generation
-        offsets = {tp: offset for tp, (read, offset) in self._owed.items() if read == generation}
-        if not offsets or await self._consumer().commit_offsets(offsets):
-            self._owed = {}
+        if self._owed and self._consumer().generation is not None:
+            offsets = self._ours(self._owed)
+            if not offsets or await self._consumer().commit_offsets(offsets):
+                self._owed = {}
 
     async def _compute(self, width: int, cells: pl.DataFrame) -> None:
         with telemetry.RECOMPUTE_SECONDS.labels(str(width)).time():

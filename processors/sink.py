@@ -43,7 +43,7 @@ from processors import marks, rows, watermarks
 from processors.letters import Kept, LettersConfig, kept_of, original_rows
 from processors.names import Names, NamesConfig
 from processors.quality import MAX_BAD_LINES, WINDOW_LINES
-from processors.reader import Reader, Records
+from processors.reader import Held, Reader, Records
 from processors.retry import until_done
 from processors.store import Store
 
@@ -237,7 +237,7 @@ class Sink(Service):  # type: ignore[misc]
         for partition, part in fetched.items():
             lines = flags[starts[record] : starts[record + len(part)]]
             record += len(part)
-            quality = self._reader.held[partition].bad.update(lines)
+            quality = self._reader.held.get(partition, Held()).bad.update(lines)
             if quality.exceeded:
                 codes = sorted({str(r.code) for r in decoded.rejections})
                 raise Rejected(
@@ -267,7 +267,7 @@ class Sink(Service):  # type: ignore[misc]
             await self._insert("dead_letters", letters)
             await self._produce_dead_letters(letters)
         # Whoever reads on after a crash must know of these marks; nothing says so after the commit.
-        progress = await self._progress()
+        progress = self._progress()
         await asyncio.gather(self._insert("ledger", ledger), self._insert("watermarks", progress))
         self._reported = time.monotonic()
         await self._reader.commit(batch.commits)
@@ -309,10 +309,12 @@ class Sink(Service):  # type: ignore[misc]
         latest = dict(
             events.group_by("partition").agg(pl.col("time").max().to_physical()).iter_rows()
         )
-        for partition in commits.keys() & self._reader.assignment():
-            place = self._reader.held[partition]
+        for partition, stored in commits.items():
+            place = self._reader.held.get(partition)
+            if place is None or place.stored is None:
+                continue  # it has moved meanwhile
             place.watermark = max(place.watermark, latest.get(partition.partition, 0))
-            place.stored = commits[partition]
+            place.stored = max(place.stored, stored)
             place.advanced = datetime.now(UTC)
 
     @Service.task  # type: ignore[untyped-decorator]
@@ -324,7 +326,7 @@ class Sink(Service):  # type: ignore[misc]
             with contextlib.suppress(Unavailable):
                 # Every batch says it as well, before its offsets are committed.
                 if time.monotonic() - self._reported > _REPORT_SECONDS:
-                    rows = await self._progress()
+                    rows = self._progress()
                     await asyncio.to_thread(self._store.insert, "watermarks", rows)
                 await self._beat()
 
@@ -345,13 +347,12 @@ class Sink(Service):  # type: ignore[misc]
         )
         await asyncio.to_thread(self._store.insert, "heartbeats", beat)
 
-    async def _progress(self) -> pl.DataFrame:
+    def _progress(self) -> pl.DataFrame:
+        held = dict(self._reader.held)
+        marked = [place.marked for place in held.values()]
+        self._marked = [max(some) for some in zip_longest(self._marked, *marked, fillvalue=0)]
         found = []
-        for partition in self._reader.assignment():
-            place = self._reader.held[partition]
-            if place.stored is None:
-                last = await self._reader.resume(partition)
-                self._marked = [max(pair) for pair in zip_longest(self._marked, last, fillvalue=0)]
+        for partition, place in held.items():
             end = self._reader.end(partition)
             if end is None or place.stored is None:
                 continue  # nothing fetched yet: to claim no lag would be a guess

@@ -8,6 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from ingest.kafka import KafkaConfig
+from processors.reader import Held
 from processors.sink import Sink, SinkConfig
 from processors.store import ClickHouseConfig, Store
 
@@ -31,7 +32,7 @@ def sink(stored: dict[TopicPartition, int], **ends: int | None) -> Sink:
     made = Sink(KafkaConfig(), Store(ClickHouseConfig()), SinkConfig(), print, lambda: "log")
     made._reader._consumer = Consumer(**ends)
     for partition, offset in stored.items():
-        made._reader.held[partition].stored = offset
+        made._reader.held[partition] = Held(begun=0, stored=offset)
     return made
 
 

@@ -1,4 +1,4 @@
-"""Which records are taken next; all else about it is shown against a real broker."""
+"""Where reading begins, which records are taken next, what is committed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import RequestTimedOutError
 
+from ingest.errors import Unavailable
 from ingest.kafka import KafkaConfig
-from processors.reader import Reader
+from processors import watermarks
+from processors.reader import Held, Reader
 from processors.store import ClickHouseConfig, Store
 
 PIECE_BYTES = 8 << 20
@@ -22,7 +25,8 @@ class Buffered:
     def __init__(self, records: Mapping[TopicPartition, list[ConsumerRecord]]) -> None:
         self.records = {partition: list(some) for partition, some in records.items()}
         self.largest = 0
-        self.committed: dict[TopicPartition, int] = {}
+        self.offsets: dict[TopicPartition, int] = {}
+        self.sought: list[tuple[TopicPartition, int]] = []
         self.fails = False
 
     def assignment(self) -> set[TopicPartition]:
@@ -31,7 +35,16 @@ class Buffered:
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         if self.fails:
             raise RequestTimedOutError
-        self.committed |= offsets
+        self.offsets |= offsets
+
+    async def committed(self, partition: TopicPartition) -> int | None:
+        return self.offsets.get(partition)
+
+    async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[Any, int]:
+        return dict.fromkeys(partitions, 0)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self.sought.append((partition, offset))
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int
@@ -65,6 +78,7 @@ def reader_of(records: list[ConsumerRecord[Any, Any]]) -> tuple[Reader, Buffered
         lambda: "",
     )
     reader._consumer = buffered = Buffered(found)
+    reader.held = {partition: Held(begun=0, stored=0) for partition in found}
     return reader, buffered
 
 
@@ -92,6 +106,7 @@ def test_partitions_are_read_at_one_pace_of_time() -> None:
 def test_a_partition_that_has_nothing_holds_up_none() -> None:
     reader, buffered = reader_of([record(1, at, at, 1000) for at in range(50)])
     buffered.records[TopicPartition("driftline.events", 0)] = []
+    reader.held[TopicPartition("driftline.events", 0)] = Held(begun=0, stored=0)
     assert sum(map(len, asyncio.run(taken(reader)))) == 50
 
 
@@ -108,10 +123,10 @@ def test_offsets_that_could_not_be_committed_are_committed_later() -> None:
     consumer.fails = True
     asyncio.run(reader.commit({one: 5}))
     asyncio.run(reader.commit({other: 7}))
-    assert consumer.committed == {}
+    assert consumer.offsets == {}
     consumer.fails = False
     asyncio.run(reader.commit({}))
-    assert consumer.committed == {one: 5, other: 7}
+    assert consumer.offsets == {one: 5, other: 7}
 
 
 def test_what_has_moved_away_is_not_committed() -> None:
@@ -122,7 +137,7 @@ def test_what_has_moved_away_is_not_committed() -> None:
     asyncio.run(reader.on_partitions_revoked([one]))
     consumer.fails = False
     asyncio.run(reader.commit({}))
-    assert consumer.committed == {}
+    assert consumer.offsets == {}
 
 
 def test_what_was_not_ours_is_not_committed_when_it_comes_back() -> None:
@@ -133,5 +148,81 @@ def test_what_was_not_ours_is_not_committed_when_it_comes_back() -> None:
     asyncio.run(reader.commit({one: 5, other: 7}))
     consumer.fails = False
     consumer.records[other] = []
+    asyncio.run(reader.on_partitions_assigned([other]))
     asyncio.run(reader.commit({}))
-    assert consumer.committed == {one: 5}
+    assert consumer.offsets == {one: 5}
+
+
+class Books:
+    """Stands for what ClickHouse knows: how far rows are stored, and what was last reported."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, stored: int) -> None:
+        self.away = False
+        self.stored = stored
+        monkeypatch.setattr(watermarks, "ledger_end", self.ledger_end)
+        monkeypatch.setattr(watermarks, "last_report", self.last_report)
+
+    def ledger_end(self, *_: Any) -> int:
+        if self.away:
+            raise Unavailable("away")
+        return self.stored
+
+    def last_report(self, *_: Any) -> watermarks.Report:
+        return watermarks.Report(77, (3, 4))
+
+
+@pytest.mark.parametrize(("committed", "stored", "begun"), [(9, 5, 5), (5, 9, 5), (None, 9, 0)])
+def test_it_begins_at_the_commit_but_after_no_row_that_is_missing(
+    monkeypatch, committed: int | None, stored: int, begun: int
+) -> None:
+    Books(monkeypatch, stored)
+    one = TopicPartition("driftline.events", 0)
+    reader, consumer = reader_of([record(0, begun, 0, 1)])
+    if committed is not None:
+        consumer.offsets[one] = committed
+    asyncio.run(reader.on_partitions_assigned([one]))
+    assert asyncio.run(taken(reader)) == [[0]]
+    assert consumer.sought == [(one, begun)]
+    place = reader.held[one]
+    assert (place.begun, place.stored, place.expected) == (begun, begun, begun + 1)
+    assert (place.watermark, place.marked) == (77, (3, 4))
+
+
+def test_nothing_is_read_while_it_is_not_known_from_where(monkeypatch) -> None:
+    """From the commit alone it would skip what another database has and this one has not."""
+    monkeypatch.setattr("processors.reader._BEGIN_AGAIN_SECONDS", 0.0)
+    books = Books(monkeypatch, 0)
+    books.away = True
+    one, other = TopicPartition("driftline.events", 0), TopicPartition("driftline.events", 1)
+    reader, consumer = reader_of([record(0, 0, 5, 1), record(1, 0, 6, 1)])
+    asyncio.run(reader.on_partitions_assigned([one]))
+    assert asyncio.run(taken(reader)) == [[6]]  # of the other partition
+    assert reader.held[one].stored is None
+    books.away = False
+    assert asyncio.run(taken(reader)) == [[5]]
+    assert consumer.sought == [(one, 0)]
+    assert other not in dict(consumer.sought)
+
+
+def test_what_others_have_moved_on_is_not_taken_back(monkeypatch) -> None:
+    """A batch that was read before its partition left and came back."""
+    Books(monkeypatch, 9)
+    one = TopicPartition("driftline.events", 0)
+    reader, consumer = reader_of([record(0, 9, 0, 1)])
+    consumer.offsets[one] = 9
+    asyncio.run(reader.on_partitions_revoked([one]))
+    assert one not in reader.held
+    asyncio.run(reader.on_partitions_assigned([one]))
+    asyncio.run(reader.commit({one: 5}))  # not known yet where to begin
+    asyncio.run(taken(reader))
+    asyncio.run(reader.commit({one: 5}))
+    assert consumer.offsets == {one: 9}
+    asyncio.run(reader.commit({one: 10}))
+    assert consumer.offsets == {one: 10}
+
+
+def test_records_of_a_partition_that_moved_meanwhile_are_left() -> None:
+    one = TopicPartition("driftline.events", 0)
+    reader, _ = reader_of([record(0, 0, 0, 1)])
+    asyncio.run(reader.on_partitions_revoked([one]))
+    assert asyncio.run(taken(reader)) == []

@@ -23,13 +23,13 @@ class Group:
     """Stands for the consumer: which generation it is in, and what it commits."""
 
     told: list[str] = field(default_factory=list)
-    generation: int = 1
-    committed: int | None = None
+    generation: int | None = 1
+    committed: int = 0
     earliest: int = 0
     refuses: int = 0
 
-    def begun(self, _partition: TP) -> int | None:
-        return self.committed
+    def begun(self) -> dict[TP, int]:
+        return {_DIRTY: self.committed}
 
     async def first(self, _partition: TP) -> int:
         return self.earliest
@@ -130,9 +130,23 @@ def test_what_could_not_be_committed_is_tried_again_though_nothing_comes(monkeyp
 
 
 def test_what_was_read_before_a_rebalance_is_not_committed(monkeypatch) -> None:
-    told = run(monkeypatch, [(10, 7, 1)], group=Group(generation=2))
-    assert "report 8" in told
+    """Nor reported: others have it now, and have perhaps come further."""
+    told = run(monkeypatch, [(10, 7, 1)], group=Group(generation=2, committed=5))
+    assert "10 [10]" in told
+    assert "report 8" not in told
     assert not commits(told)
+
+
+def test_nothing_is_committed_or_said_while_partitions_move(monkeypatch) -> None:
+    told = run(monkeypatch, [(10, 0, 1)], group=Group(generation=None))
+    assert told == ["10 [10]", "60 [0]", "3600 [0]"]
+
+
+def test_how_far_it_is_is_said_again_though_nothing_comes(monkeypatch) -> None:
+    """For whoever had the partition before may say less, and later."""
+    monkeypatch.setattr(recompute, "_REPORT_S", 0.1)
+    told = run(monkeypatch, [], group=Group(committed=140))
+    assert told.count("report 140") > 1
 
 
 def test_what_is_read_again_after_a_rebalance_is(monkeypatch) -> None:
@@ -145,6 +159,7 @@ def test_what_is_read_again_after_a_rebalance_is(monkeypatch) -> None:
     ("marked", "committed"),
     [
         ([(10, 5, 1)], 3),  # at the begin of a generation
+        ([(10, 2, 1)], 0),  # without a commit
         ([(10, 3, 1), (10, 4, 1), (10, 6, 1)], 3),
         ([(10, 3, 1), (10, 5, 2)], 3),
     ],
