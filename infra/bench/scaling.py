@@ -1,34 +1,39 @@
 """Scaling: whether an event costs the same however many there are, and of whatever shape.
 
-One thing is varied at a time; every figure is the CPU of broker, engine and worker per event.
+One thing is varied at a time; every figure is the CPU of broker, engine and worker per event, and
+its ratio to that of one load for all. The speed of a machine changes within minutes, so all are
+measured in turn, several times, and the median counts; twenty times the events once, for that
+takes minutes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from statistics import median
 from typing import Any, Final
 
 from infra.bench.load import Load
 from infra.bench.report import report, result
 from infra.bench.throughput import PACKAGES, SEED, driftline
 
+_TURNS: Final = 3
 SERIES_PER_AGENT: Final = 20
 """Series that an agent of the load has in a cell: 'all', 4 kinds, 12 tools, a model and so on."""
 
 
-def cases(scale: float, seed: int) -> Iterator[tuple[str, int, Load]]:
-    """What is varied, its value, and the load; others of an axis are held to its first."""
+def cases(scale: float, seed: int) -> dict[str, Load]:
+    """The load that all others are compared with, first, and those in which one thing is varied."""
     base = Load(events=int(1_000_000 * scale), seed=seed)
-    for events in (1_000_000, 20_000_000):
-        yield "events", int(events * scale), replace(base, events=int(events * scale))
-    for partitions in (1, 4, 16):
-        yield "partitions", partitions, replace(base, partitions=partitions)
+    found = {"base": base, f"events_{20 * base.events}": replace(base, events=20 * base.events)}
+    for partitions in (1, 16):
+        found[f"partitions_{partitions}"] = replace(base, partitions=partitions)
     for series in (20, 1_000, 10_000):
-        yield "series", series, replace(base, agents=series // SERIES_PER_AGENT)
+        found[f"series_{series}"] = replace(base, agents=series // SERIES_PER_AGENT)
     for sessions in (1_000, 10_000, 100_000):
         together = min(sessions, base.events // 8)
-        yield "open_sessions", together, replace(base, open_sessions=together)
+        found[f"open_sessions_{together}"] = replace(base, open_sessions=together)
+    return found
 
 
 def run(
@@ -39,24 +44,36 @@ def run(
     Parameters
     ----------
     quick
-        Two fifths of the events; with fewer, the first block would be most of them.
+        Two fifths of the events, once; with fewer, the first block would be most of them.
     seed
         Of the loads.
     say
         Told what is being measured.
     """
+    loads = cases(0.4 if quick else 1.0, seed)
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in loads}
+    for turn in range(1 if quick else _TURNS):
+        for name, load in loads.items():
+            if turn > 0 and load.events > loads["base"].events:
+                continue
+            say(f"turn {turn + 1}: {name}, {load.events:,} events ...")
+            measured[name].append({r["metric"]: r["value"] for r in driftline(load)})
     results: list[dict[str, Any]] = []
-    first: dict[str, float] = {}
-    for axis, value, load in cases(0.4 if quick else 1.0, seed):
-        say(f"measuring {load.events:,} events, {axis} {value:,} ...")
-        found = {r["metric"]: r["value"] for r in driftline(load)}
-        cost = found["cpu_seconds_per_million"]
-        first.setdefault(axis, cost)
-        of = f"{axis}_{value}"
+    base = _costs(measured["base"])
+    for name, found in measured.items():
+        costs, n = _costs(found), loads[name].events
+        memory = max(one["worker_memory_peak"] for one in found)
         results += [
-            result(f"cpu_seconds_per_million_{of}", cost, "CPU-s", n=load.events),
-            result(f"relative_cost_{of}", cost / first[axis], "x", n=load.events),
-            result(f"throughput_{of}", found["throughput"], "events/s", n=load.events),
-            result(f"worker_memory_peak_{of}", found["worker_memory_peak"], "MiB", n=load.events),
-        ]
+            result(
+                f"cpu_seconds_per_million_{name}", median(costs), "CPU-s",
+                low=min(costs), high=max(costs), n=n,
+            ),
+            result(f"relative_cost_{name}", median(costs) / median(base), "x", n=n),
+            result(f"throughput_{name}", median(one["throughput"] for one in found), "events/s"),
+            result(f"worker_memory_peak_{name}", memory, "MiB", n=n),
+        ]  # fmt: skip
     return report("scaling", seed, PACKAGES, results)
+
+
+def _costs(found: list[dict[str, float]]) -> list[float]:
+    return [one["cpu_seconds_per_million"] for one in found]
