@@ -16,11 +16,9 @@ import gc
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import faust
@@ -97,6 +95,13 @@ class _Consumer(Consumer):  # type: ignore[misc]
 
 
 class _App(faust.App):  # type: ignore[misc]
+    begin: Callable[[], None]
+    """Called first; other services only begin once Faust's group has been joined."""
+
+    async def on_first_start(self) -> None:
+        # Not what Faust does here: it makes folders, in which nothing would be kept.
+        self.begin()
+
     def _new_transport(self) -> Any:
         transport = super()._new_transport()
         transport.Consumer = _Consumer
@@ -122,8 +127,6 @@ def build_app(config: WorkerConfig) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         store="memory://",
-        # Faust wants a folder, by default in the working directory, though nothing is kept in it.
-        datadir=Path(tempfile.gettempdir()) / "driftline-faust",
         web_enabled=False,
         # With buffered events, shutdown would otherwise wait for ever.
         stream_wait_empty=False,
@@ -134,6 +137,7 @@ def build_app(config: WorkerConfig) -> faust.App:
     incarnation = config.incarnation or (lambda: config.kafka.log_id)
     sink = Sink(config.kafka, store, config.sink, _stop_for, incarnation)
     app.service(sink)
+    app.begin = sink.join  # a group takes seconds to join, so both at once
     leads = partial(_leads, app)
     app.service(Detection(store, config.kafka.log_id, config.detection, leads))
     app.service(Audit(store, config.kafka.log_id, leads, sink.fresh_for))

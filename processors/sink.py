@@ -134,6 +134,7 @@ class Sink(Service):  # type: ignore[misc]
         )
         self._queue: asyncio.Queue[Batch] = asyncio.Queue(maxsize=1)
         self._producer: AIOKafkaProducer = None
+        self._connecting: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
         self._reported = self._beaten = 0.0
         self._marked: list[int] = [0]
@@ -145,6 +146,10 @@ class Sink(Service):  # type: ignore[misc]
     def places(self) -> Iterator[Place]:
         """Where every partition that is held stands, without waiting for anything."""
         return self._reader.places()
+
+    def join(self) -> None:
+        """Begin to join the group, before the service starts."""
+        self._connecting = asyncio.create_task(self._connect())
 
     async def _connect(self) -> None:
         """Join the group and become able to produce."""
@@ -166,8 +171,8 @@ class Sink(Service):  # type: ignore[misc]
     @Service.task  # type: ignore[untyped-decorator]
     async def _read(self) -> None:
         # Here rather than in on_start, so that the services after this one need not wait for the
-        # group; Faust's own has been joined by then.
-        await self._connect()
+        # group.
+        await (self._connecting or self._connect())
         pieces: list[Batch] = []
         while not self.should_stop:
             self.turned["read"] = time.monotonic()
