@@ -5,7 +5,8 @@ takes a third of a core-second) what ended in the last seconds is asked for, as 
 metrics --since 15s``. Each agent's events go to one partition and are stored in order, so an answer
 with k interactions holds the first k sent. How long ago the next one was sent when the answer came
 is how far behind the answer was; one that holds all that was sent before it was asked for is as far
-behind as it took.
+behind as it took. Beside it stands how far behind the data were at the moment of asking, without
+what the query took.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final
 
@@ -81,18 +83,21 @@ def run(
         )
         spent = cpu_seconds(found.processes)
         producer.start()
-        behind, took = _watch(store, load, producer, begun + shift + _SETTLE_S, sent, ends, seed)
+        answers = _watch(store, load, producer, begun + shift + _SETTLE_S, sent, ends, seed)
         spent = cpu_seconds(found.processes) - spent
-    waits = np.array(behind)
+    names = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
     return report(
         "freshness", seed, PACKAGES,
         [
             result("rate", RATE, "events/s", n=load.events),
             *(
-                result(f"freshness_{name}", float(np.quantile(waits, q)), "s", n=len(waits))
-                for name, q in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
+                result(f"{metric}_{name}", float(np.quantile(waits, q)), "s", n=len(waits))
+                for metric, waits in (
+                    ("freshness", answers.behind), ("behind_when_asked", answers.behind_when_asked)
+                )
+                for name, q in names
             ),
-            result("metrics_query_p50", float(np.median(took)), "s", n=len(took)),
+            result("metrics_query_p50", float(np.median(answers.took)), "s", n=len(answers.took)),
             result("cpu_seconds_per_million", spent / load.events * 1e6, "CPU-s", n=load.events),
         ],
     )  # fmt: skip
@@ -129,6 +134,15 @@ def _closings(value: bytes) -> list[tuple[str, int]]:
     return [(event["agent"], event["time_unix_nano"]) for event in events]
 
 
+@dataclass(slots=True)
+class _Answers:
+    """Seconds: how far behind each agent's number was, and how long each answer took."""
+
+    behind: list[float] = field(default_factory=list)
+    behind_when_asked: list[float] = field(default_factory=list)
+    took: list[float] = field(default_factory=list)
+
+
 def _watch(
     store: Store,
     load: Load,
@@ -137,11 +151,10 @@ def _watch(
     sent: dict[str, list[float]],
     ends: dict[str, list[int]],
     seed: int,
-) -> tuple[list[float], list[float]]:
-    """Ask for the metrics until all is in them; how far behind each answer was, and took."""
+) -> _Answers:
+    """Ask for the metrics until all is in them."""
     rng = np.random.default_rng(seed)
-    behind: list[float] = []
-    took: list[float] = []
+    answers = _Answers()
     patience = time.monotonic() + load.events / load.rate + _PATIENCE_S
     while time.monotonic() < patience:
         # At random moments, so as not to keep step with the worker.
@@ -149,7 +162,7 @@ def _watch(
         if not producer.is_alive():
             seen = _interactions(store, Selection())
             if all(seen[agent] == len(times) for agent, times in sent.items()):
-                return behind, took
+                return answers
             continue
         asked = time.time()
         since = int(asked) - _SINCE_S
@@ -157,10 +170,12 @@ def _watch(
         answered = time.time()
         if asked < judged_from:
             continue
-        took.append(answered - asked)
+        answers.took.append(answered - asked)
         for agent, times in sent.items():
             k = bisect_left(ends[agent], since * 10**9) + seen[agent]
-            behind.append(answered - (times[k] if k < len(times) else asked))
+            newest = min(times[k], asked) if k < len(times) else asked
+            answers.behind.append(answered - newest)
+            answers.behind_when_asked.append(asked - newest)
     raise Unavailable("not all of what was sent can be seen 30 s after the last of it")
 
 
