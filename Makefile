@@ -33,7 +33,8 @@ up: $(STAMP) ## start the embedded runtime and keep it running
 
 test: $(STAMP) ## every test of the ordinary suite
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit detectors
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore=tests/unit
+	@# They wait more than they compute; conftest has the longest files first.
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests --ignore=tests/unit
 
 KAFKA := infra/kafka/target/classpath
 

@@ -24,6 +24,16 @@ from tests.support import free_port
 
 PASSWORD = "test-password"
 READER_PASSWORD = "reader-password"
+LONGEST_FIRST = (
+    "test_pipeline_crash.py", "test_chaos_short.py", "test_runtime.py", "test_deadletters.py",
+    "test_door.py", "test_pipeline_files.py", "test_pipeline_garbage.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Processes share the files: one of minutes that came last would run alone."""
+    rank = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.fixture(autouse=True)
