@@ -39,7 +39,7 @@ app = typer.Typer(
     " look.\n\n"
     "Examples: driftline demo\n"
     "driftline up --detach\n"
-    "driftline simulate --seconds 600\n"
+    "driftline simulate --duration 10m\n"
     "driftline metrics",
     epilog="Every command explains itself with --help. Settings: `driftline settings`.",
     no_args_is_help=True,

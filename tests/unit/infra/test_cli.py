@@ -36,6 +36,24 @@ def test_every_command_explains_itself_with_an_example(name: str) -> None:
         assert getattr(parameter, "help", "ok"), parameter.name
 
 
+def test_examples_name_commands_and_options_that_exist() -> None:
+    whole = command_line()
+    groups = [whole, *(c for c in whole.commands.values() if hasattr(c, "commands"))]
+    lines = [
+        line.split("|")[0].split("#")[0].strip()
+        for command in [*groups, *COMMANDS.values()]
+        for line in command.help.partition("\n\n\b\nExamples:\n")[2].splitlines()
+    ]
+    checked = [line for line in lines if line.startswith("driftline ")]
+    assert len(checked) > len(COMMANDS)
+    for line in checked:
+        command, words = whole, line.split()[1:]
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known, line
+
+
 def test_without_a_command_it_prints_help_and_is_wrong_use(tmp_path: Path) -> None:
     shown = run_driftline(home=tmp_path)
     assert shown.returncode == 2
