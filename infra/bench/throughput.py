@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -289,33 +290,40 @@ def bed(partitions: int = 4) -> Iterator[Bed]:
 
     from infra.migrate import migrate
 
-    with tempfile.TemporaryDirectory(prefix="driftline-bench-") as name:
-        folder, password = Path(name), secrets.token_hex(8)
-        ports = _free_ports(2)
-        processes = [start_broker(ports[0], folder / "broker.log")]
-        try:
-            processes.append(
-                start_clickhouse(
-                    folder / "clickhouse", ports[1], folder / "clickhouse.log", password
-                )
-            )
-            kafka = KafkaConfig(bootstrap_servers=f"127.0.0.1:{ports[0]}")
-            clickhouse = ClickHouseConfig(
-                url=f"http://127.0.0.1:{ports[1]}", user="driftline", password=password
-            )
-            with clickhouse_connect.get_client(
-                dsn=clickhouse.url, username=clickhouse.user, password=password
-            ) as client:
-                migrate(client)
-            create_topics(
-                kafka,
-                [Topic(EVENTS_TOPIC, partitions), Topic(DIRTY_TOPIC, partitions),
-                 Topic(DEAD_LETTERS_TOPIC, 1)],
-            )  # fmt: skip
-            yield Bed(folder, kafka, clickhouse, processes)
-        finally:
-            for process in reversed(processes):
-                stop(process)
+    folder, password = Path(tempfile.mkdtemp(dir=_beds().name)), secrets.token_hex(8)
+    ports = _free_ports(2)
+    processes = [start_broker(ports[0], folder / "broker.log")]
+    try:
+        processes.append(
+            start_clickhouse(folder / "clickhouse", ports[1], folder / "clickhouse.log", password)
+        )
+        kafka = KafkaConfig(bootstrap_servers=f"127.0.0.1:{ports[0]}")
+        clickhouse = ClickHouseConfig(
+            url=f"http://127.0.0.1:{ports[1]}", user="driftline", password=password
+        )
+        with clickhouse_connect.get_client(
+            dsn=clickhouse.url, username=clickhouse.user, password=password
+        ) as client:
+            migrate(client)
+        create_topics(
+            kafka,
+            [Topic(EVENTS_TOPIC, partitions), Topic(DIRTY_TOPIC, partitions),
+             Topic(DEAD_LETTERS_TOPIC, 1)],
+        )  # fmt: skip
+        yield Bed(folder, kafka, clickhouse, processes)
+    finally:
+        for process in reversed(processes):
+            stop(process)
+
+
+@cache
+def _beds() -> tempfile.TemporaryDirectory[str]:
+    """Where all beds are, which are deleted when the process ends.
+
+    For a new file ext4 looks at every inode that was deleted in the last minutes: deleting one bed
+    would make the files of the next ones dear.
+    """
+    return tempfile.TemporaryDirectory(prefix="driftline-bench-")
 
 
 def fill(kafka: KafkaConfig, load: Load) -> dict[int, int]:
