@@ -5,6 +5,7 @@
     driftline.events ──> Sink ──> events, evaluations, ledger, dead_letters
                           └─> driftline.dirty ──> Recompute ──> windows, interaction_cells
                                   what is sealed ──> Detection ──> findings, alert_events
+                                                         └─> driftline.findings
                                   what is stored ──> Audit ──> collisions, repairs
 """
 
@@ -26,7 +27,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 
 from ingest.errors import DriftlineError
-from ingest.events import DIRTY_TOPIC
+from ingest.events import DIRTY_TOPIC, FINDINGS_TOPIC
 from ingest.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
 from ingest.sampling import Place
 from processors.audit import Audit
@@ -139,7 +140,8 @@ def build_app(config: WorkerConfig) -> faust.App:
     app.service(sink)
     app.begin = sink.join  # a group takes seconds to join, so both at once
     leads = partial(_leads, app)
-    app.service(Detection(store, config.kafka.log_id, config.detection, leads))
+    tell = partial(sink.tell, FINDINGS_TOPIC)
+    app.service(Detection(store, config.kafka.log_id, config.detection, leads, tell))
     app.service(Audit(store, config.kafka.log_id, leads, sink.fresh_for))
     app.service(Letterbox(config.kafka, store))
     recompute = Recompute(

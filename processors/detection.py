@@ -3,7 +3,8 @@
 One stream per environment and agent: of the interactions that ended in a cell, how many failed.
 Cells are fed in event time and only once sealed, so that a restart or a replay decides the same.
 The state is stored behind every step; findings and alert rows have keys that are functions of the
-stream and its event time, so a repeated step collapses with the first.
+stream and its event time, so a repeated step collapses with the first. Whoever follows the topic of
+findings may see one twice and knows it by id and version.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Self
@@ -180,7 +181,11 @@ def _fields(change: Change) -> dict[str, Any]:
 
 
 class Detection(Service):  # type: ignore[misc]
-    """Runs the monitor on what is sealed. One worker leads; a second would repeat, not disturb."""
+    """Runs the monitor on what is sealed. One worker leads; a second would repeat, not disturb.
+
+    ``tell`` sends a finding, under its id, to whoever follows the topic of findings, and returns
+    when Kafka has it; raises `Unavailable`.
+    """
 
     def __init__(
         self,
@@ -188,6 +193,7 @@ class Detection(Service):  # type: ignore[misc]
         log_id: str,
         config: DetectionConfig,
         leads: Callable[[], bool],
+        tell: Callable[[str, bytes], Awaitable[None]],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -195,6 +201,7 @@ class Detection(Service):  # type: ignore[misc]
         self._log_id = log_id
         self._config = config
         self._leads = leads
+        self._tell = tell
         self._sealing = watermarks.Sealing()
         self._monitor: Monitor | None = None
         self._last_heartbeat = 0
@@ -207,32 +214,41 @@ class Detection(Service):  # type: ignore[misc]
                 self._monitor = None  # whoever leads now moves the stored state
                 continue
             with contextlib.suppress(Unavailable):
-                await asyncio.to_thread(self.step)
+                await self._step()
 
-    def step(self) -> None:
-        """Read what has been sealed since the last step, decide, store.
+    async def _step(self) -> None:
+        """Read what has been sealed since the last step, decide, tell, store.
 
         Raises
         ------
         Unavailable
-            When ClickHouse is away; the step is then repeated from the stored state.
+            When ClickHouse or Kafka is away; the step is then repeated from the stored state.
         """
+        decided = await asyncio.to_thread(self._decide)
+        if decided is None:
+            return
+        monitor, findings = decided
+        for finding in findings:
+            await self._tell(finding["finding_id"][0], message(finding))
+        await asyncio.to_thread(self._save, monitor)
+        self._monitor = monitor
+
+    def _decide(self) -> tuple[Monitor, list[pl.DataFrame]] | None:
+        """What the monitor has come to, not stored yet, and new findings; None without news."""
         self._sealing.update(watermarks.read(self._store, self._log_id), watermarks.clock_ns())
         if self._monitor is None:
             self._monitor = self._load()
         monitor, sealed = self._monitor, self._sealing.sealed
         if sealed <= monitor.position:
-            return
+            return None
         lo = monitor.position
         self._monitor = None  # until the step is stored, only the stored state is true
         cells = self._store.query(_CELLS.format(lo=lo // _NS, hi=sealed // _NS))
         changes = monitor.update(cells, sealed) if not cells.is_empty() else []
         monitor.position = sealed
-        for change in changes:
-            self._announce(change)
+        findings = [self._announce(change) for change in changes]
         self._heartbeats(monitor, sealed)
-        self._save(monitor)
-        self._monitor = monitor
+        return monitor, findings
 
     def _load(self) -> Monitor:
         rows = self._store.query(
@@ -261,7 +277,7 @@ class Detection(Service):  # type: ignore[misc]
             ),
         )
 
-    def _announce(self, change: Change) -> None:
+    def _announce(self, change: Change) -> pl.DataFrame:
         evidence = self._store.query(
             _GROUPS.format(
                 began=change.began,
@@ -271,9 +287,11 @@ class Detection(Service):  # type: ignore[misc]
                 agent=literal(change.agent),
             )
         )
-        self._store.insert("findings", finding_rows(change, evidence.to_dicts()))
+        finding = finding_rows(change, evidence.to_dicts())
+        self._store.insert("findings", finding)
         self._store.insert("alert_events", alert_rows(change, change.at, evidence.to_dicts()))
         log.warning("%s", _title(change))
+        return finding
 
     def _heartbeats(self, monitor: Monitor, sealed: int) -> None:
         beat = sealed // _HEARTBEAT_NS * _HEARTBEAT_NS
@@ -330,6 +348,12 @@ def finding_rows(change: Change, evidence: list[dict[str, Any]]) -> pl.DataFrame
             "ended": pl.Datetime("ms", "UTC"),
         },
     )
+
+
+def message(finding: pl.DataFrame) -> bytes:
+    """A row of ``findings`` as it stands on the topic: JSON, its evidence a list."""
+    row = finding.row(0, named=True)
+    return msgspec.json.encode(row | {"evidence": msgspec.Raw(row["evidence"].encode())})
 
 
 def alert_rows(change: Change, ts: int, evidence: list[dict[str, Any]]) -> pl.DataFrame:

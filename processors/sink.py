@@ -207,6 +207,20 @@ class Sink(Service):  # type: ignore[misc]
             if self._reader.is_fresh(batch.newest, batch.commits):
                 self._catch_up()
 
+    async def tell(self, topic: str, key: str, value: bytes) -> None:
+        """Produce one message; returns when Kafka has it.
+
+        Raises
+        ------
+        Unavailable
+            When Kafka is away.
+        """
+        await self._connected.wait()
+        try:
+            await self._producer.send_and_wait(topic, value, key=key.encode())
+        except KafkaError as error:
+            raise Unavailable(f"Kafka at {self._kafka.bootstrap_servers}: {error!r}") from error
+
     def _catch_up(self) -> None:
         if not self.caught_up.is_set():
             self._caught_up_at = time.monotonic()

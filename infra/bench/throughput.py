@@ -32,7 +32,7 @@ from infra.embedded.process import stop
 from infra.topics import Topic, create_topics, log_id
 from ingest.codec import CANONICAL_HEADER
 from ingest.errors import Unavailable
-from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
+from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC, FINDINGS_TOPIC
 from ingest.kafka import KafkaConfig
 from processors import watermarks
 from processors.store import ClickHouseConfig, Store
@@ -166,9 +166,10 @@ def driftline(load: Load) -> list[dict[str, Any]]:
         store, log = Store(found.clickhouse), log_id(found.kafka, EVENTS_TOPIC)
         worker = found.worker()
         found.processes.append(worker)
+        # A load of many sessions would have none of so few events.
         before = replace(
-            load, events=min(load.events, _WARM_EVENTS), lines_per_record=500, seed=load.seed + 1,
-            end_ns=time.time_ns() - 3600 * 10**9,
+            load, events=min(load.events, _WARM_EVENTS), lines_per_record=500, open_sessions=1,
+            seed=load.seed + 1, end_ns=time.time_ns() - 3600 * 10**9,
         )  # fmt: skip
         _settle(store, log, worker, fill(found.kafka, before))
         worker.send_signal(signal.SIGSTOP)
@@ -308,7 +309,7 @@ def bed(partitions: int = 4) -> Iterator[Bed]:
         create_topics(
             kafka,
             [Topic(EVENTS_TOPIC, partitions), Topic(DIRTY_TOPIC, partitions),
-             Topic(DEAD_LETTERS_TOPIC, 1)],
+             Topic(DEAD_LETTERS_TOPIC, 1), Topic(FINDINGS_TOPIC, 1)],
         )  # fmt: skip
         yield Bed(folder, kafka, clickhouse, processes)
     finally:

@@ -17,7 +17,9 @@ from typing import Any
 import clickhouse_connect
 import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from kafka import KafkaConsumer
 
+from ingest.events import FINDINGS_TOPIC
 from tests.conftest import Runtime, run_driftline
 from tests.support import eventually, free_port
 
@@ -73,6 +75,28 @@ def numbers(runtime: Runtime) -> tuple[str, dict[str, Any]]:
     assert books["balanced"], books
     names = ("accepted", "stored", "duplicates", "collisions", "dead_lettered")
     return printed.stdout, {name: books[name] for name in names}
+
+
+def findings(runtime: Runtime) -> set[tuple[str, str]]:
+    """Id and status of every finding as `driftline findings` lists it."""
+    listed = runtime.driftline("findings", "--json")
+    assert listed.returncode == 0, listed.stderr
+    return {(row["finding_id"], row["status"]) for row in json.loads(listed.stdout)}
+
+
+def told_findings(runtime: Runtime) -> Iterator[tuple[str, str]]:
+    """The same of every message on the topic of findings."""
+    consumer = KafkaConsumer(
+        FINDINGS_TOPIC,
+        bootstrap_servers=runtime.status()["addresses"]["kafka"],
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=5_000,
+    )
+    try:
+        for record in consumer:
+            yield record.key.decode(), json.loads(record.value)["status"]
+    finally:
+        consumer.close()
 
 
 class Watch:
@@ -176,8 +200,12 @@ def check(
         assert "note:" not in errors  # that is how it says that it has given up waiting
         assert json.loads(output)["accepted"] == count
         after = numbers(runtime)
+        before, told, now = findings(runtime), set(told_findings(runtime)), findings(runtime)
         restarts = {p["name"]: p["restarts"] for p in runtime.status()["components"]}
     assert all(0 < lines < count for lines in watch.moments), watch.moments
     assert after[1] == undisturbed[1]
     assert after[0] == undisturbed[0]
     assert {name: n for name, n in restarts.items() if n} == expected_restarts
+    assert before
+    assert before <= told
+    assert {finding for finding, _ in told} <= {finding for finding, _ in now}

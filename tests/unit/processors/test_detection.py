@@ -2,12 +2,20 @@
 
 import dataclasses
 import json
+from datetime import datetime
 
 import numpy as np
 import polars as pl
 import pytest
 
-from processors.detection import Change, DetectionConfig, Monitor, alert_rows, finding_rows
+from processors.detection import (
+    Change,
+    DetectionConfig,
+    Monitor,
+    alert_rows,
+    finding_rows,
+    message,
+)
 
 S = 10**9
 T0 = 1_760_000_000
@@ -171,6 +179,18 @@ def test_an_episode_is_one_finding():
     assert resolved["ended"].timestamp() == T0 + 600
     assert opened["found"] == resolved["found"]
     assert json.loads(opened["evidence"]) == EVIDENCE
+
+
+def test_what_is_told_is_the_row_as_json():
+    finding = finding_rows(change(), EVIDENCE)
+    told, row = json.loads(message(finding)), finding.row(0, named=True)
+    assert told["evidence"] == EVIDENCE
+    assert datetime.fromisoformat(told["began"]) == row["began"]
+    assert told["ended"] is None
+    plain = [name for name, value in row.items() if isinstance(value, str | int | float)]
+    assert {name: told[name] for name in plain if name != "evidence"} == {
+        name: row[name] for name in plain if name != "evidence"
+    }
 
 
 @pytest.mark.parametrize("field", ["environment", "agent", "began"])
