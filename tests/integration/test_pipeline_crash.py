@@ -47,7 +47,8 @@ def traffic(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     path = tmp_path_factory.mktemp("traffic") / "events.ndjson"
     made = run_driftline(
         "simulate", "--to-file", str(path), "--duration", "4h", "--rate", "1/s", "--seed", "5",
-        "--end", "2025-10-09T12:00", "--incident", "tool_outage@3h:support", "--json", home=path.parent,
+        "--end", "2025-10-09T12:00", "--incident", "tool_outage@3h:support", "--json",
+        home=path.parent,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     count = json.loads(made.stdout)["accepted"]
