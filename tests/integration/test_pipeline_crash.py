@@ -46,13 +46,13 @@ def traffic(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """A file of simulated events, and how many."""
     path = tmp_path_factory.mktemp("traffic") / "events.ndjson"
     made = run_driftline(
-        "simulate", "--to-file", str(path), "--duration", "4h", "--rate", "1/s", "--seed", "5",
-        "--end", "2025-10-09T12:00", "--incident", "tool_outage@3h:support", "--json",
+        "simulate", "--to-file", str(path), "--duration", "3h", "--rate", "1/s", "--seed", "5",
+        "--end", "2025-10-09T12:00", "--incident", "tool_outage@2h:support", "--json",
         home=path.parent,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     count = json.loads(made.stdout)["accepted"]
-    assert 100_000 < count < 200_000
+    assert 80_000 < count < 150_000
     return path, count
 
 
@@ -85,19 +85,23 @@ def findings(runtime: Runtime) -> set[tuple[str, str]]:
     return {(row["finding_id"], row["status"]) for row in json.loads(listed.stdout)}
 
 
-def told_findings(runtime: Runtime) -> Iterator[tuple[str, str]]:
-    """The same of every message on the topic of findings."""
+def told_findings(runtime: Runtime, expected: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The same of the messages on the topic of findings, until all that are expected were there."""
     consumer = KafkaConsumer(
         FINDINGS_TOPIC,
         bootstrap_servers=runtime.status()["addresses"]["kafka"],
         auto_offset_reset="earliest",
-        consumer_timeout_ms=5_000,
+        consumer_timeout_ms=10_000,
     )
+    told = set()
     try:
         for record in consumer:
-            yield record.key.decode(), json.loads(record.value)["status"]
+            told.add((record.key.decode(), json.loads(record.value)["status"]))
+            if expected <= told:
+                break
     finally:
         consumer.close()
+    return told
 
 
 class Watch:
@@ -166,7 +170,7 @@ def test_a_worker_killed_three_times_in_mid_replay(
         watch.kill("worker-1", within_s=4)
         watch.kill_at_work("worker-1")
 
-    check(traffic, undisturbed, tmp_path / "home", 350, disturb, {"worker-1": 3})
+    check(traffic, undisturbed, tmp_path / "home", 260, disturb, {"worker-1": 3})
 
 
 @pytest.mark.slow
@@ -176,7 +180,7 @@ def test_clickhouse_killed_in_mid_replay(
     def disturb(watch: Watch) -> None:
         watch.kill_at_work("clickhouse")
 
-    check(traffic, undisturbed, tmp_path / "home", 1_500, disturb, {"clickhouse": 1})
+    check(traffic, undisturbed, tmp_path / "home", 1_100, disturb, {"clickhouse": 1})
 
 
 def check(
@@ -201,12 +205,12 @@ def check(
         assert "note:" not in errors  # that is how it says that it has given up waiting
         assert json.loads(output)["accepted"] == count
         after = numbers(runtime)
-        before, told, now = findings(runtime), set(told_findings(runtime)), findings(runtime)
+        found = findings(runtime)
+        told = told_findings(runtime, found)
         restarts = {p["name"]: p["restarts"] for p in runtime.status()["components"]}
     assert all(0 < lines < count for lines in watch.moments), watch.moments
     assert after[1] == undisturbed[1]
     assert after[0] == undisturbed[0]
     assert {name: n for name, n in restarts.items() if n} == expected_restarts
-    assert before
-    assert before <= told
-    assert {finding for finding, _ in told} <= {finding for finding, _ in now}
+    assert found
+    assert found <= told
