@@ -23,6 +23,7 @@ from functools import partial
 from typing import Any, Final
 
 import faust
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 
@@ -88,11 +89,22 @@ class _Consumer(Consumer):  # type: ignore[misc]
         return {tp: self._committed_offset.get(tp) or 0 for tp in marked}
 
     async def first(self, partition: TP) -> int:
-        return (await self.earliest_offsets(partition))[partition]  # type: ignore[no-any-return]
+        try:
+            return (await self.earliest_offsets(partition))[partition]  # type: ignore[no-any-return]
+        except (TimeoutError, KafkaError):
+            return 0
 
     async def commit_offsets(self, offsets: Mapping[TP, int]) -> bool:
         ours = {tp: offset for tp, offset in offsets.items() if tp in self.assignment()}
         return bool(ours) and await self._commit(ours)
+
+    def end(self, partition: TP) -> int:
+        return self.highwater(partition) or 0
+
+    async def rewind(self, partition: TP, offset: int) -> None:
+        if partition in self.assignment():
+            with contextlib.suppress(IllegalStateError, asyncio.TimeoutError):  # it has just moved
+                await self.seek_wait({partition: offset})
 
 
 class _App(faust.App):  # type: ignore[misc]

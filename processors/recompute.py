@@ -29,6 +29,8 @@ _LONGEST_REST_S: Final = 0.4
 _COARSER_S: Final = 2.0
 _IDLE_S: Final = 0.1
 _REPORT_S: Final = 5.0
+_REWIND_S: Final = 1.0
+_QUIET_S: Final = 5.0
 
 _Place = tuple[int, int]
 """Generation of the consumer group, and the offset after a mark."""
@@ -45,10 +47,16 @@ class Consumer(Protocol):
         """Partitions of the dirty topic that are ours, and the commit from which they are read."""
 
     async def first(self, partition: TP) -> int:
-        """Offset of the first mark that Kafka still has."""
+        """Offset of the first mark that Kafka still has, 0 while it does not answer."""
 
     async def commit_offsets(self, offsets: Mapping[TP, int]) -> bool:
         """Commit; False when the group has moved on."""
+
+    def end(self, partition: TP) -> int:
+        """Offset after the last mark, as Kafka said when it was last asked for more."""
+
+    async def rewind(self, partition: TP, offset: int) -> None:
+        """Go on reading a partition from here, if it is still ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,15 @@ class _Computed:
 
     cells: pl.DataFrame
     places: dict[TP, _Place]
+
+
+@dataclass(slots=True)
+class _Gap:
+    """Marks from ``offset`` on that were passed over, and when it was last gone back to them."""
+
+    generation: int
+    offset: int
+    rewound: float = 0.0
 
 
 class Recompute(Service):  # type: ignore[misc]
@@ -99,6 +116,8 @@ class Recompute(Service):  # type: ignore[misc]
         self._caught_up = caught_up
         self._die = die
         self._read: dict[TP, _Place] = {}
+        self._gaps: dict[TP, _Gap] = {}
+        self._quiet_since: float | None = None
         self._computed: list[_Computed] = []
         self._owed: dict[TP, _Place] = {}
         self._reported = 0.0
@@ -108,43 +127,75 @@ class Recompute(Service):  # type: ignore[misc]
     async def follow(self, stream: Any) -> None:
         """Compute the cells of all marks of a Faust stream, as they come."""
         await self._caught_up()
+        self._quiet_since = time.monotonic()
         async for events in stream.noack_take(_MARKS_AT_ONCE, within=self._interval):
-            started = time.monotonic()
+            self._quiet_since, started = None, time.monotonic()
             try:
-                await self._check_order(events)
-                await self._compute_cells(events)
+                ordered = await self._in_order(events)
+                if ordered:
+                    await self._compute_cells(ordered)
             except Exception:
                 log.exception("computing cells failed")
                 self._die()
             # As long as it took, so that inserts and readers come to their turn.
             await asyncio.sleep(min(time.monotonic() - started, _LONGEST_REST_S))
             await self._caught_up()
+            self._quiet_since = time.monotonic()
 
-    async def _check_order(self, events: Sequence[EventT[Any]]) -> None:
-        """Notice marks that were passed over.
+    async def _in_order(self, events: Sequence[EventT[Any]]) -> list[EventT[Any]]:
+        """The events that no marks are missing before; where some are, goes back to them.
 
         Faust drops what it had fetched when partitions move, and may go on behind it.
-
-        Raises
-        ------
-        RuntimeError
-            When marks are missing that Kafka still has.
         """
-        consumer = self._consumer()
+        found = []
         for event in events:
             message = event.message
-            generation, expected = self._read.get(message.tp, (None, 0))
-            if generation != message.generation_id:
-                # What was read before partitions moved is not committed: let it pass.
-                current = message.generation_id == consumer.generation
-                expected = consumer.begun().get(message.tp, 0) if current else message.offset
-            if message.offset > expected:
-                first = await consumer.first(message.tp)
-                if first <= expected:
-                    raise RuntimeError(
-                        f"{message.tp}: marks {expected} to {message.offset - 1} were passed over"
-                    )
+            current = message.generation_id == self._consumer().generation
+            # What was read before partitions moved is not committed: let it pass.
+            expected = self._next(message.tp) if current else message.offset
+            if message.offset > expected and await self._is_missing(message.tp, expected):
+                continue
+            self._gaps.pop(message.tp, None)
             self._read[message.tp] = message.generation_id, message.offset + 1
+            found.append(event)
+        await self._close_gaps()
+        return found
+
+    def _next(self, partition: TP) -> int:
+        """Offset of the mark that comes next in this generation."""
+        consumer = self._consumer()
+        generation, offset = self._read.get(partition, (None, 0))
+        return offset if generation == consumer.generation else consumer.begun().get(partition, 0)
+
+    async def _is_missing(self, partition: TP, offset: int) -> bool:
+        """Whether this mark has been passed over; False when Kafka has it no longer."""
+        if partition not in self._gaps:
+            consumer = self._consumer()
+            generation = consumer.generation
+            if generation is None or await consumer.first(partition) > offset:
+                return False
+            log.warning("%s: marks from %d on were passed over; going back", partition, offset)
+            self._gaps[partition] = _Gap(generation, offset)
+        return True
+
+    async def _close_gaps(self) -> None:
+        """Go back to where marks are missing, again and again until they come.
+
+        What had been fetched before may still undo it. That it leads nowhere is for health to say.
+        """
+        consumer, now = self._consumer(), time.monotonic()
+        if self._quiet_since is not None and now - self._quiet_since > _QUIET_S:
+            # Nobody would notice that the last ones were passed over, for none come after them.
+            for partition in consumer.begun() if consumer.generation is not None else ():
+                offset = self._next(partition)
+                if consumer.end(partition) > offset:
+                    await self._is_missing(partition, offset)
+        for partition, gap in list(self._gaps.items()):
+            if gap.generation != consumer.generation:
+                self._gaps.pop(partition, None)  # whoever has it now begins at its commit
+            elif now - gap.rewound > _REWIND_S:
+                gap.rewound = now
+                await consumer.rewind(partition, gap.offset)
 
     async def _compute_cells(self, events: Sequence[EventT[Any]]) -> None:
         cells = marks.unpack([event.value for event in events])
@@ -189,6 +240,7 @@ class Recompute(Service):  # type: ignore[misc]
                 if computed:
                     await self._compute_coarser(computed)
                 await self._commit()
+                await self._close_gaps()
                 if time.monotonic() - self._reported > _REPORT_S:
                     await until_done(self._report)
             except Exception:

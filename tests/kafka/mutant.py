@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import RecordMetadata, TopicPartition
+from faust.transport.consumer import ThreadDelegateConsumer
 
 import infra.topics
 from infra.cli import main
@@ -135,6 +136,24 @@ def without_late() -> None:
     marks.dirty_cells = dirty_cells
 
 
+def pass_over() -> None:
+    """Lose now and then what Faust has fetched of the dirty topic, as it may when partitions move.
+
+    A fault that the protocol has to stand, not one that breaks it.
+    """
+    real, fetched = ThreadDelegateConsumer._getmany, [0]
+
+    async def getmany(self: Any, *args: Any, **kwargs: Any) -> Any:
+        found = await real(self, *args, **kwargs)
+        fetched[0] += bool(found)
+        if not found or fetched[0] % 5:
+            return found
+        _hit("pass_over")
+        return {}
+
+    ThreadDelegateConsumer._getmany = getmany
+
+
 def _die_after_commit() -> None:
     commit = AIOKafkaConsumer.commit
 
@@ -162,9 +181,11 @@ MUTATIONS: dict[str, Callable[[], None]] = {
     )
 } | {"none": lambda: None}
 
+FAULTS: dict[str, Callable[[], None]] = {"pass_over": pass_over}
+
 
 if __name__ == "__main__":
-    MUTATIONS[sys.argv[1]]()
+    (MUTATIONS | FAULTS)[sys.argv[1]]()
     if "DIE_AFTER_COMMIT" in os.environ:
         _die_after_commit()
     sys.argv = ["driftline", "worker"]

@@ -15,6 +15,7 @@ from ingest import codec
 from ingest.events import EVENTS_TOPIC, Event
 from ingest.producer import KafkaEventProducer
 from tests.kafka.bed import SINK_GROUP, Bed
+from tests.kafka.mutant import hit
 from tests.kafka.traffic import Load, Traffic
 from tests.support import eventually
 
@@ -115,6 +116,21 @@ def test_workers_join_and_leave_under_load(bed: Bed) -> None:
         events = load.finish()
     bed.settle()
     bed.check(events)
+
+
+def test_marks_that_are_passed_over_are_read_again(bed: Bed) -> None:
+    """In mid-stream and at its end, and the worker lives on."""
+    with Load(bed.kafka, seed=5) as load:
+        worker = bed.worker("pass_over")
+        eventually(bed.stored, 60)
+        time.sleep(12)
+        events = load.finish()
+    bed.settle()
+    assert worker.poll() is None
+    bed.check(events)
+    log = (bed.folder / "worker-1.log").read_text()
+    assert hit("pass_over") in log
+    assert "were passed over" in log
 
 
 def test_a_worker_that_slept_through_a_rebalance_harms_nothing(bed: Bed) -> None:

@@ -26,6 +26,7 @@ class Group:
     generation: int | None = 1
     committed: int = 0
     earliest: int = 0
+    latest: int = 0
     refuses: int = 0
 
     def begun(self) -> dict[TP, int]:
@@ -41,6 +42,12 @@ class Group:
             return False
         self.told.append(f"commit {offsets[_DIRTY]}")
         return True
+
+    def end(self, _partition: TP) -> int:
+        return self.latest
+
+    async def rewind(self, _partition: TP, offset: int) -> None:
+        self.told.append(f"rewind {offset}")
 
 
 class Stream:
@@ -156,22 +163,74 @@ def test_what_is_read_again_after_a_rebalance_is(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("marked", "committed"),
+    ("marked", "committed", "missing"),
     [
-        ([(10, 5, 1)], 3),  # at the begin of a generation
-        ([(10, 2, 1)], 0),  # without a commit
-        ([(10, 3, 1), (10, 4, 1), (10, 6, 1)], 3),
-        ([(10, 3, 1), (10, 5, 2)], 3),
+        ([(10, 5, 1)], 3, 3),  # at the begin of a generation
+        ([(10, 2, 1)], 0, 0),  # without a commit
+        ([(10, 3, 1), (10, 4, 1), (10, 6, 1)], 3, 5),
+        ([(10, 3, 1), (10, 5, 2)], 3, 3),
     ],
 )
-def test_marks_that_were_passed_over_are_noticed(monkeypatch, marked, committed: int) -> None:
-    group = Group(generation=marked[-1][2], committed=committed)
-    told = run(monkeypatch, marked, group=group)
-    assert "die" in told
-    assert f"report {marked[-1][1] + 1}" not in told
+class TestMarksThatWerePassedOver:
+    def test_are_gone_back_to_and_nothing_behind_them_counts(
+        self, monkeypatch, marked, committed: int, missing: int
+    ) -> None:
+        group = Group(generation=marked[-1][2], committed=committed)
+        told = run(monkeypatch, marked, group=group)
+        assert f"rewind {missing}" in told
+        assert f"report {marked[-1][1] + 1}" not in told
+        assert f"commit {marked[-1][1] + 1}" not in told
+        assert "die" not in told
+
+    def test_are_gone_back_to_until_they_come(
+        self, monkeypatch, marked, committed: int, missing: int
+    ) -> None:
+        """Though nothing else comes, for what had been fetched may have undone it."""
+        monkeypatch.setattr(recompute, "_REWIND_S", 0.1)
+        group = Group(generation=marked[-1][2], committed=committed)
+        told = run(monkeypatch, marked, group=group)
+        assert told.count(f"rewind {missing}") > 1
+
+    def test_and_come_are_computed_with_what_follows(
+        self, monkeypatch, marked, committed: int, missing: int
+    ) -> None:
+        _, last, generation = marked[-1]
+        again = [(10, offset, generation) for offset in range(missing, last + 2)]
+        group = Group(generation=generation, committed=committed)
+        told = run(monkeypatch, [*marked, *again], group=group)
+        assert commits(told)[-1] == f"commit {last + 2}"
+        assert "die" not in told
+
+    def test_are_no_longer_ours_once_partitions_move(
+        self, monkeypatch, marked, committed: int, missing: int
+    ) -> None:
+        monkeypatch.setattr(recompute, "_REWIND_S", 0.1)
+        group = Group(generation=marked[-1][2], committed=committed)
+        asked: list[int] = []
+
+        async def moved(_partition: TP, offset: int) -> None:
+            asked.append(offset)
+            group.generation = marked[-1][2] + 1
+
+        monkeypatch.setattr(group, "rewind", moved)
+        run(monkeypatch, marked, group=group)
+        assert asked == [missing]
+
+
+def test_the_last_marks_are_gone_back_to_though_none_come_after_them(monkeypatch) -> None:
+    monkeypatch.setattr(recompute, "_QUIET_S", 0.1)
+    told = run(monkeypatch, [(10, 3, 1)], group=Group(committed=3, latest=6))
+    assert "rewind 4" in told
+
+
+def test_nothing_is_gone_back_to_when_all_was_read(monkeypatch) -> None:
+    monkeypatch.setattr(recompute, "_QUIET_S", 0.1)
+    told = run(monkeypatch, [(10, 3, 1)], group=Group(committed=3, latest=4))
+    assert not [line for line in told if line.startswith("rewind")]
 
 
 def test_marks_that_kafka_deleted_are_not_waited_for(monkeypatch) -> None:
     told = run(monkeypatch, [(10, 5, 1)], group=Group(committed=3, earliest=5))
     assert "die" not in told
+    assert "rewind 3" not in told
     assert commits(told) == ["commit 6"]
