@@ -117,7 +117,8 @@ class Recompute(Service):  # type: ignore[misc]
         self._die = die
         self._read: dict[TP, _Place] = {}
         self._gaps: dict[TP, _Gap] = {}
-        self._quiet_since: float | None = None
+        self._idle = False
+        self._awaited: dict[TP, tuple[int, float]] = {}
         self._computed: list[_Computed] = []
         self._owed: dict[TP, _Place] = {}
         self._reported = 0.0
@@ -127,9 +128,9 @@ class Recompute(Service):  # type: ignore[misc]
     async def follow(self, stream: Any) -> None:
         """Compute the cells of all marks of a Faust stream, as they come."""
         await self._caught_up()
-        self._quiet_since = time.monotonic()
+        self._idle = True
         async for events in stream.noack_take(_MARKS_AT_ONCE, within=self._interval):
-            self._quiet_since, started = None, time.monotonic()
+            self._idle, started = False, time.monotonic()
             try:
                 ordered = await self._in_order(events)
                 if ordered:
@@ -140,7 +141,7 @@ class Recompute(Service):  # type: ignore[misc]
             # As long as it took, so that inserts and readers come to their turn.
             await asyncio.sleep(min(time.monotonic() - started, _LONGEST_REST_S))
             await self._caught_up()
-            self._quiet_since = time.monotonic()
+            self._idle = True
 
     async def _in_order(self, events: Sequence[EventT[Any]]) -> list[EventT[Any]]:
         """The events that no marks are missing before; where some are, goes back to them.
@@ -174,9 +175,24 @@ class Recompute(Service):  # type: ignore[misc]
             generation = consumer.generation
             if generation is None or await consumer.first(partition) > offset:
                 return False
-            log.warning("%s: marks from %d on were passed over; going back", partition, offset)
+            log.warning("%s: marks from %d on have not come; going back", partition, offset)
             self._gaps[partition] = _Gap(generation, offset)
         return True
+
+    def _await(self) -> dict[TP, tuple[int, float]]:
+        """Marks that Kafka has and nobody gives us, and since when.
+
+        Of the last ones nobody would notice that they were passed over, for none come after them.
+        """
+        consumer = self._consumer()
+        now, before = time.monotonic(), self._awaited
+        self._awaited = {}
+        for partition in consumer.begun() if consumer.generation is not None else ():
+            offset = self._next(partition)
+            if consumer.end(partition) > offset:
+                known, since = before.get(partition, (offset, now))
+                self._awaited[partition] = offset, since if known == offset else now
+        return self._awaited
 
     async def _close_gaps(self) -> None:
         """Go back to where marks are missing, again and again until they come.
@@ -184,12 +200,9 @@ class Recompute(Service):  # type: ignore[misc]
         What had been fetched before may still undo it. That it leads nowhere is for health to say.
         """
         consumer, now = self._consumer(), time.monotonic()
-        if self._quiet_since is not None and now - self._quiet_since > _QUIET_S:
-            # Nobody would notice that the last ones were passed over, for none come after them.
-            for partition in consumer.begun() if consumer.generation is not None else ():
-                offset = self._next(partition)
-                if consumer.end(partition) > offset:
-                    await self._is_missing(partition, offset)
+        for partition, (offset, since) in self._await().items():
+            if self._idle and now - since > _QUIET_S:
+                await self._is_missing(partition, offset)
         for partition, gap in list(self._gaps.items()):
             if gap.generation != consumer.generation:
                 self._gaps.pop(partition, None)  # whoever has it now begins at its commit

@@ -223,6 +223,13 @@ def test_the_last_marks_are_gone_back_to_though_none_come_after_them(monkeypatch
     assert "rewind 4" in told
 
 
+def test_a_mark_that_has_only_just_come_is_waited_for(monkeypatch) -> None:
+    """However long none came before."""
+    monkeypatch.setattr(recompute, "_QUIET_S", 10.0)
+    told = run(monkeypatch, [(10, 3, 1)], group=Group(committed=3, latest=6))
+    assert not [line for line in told if line.startswith("rewind")]
+
+
 def test_nothing_is_gone_back_to_when_all_was_read(monkeypatch) -> None:
     monkeypatch.setattr(recompute, "_QUIET_S", 0.1)
     told = run(monkeypatch, [(10, 3, 1)], group=Group(committed=3, latest=4))
