@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Final
 
 import faust
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import KafkaError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 
@@ -90,9 +90,10 @@ class _Consumer(Consumer):  # type: ignore[misc]
 
     async def first(self, partition: TP) -> int:
         try:
-            return (await self.earliest_offsets(partition))[partition]  # type: ignore[no-any-return]
+            found: int = (await self.earliest_offsets(partition))[partition]
         except (TimeoutError, KafkaError):
             return 0
+        return found
 
     async def commit_offsets(self, offsets: Mapping[TP, int]) -> bool:
         ours = {tp: offset for tp, offset in offsets.items() if tp in self.assignment()}
@@ -103,7 +104,7 @@ class _Consumer(Consumer):  # type: ignore[misc]
 
     async def rewind(self, partition: TP, offset: int) -> None:
         if partition in self.assignment():
-            with contextlib.suppress(IllegalStateError, asyncio.TimeoutError):  # it has just moved
+            with contextlib.suppress(TimeoutError, KafkaError):  # it has just moved
                 await self.seek_wait({partition: offset})
 
 

@@ -200,15 +200,19 @@ class Recompute(Service):  # type: ignore[misc]
         What had been fetched before may still undo it. That it leads nowhere is for health to say.
         """
         consumer, now = self._consumer(), time.monotonic()
-        for partition, (offset, since) in self._await().items():
+        for partition, (offset, since) in list(self._await().items()):
             if self._idle and now - since > _QUIET_S:
+                self._awaited[partition] = offset, now  # not to ask Kafka all the time
                 await self._is_missing(partition, offset)
         for partition, gap in list(self._gaps.items()):
             if gap.generation != consumer.generation:
                 self._gaps.pop(partition, None)  # whoever has it now begins at its commit
             elif now - gap.rewound > _REWIND_S:
                 gap.rewound = now
-                await consumer.rewind(partition, gap.offset)
+                first = await consumer.first(partition)
+                if first > gap.offset:
+                    self._gaps.pop(partition, None)  # Kafka has deleted them meanwhile
+                await consumer.rewind(partition, max(first, gap.offset))
 
     async def _compute_cells(self, events: Sequence[EventT[Any]]) -> None:
         cells = marks.unpack([event.value for event in events])

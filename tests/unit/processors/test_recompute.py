@@ -236,6 +236,21 @@ def test_nothing_is_gone_back_to_when_all_was_read(monkeypatch) -> None:
     assert not [line for line in told if line.startswith("rewind")]
 
 
+def test_marks_that_kafka_deletes_while_they_are_missing_are_given_up(monkeypatch) -> None:
+    """What is left is read again, for it was not taken while they were missing."""
+    monkeypatch.setattr(recompute, "_REWIND_S", 0.0)
+    group = Group(committed=3)
+
+    async def deleted(_partition: TP, offset: int) -> None:
+        group.told.append(f"rewind {offset}")
+        group.earliest = 6
+
+    monkeypatch.setattr(group, "rewind", deleted)
+    told = run(monkeypatch, [(10, 6, 1), (10, 6, 1), (10, 6, 1)], group=group)
+    assert told[:2] == ["rewind 3", "rewind 6"]
+    assert commits(told) == ["commit 7"]
+
+
 def test_marks_that_kafka_deleted_are_not_waited_for(monkeypatch) -> None:
     told = run(monkeypatch, [(10, 5, 1)], group=Group(committed=3, earliest=5))
     assert "die" not in told
