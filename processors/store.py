@@ -14,13 +14,15 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from ingest import telemetry
 from ingest.errors import Unavailable
 
+MAX_STATEMENT_BYTES: Final = 16 << 20
+"""Thousands of names or ranges may stand in one statement."""
+
 _INSERT_SETTINGS: Final = {
     # On by default in current servers; it would acknowledge rows that are not yet stored.
     "async_insert": 0,
     # A repeat is a row like any other, collapsed by the table; a token could drop new rows.
     "insert_deduplicate": 0,
-    # Thousands of names or ranges may stand in one statement.
-    "max_query_size": 16 << 20,
+    "max_query_size": MAX_STATEMENT_BYTES,
     # Collapsing repeats within a block is left to merges and FINAL: half the cost of an insert.
     "optimize_on_insert": 0,
     # One block may hold events of many days.

@@ -9,6 +9,7 @@ depend on the order of the rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
@@ -17,7 +18,7 @@ import polars as pl
 
 from processors import interactions
 from processors.names import OTHER, Naming, admitted, any_refused, as_it_is, named
-from processors.store import Store, literal
+from processors.store import MAX_STATEMENT_BYTES, Store, literal
 
 WIDTHS: Final = (10, 60, 3600)
 """Widths in seconds; each is computed from the one before it, the first from events."""
@@ -29,9 +30,16 @@ _SETTINGS: Final = {
     "max_threads": 1,
     # Copies of an event have one time and so lie in one partition.
     "do_not_merge_across_partitions_select_final": 1,
+    # A single cell may hold more than fits into memory.
+    "max_bytes_before_external_group_by": 512 << 20,
 }
 _GAP_SECONDS: Final = 300
+# After an outage of hours, one statement for all of it would never end within its time or memory;
+# and what stays in the processor's caches is computed faster. Of windows each row is a histogram.
+_MAX_EVENTS_PER_STATEMENT: Final = 2_000_000
+_MAX_WINDOWS_PER_STATEMENT: Final = 200_000
 _MAX_CELLS_PER_STATEMENT: Final = 2_000
+_FEW_CELLS: Final = 3
 _MAX_NAMED_AGENTS: Final = 1_000
 _FEW_EVENTS: Final = 50_000
 
@@ -107,6 +115,12 @@ WHERE width_s = {finer} AND ({where})
 GROUP BY environment, agent, begin, agent_version, scope
 """
 
+_SIZES: Final = """
+SELECT toInt64(toUnixTimestamp(toStartOfInterval({time}, INTERVAL {width} SECOND))) AS begin,
+    count() AS n
+FROM {rows} GROUP BY begin
+"""
+
 
 def _from_events(naming: Naming, where: str) -> str:
     return _FROM_EVENTS.format(
@@ -139,37 +153,23 @@ def statements(
     Returns
     -------
     list of str
-        INSERT ... SELECT statements, each over at most 2,000 cells.
+        INSERT ... SELECT statements.
     """
-    starts = marks["start"].unique().sort().to_list()
     agents = marks["agent"].unique().sort().to_list()
     # A superset of the marked windows is as right, so agents are named only when they are few.
     few = len(agents) <= _MAX_NAMED_AGENTS
-    places = _places(marks)
-    found = []
-    for at in range(0, len(starts), _MAX_CELLS_PER_STATEMENT):
-        ranges = _ranges(starts[at : at + _MAX_CELLS_PER_STATEMENT], width)
-        finest = width == WIDTHS[0]
-        column = "time" if finest else "start"
-        # Of another precision than the column, a bound would be compared as a floating-point number
-        # where ClickHouse chooses parts, and the last 100 ns before it would be lost.
-        bound = "toDateTime64({}, 9, 'UTC')" if finest else "toDateTime({}, 'UTC')"
-        when = " OR ".join(
-            f"({column} >= {bound.format(lo)} AND {column} < {bound.format(hi)})"
-            for lo, hi in ranges
-        )
-        whose = f"agent IN {literal([*agents, OTHER])}" if few else "1"
-        if few and others and finest:
-            whose = f"({whose} OR agent NOT IN {admitted('agent')})"
+    when = _when(width, marks["start"].unique().sort().to_list())
+    whose = f"agent IN {literal([*agents, OTHER])}" if few else "1"
+    if width != WIDTHS[0]:
         where = f"{whose} AND ({when})"
-        if finest:
-            found.append(_from_events(naming, where))
-            # An interaction may be the work of several agents, so its parts never stop at one.
-            found.append(interactions.statement(EPOCH, naming, when, places))
-        else:
-            finer = WIDTHS[WIDTHS.index(width) - 1]
-            found.append(_FROM_FINER.format(width=width, finer=finer, epoch=EPOCH, where=where))
-    return found
+        return [_FROM_FINER.format(width=width, finer=_finer(width), epoch=EPOCH, where=where)]
+    if few and others:
+        whose = f"({whose} OR agent NOT IN {admitted('agent')})"
+    return [
+        _from_events(naming, f"{whose} AND ({when})"),
+        # An interaction may be the work of several agents, so its parts never stop at one.
+        interactions.statement(EPOCH, naming, when, _places(marks)),
+    ]
 
 
 def recompute(store: Store, width: int, marks: pl.DataFrame) -> None:
@@ -182,10 +182,90 @@ def recompute(store: Store, width: int, marks: pl.DataFrame) -> None:
     """
     refused = width == WIDTHS[0] and any_refused(store)
     others = refused and len(_admitted_of(store, marks)) < marks["agent"].n_unique()
-    found = statements(width, marks, named if refused else as_it_is, others)
+    naming = named if refused else as_it_is
+    found = [
+        statement
+        for part in _portions(store, width, marks)
+        for statement in statements(width, part, naming, others)
+    ]
     # Two statements at a time on one thread each need a fifth less CPU than one on several.
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(partial(store.command, settings=_SETTINGS), found))
+
+
+def _portions(store: Store, width: int, marks: pl.DataFrame) -> list[pl.DataFrame]:
+    """The marks in parts of as many stored rows as one statement may read."""
+    starts = marks["start"].unique().sort().to_list()
+    if len(starts) <= _FEW_CELLS:
+        return [marks]
+    finest = width == WIDTHS[0]
+    sizes: dict[int, int] = {}
+    for at in range(0, len(starts), _MAX_CELLS_PER_STATEMENT):
+        when = _when(width, starts[at : at + _MAX_CELLS_PER_STATEMENT])
+        counted = store.query(
+            _SIZES.format(
+                time="time" if finest else "start",
+                width=width,
+                rows=f"events WHERE {when}" if finest
+                else f"windows WHERE width_s = {_finer(width)} AND ({when})",
+            ),
+            settings=_SETTINGS | {"max_query_size": MAX_STATEMENT_BYTES},
+        )  # fmt: skip
+        sizes |= dict(counted.iter_rows())
+    return portions(
+        marks, sizes, _MAX_EVENTS_PER_STATEMENT if finest else _MAX_WINDOWS_PER_STATEMENT
+    )
+
+
+def portions(marks: pl.DataFrame, sizes: Mapping[int, int], most: int) -> list[pl.DataFrame]:
+    """Split marks by time.
+
+    Parameters
+    ----------
+    marks
+        With ``start``, seconds since 1970.
+    sizes
+        Rows of each window by its start, also of those between that are not marked.
+    most
+        Rows of a part; only that of a single start may have more.
+
+    Returns
+    -------
+    list of polars.DataFrame
+        In order of time, each of at most 2,000 starts.
+    """
+    marked = set(marks["start"].unique())
+    part, rows, cells = 0, 0, 0
+    parts: dict[int, int] = {}
+    for start in sorted(marked | sizes.keys()):
+        rows += sizes.get(start, 0)
+        if start not in marked:
+            continue
+        if cells and (rows > most or cells == _MAX_CELLS_PER_STATEMENT):
+            part, rows, cells = part + 1, sizes.get(start, 0), 0
+        cells += 1
+        parts[start] = part
+    split = marks.with_columns(
+        part=pl.col("start").replace_strict(parts, return_dtype=pl.UInt32)
+    ).sort("part", maintain_order=True)
+    return split.partition_by("part", maintain_order=True, include_key=False)
+
+
+def _finer(width: int) -> int:
+    return WIDTHS[WIDTHS.index(width) - 1]
+
+
+def _when(width: int, starts: list[int]) -> str:
+    """SQL condition on the time of what windows with these starts are computed from."""
+    finest = width == WIDTHS[0]
+    column = "time" if finest else "start"
+    # Of another precision than the column, a bound would be compared as a floating-point number
+    # where ClickHouse chooses parts, and the last 100 ns before it would be lost.
+    bound = "toDateTime64({}, 9, 'UTC')" if finest else "toDateTime({}, 'UTC')"
+    return " OR ".join(
+        f"({column} >= {bound.format(lo)} AND {column} < {bound.format(hi)})"
+        for lo, hi in _ranges(starts, width)
+    )
 
 
 def _places(marks: pl.DataFrame) -> str | None:

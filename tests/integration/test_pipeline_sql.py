@@ -20,6 +20,7 @@ import pytest
 from dashboards import metrics
 from dashboards.accounting import account
 from ingest.codec import decode, encode
+from ingest.errors import Unavailable
 from ingest.events import DIRTY_TOPIC, EVENTS_TOPIC, Event
 from processors import audit, interactions, marks, rows, watermarks, windows
 from processors.names import Names
@@ -428,6 +429,60 @@ def test_the_last_nanosecond_of_a_cell_belongs_to_it(pipeline: Pipeline) -> None
         1_760_007_370: 2,
     }
     assert len(pipeline.view("interactions", "interaction_id")) == 7
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_computed_in_small_parts_it_is_the_same(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    events = traffic(seed)
+    pipeline.deliver(events)
+    cells = pl.concat(pipeline.dirty)
+    statements = []
+    for most in (10**9, 20):
+        monkeypatch.setattr(windows, "_MAX_EVENTS_PER_STATEMENT", most)
+        monkeypatch.setattr(windows, "_MAX_WINDOWS_PER_STATEMENT", most)
+        statements.append(
+            [len(windows._portions(pipeline.store, w, cells)) for w in windows.WIDTHS]
+        )
+        pipeline.recompute(cells)
+        check(pipeline, Truth(events))
+        pipeline.store.command("TRUNCATE TABLE windows")
+        pipeline.store.command("TRUNCATE TABLE interaction_cells")
+    assert statements[0] == [1, 1, 1]
+    assert statements[1][0] > 10
+
+
+def test_a_backlog_that_is_larger_than_memory_is_computed(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of hours that nobody could compute; before, the same statement failed again and again."""
+    cells, each, memory = 30, 10_000, 120 << 20
+    pipeline.store.command(
+        "INSERT INTO events (environment, agent, time, event_id, interaction_id, kind, status)"
+        " SELECT 'production', 'busy',"
+        " toDateTime64(1760000000 + intDiv(number, {each:UInt32}) * 10, 9, 'UTC'),"
+        " toString(number), concat('i', toString(number)), 'interaction', 'ok'"
+        " FROM numbers({n:UInt32})",
+        {"each": each, "n": cells * each},
+    )
+    marked = pl.DataFrame(
+        {
+            "environment": ["production"] * cells,
+            "agent": ["busy"] * cells,
+            "start": range(1_760_000_000, 1_760_000_000 + 10 * cells, 10),
+        }
+    )
+    little = windows._SETTINGS | {"max_memory_usage": memory}
+    # Not what a single cell is to do where it is larger than memory.
+    monkeypatch.setattr(windows, "_SETTINGS", little | {"max_bytes_before_external_group_by": 0})
+    with pytest.raises(Unavailable, match="memory limit"):
+        pipeline.recompute(marked)
+    monkeypatch.setattr(windows, "_MAX_EVENTS_PER_STATEMENT", 5 * each)
+    pipeline.recompute(marked)
+    assert len(pipeline.view("interactions", "interaction_id")) == cells * each
+    (entry, *_) = metrics.collect(pipeline.store)
+    assert entry["events"]["n"] == entry["interactions"]["n"] == cells * each
 
 
 # -- the tests above would notice ----------------------------------------------------------------
