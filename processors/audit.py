@@ -8,6 +8,7 @@ once or never to its end: everything it writes collapses with its repeat.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from mode import Service
 from ingest.errors import Unavailable
 from processors import marks, watermarks, windows
 from processors.names import named
-from processors.store import Store
+from processors.store import SPILLING, Store
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ _SETTINGS: Final = {"max_threads": 1}
 _RECONCILE_S: Final = 3600.0
 
 _IDS_PER_PASS: Final = 5_000_000
+_EVENTS_PER_STATEMENT: Final = 20_000_000
+_END_OF_TIME: Final = 2**32 - 1
 
 _SIZE: Final = "SELECT count() AS n FROM events"
 
@@ -52,6 +55,15 @@ WHERE cityHash64(event_id) IN ({_SUSPECTED})
 QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY time, payload_hash) > 1
 """  # noqa: S608 - of our own constants
 
+_MINUTES: Final = """
+SELECT toUnixTimestamp(toStartOfMinute(time)) AS start, count() AS n
+FROM events GROUP BY start ORDER BY start
+"""
+
+_IN_SPAN: Final = (
+    "e.time >= toDateTime64({lo:UInt32}, 9, 'UTC') AND e.time < toDateTime64({hi:UInt32}, 9, 'UTC')"
+)
+
 # Of a cell's version the low 40 bits say how many events and displaced events it was made from.
 _CELLS: Final = f"""
 SELECT environment, agent, start, stored.n AS stored, derived.n AS derived FROM
@@ -61,20 +73,24 @@ SELECT environment, agent, start, stored.n AS stored, derived.n AS derived FROM
         toUnixTimestamp(toStartOfInterval(time, INTERVAL 10 SECOND)) AS start,
         count() + countIf((event_id, time, payload_hash) IN
             (SELECT event_id, time, payload_hash FROM collisions)) AS n
-    FROM events AS e FINAL GROUP BY environment, agent, start
+    FROM events AS e FINAL WHERE {_IN_SPAN} GROUP BY environment, agent, start
 ) AS stored
 FULL OUTER JOIN
 (
-    SELECT environment, agent, toUnixTimestamp(start) AS start,
+    SELECT environment, agent, toUnixTimestamp(w.start) AS start,
         sum(bitAnd(version, 0xFFFFFFFFFF)) AS n
-    FROM windows FINAL WHERE width_s = 10 AND scope = 'all' GROUP BY environment, agent, start
+    FROM windows AS w FINAL
+    WHERE width_s = 10 AND scope = 'all'
+        AND w.start >= toDateTime({{lo:UInt32}}, 'UTC')
+        AND w.start < toDateTime({{hi:UInt32}}, 'UTC')
+    GROUP BY environment, agent, start
 ) AS derived USING (environment, agent, start)
 WHERE stored != derived
 """  # noqa: S608 - of our own constants
 
 # A mark computes the windows of its cell, but of the interactions only those that it is for. Their
 # parts may be of any agent, so a cell is compared as a whole and named after its first agent.
-_PARTS: Final = """
+_PARTS: Final = f"""
 SELECT environment, agent, start, stored.n AS stored, derived.n AS derived FROM
 (
     SELECT toUnixTimestamp(toStartOfInterval(time, INTERVAL 10 SECOND)) AS start,
@@ -82,16 +98,19 @@ SELECT environment, agent, start, stored.n AS stored, derived.n AS derived FROM
         count() + countIf((event_id, time, payload_hash) IN
             (SELECT event_id, time, payload_hash FROM collisions)) AS n
     FROM events AS e FINAL
-    WHERE e.kind NOT IN ('feedback', 'score', 'outcome') AND e.interaction_id != ''
+    WHERE {_IN_SPAN}
+        AND e.kind NOT IN ('feedback', 'score', 'outcome') AND e.interaction_id != ''
     GROUP BY start
 ) AS stored
 FULL OUTER JOIN
 (
     SELECT toUnixTimestamp(cell) AS start, sum(bitAnd(version, 0xFFFFFFFFFF)) AS n
-    FROM interaction_cells FINAL GROUP BY start
+    FROM interaction_cells FINAL
+    WHERE cell >= toDateTime({{lo:UInt32}}, 'UTC') AND cell < toDateTime({{hi:UInt32}}, 'UTC')
+    GROUP BY start
 ) AS derived USING (start)
 WHERE stored != derived
-"""
+"""  # noqa: S608 - of our own constants
 
 
 # Two workers may have decided differently on a name; its own series then stopped for "__other__".
@@ -161,8 +180,24 @@ def differences(store: Store) -> pl.DataFrame:
     Unavailable
         When ClickHouse is away.
     """
-    found = [store.query(_CELLS), store.query(_PARTS)]
+    found = [_compare(store, _CELLS), _compare(store, _PARTS)]
     return pl.concat([one for one in found if not one.is_empty()] or found[:1])
+
+
+def _compare(store: Store, statement: str) -> pl.DataFrame:
+    found = [store.query(statement, span, settings=SPILLING) for span in _spans(store)]
+    return pl.concat([one for one in found if not one.is_empty()] or found[:1])
+
+
+def _spans(store: Store) -> list[dict[str, int]]:
+    """All of event time, in spans of as many events as one statement can read within its time."""
+    part = ((pl.col("n").cum_sum() - pl.col("n")) // _EVENTS_PER_STATEMENT).alias("part")
+    minutes = store.query(_MINUTES)
+    bounds = [0, _END_OF_TIME]
+    if not minutes.is_empty():
+        firsts = minutes.group_by(part).agg(pl.col("start").min()).sort("part")["start"]
+        bounds[1:1] = firsts.to_list()[1:]
+    return [{"lo": lo, "hi": hi} for lo, hi in itertools.pairwise(bounds)]
 
 
 def reconcile(store: Store, suspected: pl.DataFrame | None = None) -> int:
@@ -205,7 +240,7 @@ def missing(store: Store) -> int:
     Unavailable
         When ClickHouse is away.
     """
-    different = store.query(_CELLS)
+    different = _compare(store, _CELLS)
     if different.is_empty():
         return 0
     gone = different["derived"].cast(pl.Int64) - different["stored"].cast(pl.Int64)

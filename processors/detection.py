@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 DETECTOR: Final = "failure_rate"
 _NS: Final = 10**9
 _HEARTBEAT_NS: Final = 300 * _NS
+_BEFORE_NS: Final = 6 * 3600 * _NS
 _TICKS_KEPT: Final = 10_000
 
 # Cells are whole, so an interaction counts where its closing event stands.
@@ -44,13 +45,21 @@ WHERE root > 0 AND cell >= toDateTime({lo}, 'UTC') AND cell < toDateTime({hi}, '
 GROUP BY start, environment, agent ORDER BY start
 """
 
+# Of interactions that closed in these cells only: adding up those of all time would take memory
+# without bound.
 _GROUPS: Final = """
 SELECT fingerprint, any(failure_reason) AS reason, any(failure_tool) AS tool,
     any(failure_template) AS template,
     countIf(end >= fromUnixTimestamp64Nano({began})) AS since,
     countIf(end < fromUnixTimestamp64Nano({began})) AS before
 FROM interactions
-WHERE status = 'error' AND environment = {environment} AND agent = {agent}
+WHERE interaction_id IN
+    (
+        SELECT interaction_id FROM interaction_cells
+        WHERE status = 'error' AND cell >= toDateTime({lo_s}, 'UTC') - 10
+            AND cell < toDateTime({hi_s}, 'UTC')
+    )
+    AND status = 'error' AND environment = {environment} AND agent = {agent}
     AND end >= fromUnixTimestamp64Nano({lo}) AND end < fromUnixTimestamp64Nano({hi})
 GROUP BY fingerprint ORDER BY since DESC, fingerprint LIMIT 10
 """
@@ -93,7 +102,7 @@ class Monitor:
         self._detector = RateDetector(
             0, arl=config.arl, warm_up=config.warm_up, min_effect=config.min_effect
         )
-        self._streams: list[tuple[str, str]] = []
+        self._streams: dict[tuple[str, str], int] = {}
         self._ticks: list[int] = []
         self.firing: dict[tuple[str, str], Change] = {}
         self.position = 0
@@ -115,16 +124,14 @@ class Monitor:
         return changes
 
     def _tick(self, start: int, cell: pl.DataFrame) -> list[Change]:
-        for stream in cell.select("environment", "agent").iter_rows():
-            if stream not in self._streams:
-                self._streams.append(stream)
-                self._detector.extend(1)
+        known = len(self._streams)
+        at = [
+            self._streams.setdefault(stream, len(self._streams))
+            for stream in cell.select("environment", "agent").iter_rows()
+        ]
+        self._detector.extend(len(self._streams) - known)
         n, failed = np.zeros(len(self._streams)), np.zeros(len(self._streams))
-        for environment, agent, count, bad in cell.select(
-            "environment", "agent", "n", "failed"
-        ).iter_rows():
-            at = self._streams.index((environment, agent))
-            n[at], failed[at] = count, bad
+        n[at], failed[at] = cell["n"], cell["failed"]
         before = self._detector.detected
         self._detector.update(failed, n)
         self._remember(start)
@@ -139,7 +146,7 @@ class Monitor:
             del self._ticks[:_TICKS_KEPT]
 
     def _change(self, i: int, start: int, firing: bool) -> Change:
-        stream, d = self._streams[i], self._detector
+        stream, d = list(self._streams)[i], self._detector
         at = (start + 10) * _NS
         if not firing:
             return Change(**{**_fields(self.firing.pop(stream)), "firing": False, "at": at})
@@ -156,7 +163,7 @@ class Monitor:
         return msgspec.json.encode(
             {
                 "detector": self._detector.snapshot(),
-                "streams": self._streams,
+                "streams": list(self._streams),
                 "ticks": self._ticks,
                 "firing": [_fields(c) for c in self.firing.values()],
                 "position": self.position,
@@ -169,7 +176,7 @@ class Monitor:
         found = msgspec.json.decode(state)
         monitor = cls(DetectionConfig())
         monitor._detector = RateDetector.restore(found["detector"])
-        monitor._streams = [(e, a) for e, a in found["streams"]]
+        monitor._streams = {(e, a): i for i, (e, a) in enumerate(found["streams"])}
         monitor._ticks = found["ticks"]
         monitor.firing = {(c["environment"], c["agent"]): Change(**c) for c in found["firing"]}
         monitor.position = found["position"]
@@ -278,11 +285,14 @@ class Detection(Service):  # type: ignore[misc]
         )
 
     def _announce(self, change: Change) -> pl.DataFrame:
+        lo, hi = max(0, change.began - _BEFORE_NS), change.at
         evidence = self._store.query(
             _GROUPS.format(
                 began=change.began,
-                lo=change.began - 6 * 3600 * _NS,
-                hi=change.at,
+                lo=lo,
+                hi=hi,
+                lo_s=lo // _NS,
+                hi_s=-(-hi // _NS),
                 environment=literal(change.environment),
                 agent=literal(change.agent),
             )

@@ -17,6 +17,9 @@ from ingest.errors import Unavailable
 MAX_STATEMENT_BYTES: Final = 16 << 20
 """Thousands of names or ranges may stand in one statement."""
 
+SPILLING: Final = {"max_bytes_before_external_group_by": 512 << 20}
+"""Settings of statements whose groups may not fit into memory; they then take longer."""
+
 _INSERT_SETTINGS: Final = {
     # On by default in current servers; it would acknowledge rows that are not yet stored.
     "async_insert": 0,

@@ -18,7 +18,7 @@ import polars as pl
 
 from processors import interactions
 from processors.names import OTHER, Naming, admitted, any_refused, as_it_is, named
-from processors.store import MAX_STATEMENT_BYTES, Store, literal
+from processors.store import MAX_STATEMENT_BYTES, SPILLING, Store, literal
 
 WIDTHS: Final = (10, 60, 3600)
 """Widths in seconds; each is computed from the one before it, the first from events."""
@@ -26,12 +26,10 @@ WIDTHS: Final = (10, 60, 3600)
 EPOCH: Final = 2
 """Rises when rules, prices or parsing change, so that new results replace old ones."""
 
-_SETTINGS: Final = {
+_SETTINGS: Final = SPILLING | {
     "max_threads": 1,
     # Copies of an event have one time and so lie in one partition.
     "do_not_merge_across_partitions_select_final": 1,
-    # A single cell may hold more than fits into memory.
-    "max_bytes_before_external_group_by": 512 << 20,
 }
 _GAP_SECONDS: Final = 300
 # After an outage of hours, one statement for all of it would never end within its time or memory;

@@ -320,7 +320,11 @@ def stale_rows(pipeline: Pipeline) -> dict[str, pl.DataFrame]:
     return stale
 
 
-def test_reconcile_repairs_what_was_made_from_a_part(pipeline: Pipeline) -> None:
+@pytest.mark.parametrize("at_once", [10**9, 40])
+def test_reconcile_repairs_what_was_made_from_a_part(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(audit, "_EVENTS_PER_STATEMENT", at_once)
     events = collided(traffic(6))
     pipeline.deliver(events[:200])
     pipeline.recompute()
@@ -329,6 +333,7 @@ def test_reconcile_repairs_what_was_made_from_a_part(pipeline: Pipeline) -> None
     pipeline.dirty.clear()  # the marks of the second part are lost
     with pytest.raises(AssertionError):
         check(pipeline, Truth(events))
+    assert (len(audit._spans(pipeline.store)) > 3) == (at_once == 40)
     touched = {(e.environment, e.agent, e.time_unix_nano // 10**10) for e in events[200:]}
     assert 0 < audit.reconcile(pipeline.store) <= len(touched)
     assert audit.reconcile(pipeline.store) == 0
