@@ -20,7 +20,7 @@ from mode import Service
 from ingest.errors import Unavailable
 from processors import marks, watermarks, windows
 from processors.names import named
-from processors.store import SPILLING, Store
+from processors.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ def differences(store: Store) -> pl.DataFrame:
 
 
 def _compare(store: Store, statement: str) -> pl.DataFrame:
-    found = [store.query(statement, span, settings=SPILLING) for span in _spans(store)]
+    found = [store.query(statement, span) for span in _spans(store)]
     return pl.concat([one for one in found if not one.is_empty()] or found[:1])
 
 
