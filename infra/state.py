@@ -60,6 +60,11 @@ class State:
     components: list[Component] = field(default_factory=list)
     log_id: str = ""
 
+    @property
+    def healthy(self) -> bool:
+        """Whether everything runs."""
+        return self.ready and all(c.state in ("running", "external") for c in self.components)
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:

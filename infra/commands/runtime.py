@@ -97,15 +97,12 @@ def status(home: HomeOption = None, as_json: Json = False) -> None:
         else:
             emit(f"nothing runs in {running_home.path}; start it with `driftline up`")
         raise typer.Exit(1)
-    healthy = state.ready and all(
-        part.state in ("running", "external") for part in state.components
-    )
     if as_json:
         emit_json(
             {
                 "running": True,
                 "ready": state.ready,
-                "healthy": healthy,
+                "healthy": state.healthy,
                 "home": str(running_home.path),
                 "credentials": str(running_home.path / "credentials.json"),
                 **asdict(state),
@@ -120,7 +117,7 @@ def status(home: HomeOption = None, as_json: Json = False) -> None:
             ],
         )
         emit(f"home {running_home.path}" + ("" if state.ready else ", still starting"))
-    if not healthy:
+    if not state.healthy:
         raise typer.Exit(1)
 
 

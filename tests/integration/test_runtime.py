@@ -24,7 +24,7 @@ def pids(status: dict[str, Any]) -> dict[str, int]:
 
 
 def test_status_tells_where_everything_is(runtime: Runtime) -> None:
-    status = runtime.status()
+    status = json.loads(runtime.driftline("status", "--json").stdout)
     assert status["running"]
     assert status["ready"]
     for name, address in {
@@ -159,7 +159,7 @@ def test_ctrl_c_stops_everything_in_order(tmp_path: Path) -> None:
 def test_only_the_missing_parts_are_started(runtime: Runtime, tmp_path: Path) -> None:
     """Kafka and ClickHouse that are somewhere else: here those of the other runtime."""
     there = runtime.status()
-    secrets = json.loads(Path(there["credentials"]).read_text())
+    secrets = json.loads((runtime.home / "credentials.json").read_text())
     environment = {
         "DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS": there["addresses"]["kafka"],
         "DRIFTLINE_CLICKHOUSE_URL": there["addresses"]["clickhouse"],
