@@ -7,8 +7,8 @@ What is not known is None, never 0.
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +19,11 @@ from processors.store import Store, literal
 from processors.windows import BINS, COUNTS, FIRSTS
 
 QUANTILES: Final = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
+
+_ADDITIVE: Final = (
+    "n", "yes", "known", "duration", "cost", "priced", "rating", "rated",
+    "bins", "counts", "reasons", "failed",
+)  # fmt: skip
 
 _BIN: Final = (
     f"if(duration_ms > 0, toInt16(ceil(log(duration_ms) / {math.log(GAMMA)!r})),"
@@ -47,7 +52,7 @@ judged AS
             AS success,
         v.total AS total, v.given AS given
     FROM interactions AS i LEFT JOIN verdicts AS v ON v.target = i.interaction_id
-    WHERE {{active}}
+    WHERE {{active}} AND {{portion}}
 ),
 -- as the view of that name
 sessions AS
@@ -66,11 +71,11 @@ sessions AS
 )
 SELECT u.1 AS unit, u.2 AS environment, u.3 AS agent, u.4 AS agent_version, count() AS n,
     countIf(u.8 = 1) AS yes, countIf(u.8 IS NOT NULL) AS known,
-    round(sum(round(u.6 AS duration_ms, 3)), 3) / n AS mean,
+    round(sum(round(u.6 AS duration_ms, 3)), 3) AS duration,
     arraySort(groupArray({_BIN})) AS sorted,
     {FIRSTS} AS firsts, {BINS} AS bins, {COUNTS} AS counts,
-    round(sum(u.7), 9) AS cost_sum, cost_sum / count(u.7) AS cost_mean,
-    round(avg(u.9), 12) AS satisfaction, count(u.9) AS rated,
+    round(ifNull(sum(u.7), 0), 9) AS cost, count(u.7) AS priced,
+    round(ifNull(sum(u.9), 0), 12) AS rating, count(u.9) AS rated,
     sumMapIf([u.10], [1], u.10 != '') AS failures, failures.1 AS reasons, failures.2 AS failed
 FROM
 (
@@ -95,6 +100,16 @@ _ACTIVE: Final = """interaction_id IN
     SELECT interaction_id FROM interaction_cells WHERE session_id IN
         (SELECT session_id FROM interaction_cells WHERE session_id != '' AND {active})
 )"""
+
+# Sessions whole, and every interaction with its session: that may stand on some of its parts only,
+# or differ between them, and then the view decides.
+_PORTION: Final = """interaction_id IN
+(
+    SELECT interaction_id FROM interaction_cells
+    WHERE cityHash64(if(session_id = '', interaction_id, session_id)) % {passes} = {number}
+)
+AND cityHash64(i.session_id) % {passes} = {number}"""
+_PARTS_PER_PASS: Final = 1_000_000
 
 _SCOPES: Final = """
 SELECT environment, agent, agent_version, scope, sum(w.events) AS n, sum(w.ok) AS ok,
@@ -128,15 +143,21 @@ class Selection:
         return " AND ".join(parts)
 
     @property
-    def active(self) -> str:
-        """SQL condition on interactions that leaves out, early, most of what ``where`` would."""
+    def cells(self) -> str:
+        """SQL condition on ``cell`` that leaves out, early, most of what ``where`` would."""
         if self.since is None:
             return "1"
-        first = int(self.since) // CELL_SECONDS * CELL_SECONDS
-        return _ACTIVE.format(active=f"cell >= toDateTime({first}, 'UTC')")
+        return f"cell >= toDateTime({int(self.since) // CELL_SECONDS * CELL_SECONDS}, 'UTC')"
+
+    @property
+    def active(self) -> str:
+        """SQL condition on interactions that does the same."""
+        return "1" if self.since is None else _ACTIVE.format(active=self.cells)
 
 
-def collect(store: Store, selection: Selection | None = None) -> list[dict[str, Any]]:
+def collect(
+    store: Store, selection: Selection | None = None, say: Callable[[str], None] = lambda _: None
+) -> list[dict[str, Any]]:
     """Read the metrics of every agent, version and scope.
 
     Parameters
@@ -145,6 +166,8 @@ def collect(store: Store, selection: Selection | None = None) -> list[dict[str, 
         The database.
     selection
         What to look at; by default everything stored.
+    say
+        Told how far it has come, where it takes several passes.
 
     Returns
     -------
@@ -158,26 +181,45 @@ def collect(store: Store, selection: Selection | None = None) -> list[dict[str, 
         When ClickHouse is away.
     """
     chosen = selection or Selection()
-    asked = (
-        _UNITS.format(active=chosen.active, where=chosen.where("u.3", "u.5")),
-        _SCOPES.format(where=chosen.where("agent", "start")),
-    )
-    with ThreadPoolExecutor(len(asked)) as pool:
-        found, scopes = pool.map(store.query, asked)
-    units: dict[str, dict[tuple[str, ...], dict[str, Any]]] = {"interactions": {}, "sessions": {}}
-    reasons: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
-    for row in found.iter_rows(named=True):
-        units[row["unit"]][_key(row)] = row
-        reasons[_key(row)].update(dict(zip(row["reasons"], row["failed"], strict=True)))
-    return [_entry(row, units, reasons) for row in scopes.iter_rows(named=True)]
+    asked = _SCOPES.format(where=chosen.where("agent", "start"))
+    with ThreadPoolExecutor(1) as pool:
+        scopes = pool.submit(store.query, asked)
+        units = _units(store, chosen, say)
+    return [_entry(row, units) for row in scopes.result().iter_rows(named=True)]
 
 
-def _entry(
-    row: dict[str, Any],
-    units: dict[str, dict[tuple[str, ...], dict[str, Any]]],
-    reasons: dict[tuple[str, ...], Counter[str]],
-) -> dict[str, Any]:
-    key, whole = _key(row), row["scope"] == "all"
+def _units(
+    store: Store, chosen: Selection, say: Callable[[str], None]
+) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Sums over interactions and over sessions, in as many passes as memory asks for."""
+    counted = store.query(f"SELECT count() AS n FROM interaction_cells WHERE {chosen.cells}")
+    passes = 1 + int(counted["n"][0]) // _PARTS_PER_PASS
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for number in range(passes):
+        if passes > 1:
+            say(f"adding up interactions, pass {number + 1} of {passes} ...")
+        portion = _PORTION.format(passes=passes, number=number) if passes > 1 else "1"
+        asked = _UNITS.format(
+            active=chosen.active, portion=portion, where=chosen.where("u.3", "u.5")
+        )
+        for row in store.query(asked).iter_rows(named=True):
+            key = row["unit"], *_key(row)
+            found[key] = _added(found[key], row) if key in found else row
+    return found
+
+
+def _added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Both together; the lists of a histogram may then name a bin twice."""
+    return one | {name: one[name] + other[name] for name in _ADDITIVE}
+
+
+def _entry(row: dict[str, Any], units: dict[tuple[str, ...], dict[str, Any]]) -> dict[str, Any]:
+    whole = row["scope"] == "all"
+    both = [units.get((name, *_key(row))) for name in ("interactions", "sessions")]
+    reasons: Counter[str] = Counter()
+    for found in both:
+        for reason, n in zip(found["reasons"], found["failed"], strict=True) if found else ():
+            reasons[reason] += n
     return {
         "environment": row["environment"],
         "agent": row["agent"],
@@ -191,38 +233,44 @@ def _entry(
                 row["duration"] / row["timed"] if row["timed"] else None, row["bins"], row["counts"]
             ),
         },
-        "interactions": unit(units["interactions"].get(key)) if whole else None,
-        "sessions": unit(units["sessions"].get(key)) if whole else None,
+        "interactions": unit(both[0]) if whole else None,
+        "sessions": unit(both[1]) if whole else None,
         "tool_calls": row["tool_calls"],
         "tool_errors": row["tool_errors"],
         "input_tokens": row["input_tokens"],
         "output_tokens": row["output_tokens"],
-        "failure_reasons": _most_frequent(reasons[key]) if whole else {},
+        "failure_reasons": _most_frequent(reasons) if whole else {},
     }
 
 
 def unit(row: dict[str, Any] | None) -> dict[str, Any]:
     """Interactions or sessions of one agent and version, as the command prints them."""
     if row is None:
-        row = dict.fromkeys(("mean", "cost_sum", "cost_mean", "satisfaction"))
-        row |= {"n": 0, "yes": 0, "known": 0, "bins": [], "counts": [], "rated": 0}
+        row = dict.fromkeys(_ADDITIVE, 0) | {"bins": [], "counts": []}
     low, high = wilson(row["yes"], row["known"])
     return {
         "n": row["n"],
         "success": {
             "yes": row["yes"],
             "known": row["known"],
-            "rate": row["yes"] / row["known"] if row["known"] else None,
+            "rate": _mean(row["yes"], row["known"]),
             "low": low,
             "high": high,
         },
-        "duration_ms": _duration(row["mean"], row["bins"], row["counts"]),
-        "cost_usd": {"sum": row["cost_sum"], "mean": row["cost_mean"]},
+        "duration_ms": _duration(_mean(row["duration"], row["n"]), row["bins"], row["counts"]),
+        "cost_usd": {
+            "sum": round(row["cost"], 9) if row["priced"] else None,
+            "mean": _mean(row["cost"], row["priced"]),
+        },
         "satisfaction": {
-            "explicit": {"mean": row["satisfaction"], "n": row["rated"]},
+            "explicit": {"mean": _mean(row["rating"], row["rated"]), "n": row["rated"]},
             "estimated": {"mean": None, "n": 0},
         },
     }
+
+
+def _mean(total: float, n: int) -> float | None:
+    return total / n if n else None
 
 
 def wilson(yes: int, n: int, z: float = 1.959964) -> tuple[float | None, float | None]:

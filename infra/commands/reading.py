@@ -60,7 +60,7 @@ def metrics(
     from dashboards.metrics import Selection, collect
 
     start = None if since is None else int(time.time()) - seconds(since)
-    entries = collect(_store(), Selection(agent, start))
+    entries = collect(_store(), Selection(agent, start), say)
     if as_json:
         emit_json(entries)
         return

@@ -163,19 +163,22 @@ def check_metrics(pipeline: Pipeline, truth: Truth) -> None:
                 assert entry[name]["n"] == 0
                 assert entry[name]["success"]["rate"] is None
                 continue
-            unit = entry[name]
-            explicit = unit["satisfaction"]["explicit"]
-            flat = {
-                "n": unit["n"],
-                "yes": unit["success"]["yes"],
-                "known": unit["success"]["known"],
-                "mean": unit["duration_ms"]["mean"],
-                "cost": unit["cost_usd"]["sum"],
-                "cost_mean": unit["cost_usd"]["mean"],
-                "rated": explicit["n"],
-                "satisfaction": explicit["mean"],
-            }
-            same(flat, all_of[key], (name, key))
+            same(flat(entry[name]), all_of[key], (name, key))
+
+
+def flat(unit: dict[str, Any]) -> dict[str, Any]:
+    """Interactions or sessions of an agent, without levels."""
+    explicit, duration = unit["satisfaction"]["explicit"], unit["duration_ms"]
+    return {
+        "n": unit["n"],
+        "yes": unit["success"]["yes"],
+        "known": unit["success"]["known"],
+        **{name: duration[name] for name in ("mean", "p50", "p95", "p99")},
+        "cost": unit["cost_usd"]["sum"],
+        "cost_mean": unit["cost_usd"]["mean"],
+        "rated": explicit["n"],
+        "satisfaction": explicit["mean"],
+    }
 
 
 def batches(rng: random.Random, events: list[Event], most: int = 60) -> list[list[Event]]:
@@ -443,19 +446,30 @@ def test_computed_in_small_parts_it_is_the_same(
     events = traffic(seed)
     pipeline.deliver(events)
     cells = pl.concat(pipeline.dirty)
-    statements = []
+    since = metrics.Selection(since=events[len(events) // 2].time_unix_nano // 10**9)
+    statements, answers = [], []
     for most in (10**9, 20):
         monkeypatch.setattr(windows, "_MAX_EVENTS_PER_STATEMENT", most)
         monkeypatch.setattr(windows, "_MAX_WINDOWS_PER_STATEMENT", most)
+        monkeypatch.setattr(metrics, "_PARTS_PER_PASS", most)
         statements.append(
             [len(windows._portions(pipeline.store, w, cells)) for w in windows.WIDTHS]
         )
         pipeline.recompute(cells)
         check(pipeline, Truth(events))
+        passes: list[str] = []
+        answers.append(metrics.collect(pipeline.store, since, passes.append))
+        assert (len(passes) > 1) == (most == 20)
         pipeline.store.command("TRUNCATE TABLE windows")
         pipeline.store.command("TRUNCATE TABLE interaction_cells")
     assert statements[0] == [1, 1, 1]
     assert statements[1][0] > 10
+    for one, two in zip(*answers, strict=True):
+        assert one["failure_reasons"] == two["failure_reasons"]
+        for name in ("interactions", "sessions"):
+            assert (one[name] is None) == (two[name] is None) == (one["scope"] != "all")
+            if one[name]:
+                same(flat(two[name]), flat(one[name]), name)
 
 
 def test_a_backlog_that_is_larger_than_memory_is_computed(

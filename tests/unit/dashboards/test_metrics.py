@@ -291,11 +291,13 @@ def test_a_unit_without_rows_is_empty_but_whole():
     empty = unit(None)
     assert empty["n"] == 0
     assert empty["duration_ms"]["p99"] is None
-    row = {"n": 2, "yes": 1, "known": 2, "mean": 5.0, "bins": [0], "counts": [2], "rated": 0}
-    row |= {"cost_sum": None, "cost_mean": None, "satisfaction": None}
+    row = {"n": 2, "yes": 1, "known": 2, "duration": 10.0, "bins": [0], "counts": [2]}
+    row |= {"cost": 0.0, "priced": 0, "rating": 0.0, "rated": 0}
     full = unit(row)
     assert full.keys() == empty.keys()
     assert full["success"]["rate"] == 0.5
+    assert full["duration_ms"]["mean"] == 5
+    assert full["cost_usd"] == empty["cost_usd"] == {"sum": None, "mean": None}
     assert math.isclose(full["duration_ms"]["p50"], 1, rel_tol=0.01)
 
 
