@@ -31,6 +31,7 @@ _SETTINGS: Final = {"max_threads": 1}
 _RECONCILE_S: Final = 3600.0
 
 _IDS_PER_PASS: Final = 5_000_000
+_LOSERS_AT_ONCE: Final = 100_000
 _EVENTS_PER_STATEMENT: Final = 20_000_000
 _END_OF_TIME: Final = 2**32 - 1
 
@@ -53,6 +54,7 @@ WHERE cityHash64(event_id) IN ({_SUSPECTED})
     AND (event_id, time, payload_hash) NOT IN
         (SELECT event_id, time, payload_hash FROM collisions)
 QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY time, payload_hash) > 1
+LIMIT {{most}}
 """  # noqa: S608 - of our own constants
 
 _MINUTES: Final = """
@@ -142,15 +144,19 @@ def find_collisions(store: Store) -> int:
         When ClickHouse is away; a repeat finds the same.
     """
     passes = 1 + int(store.query(_SIZE)["n"][0]) // _IDS_PER_PASS
+    return sum(_find_collisions(store, passes, number) for number in range(passes))
+
+
+def _find_collisions(store: Store, passes: int, number: int) -> int:
+    share = {"passes": passes, "number": number}
+    # Nearly always there are none, and the second look need not be.
+    if store.query(_SUSPECTED.format(**share) + "LIMIT 1", settings=_SETTINGS).is_empty():
+        return 0
     found = 0
-    for number in range(passes):
-        share = {"passes": passes, "number": number}
-        # Nearly always there are none, and the second look need not be.
-        if store.query(_SUSPECTED.format(**share) + "LIMIT 1", settings=_SETTINGS).is_empty():
-            continue
-        losers = store.query(_LOSERS.format(**share), settings=_SETTINGS)
+    while True:  # who gives every event the same id must not fill our memory with them
+        losers = store.query(_LOSERS.format(**share, most=_LOSERS_AT_ONCE), settings=_SETTINGS)
         if losers.is_empty():
-            continue
+            return found
         store.insert("collisions", losers.select("event_id", "agent", "time", "payload_hash"))
         store.insert(
             "dead_letters",
@@ -163,7 +169,8 @@ def find_collisions(store: Store) -> int:
         )  # fmt: skip
         _recompute(store, losers.select("environment", "agent", "start").unique())
         found += len(losers)
-    return found
+        if len(losers) < _LOSERS_AT_ONCE:
+            return found
 
 
 def differences(store: Store) -> pl.DataFrame:
