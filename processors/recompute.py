@@ -183,6 +183,7 @@ class Recompute(Service):  # type: ignore[misc]
         """Marks that Kafka has and nobody gives us, and since when.
 
         Of the last ones nobody would notice that they were passed over, for none come after them.
+        While we do not ask for any, nobody is late.
         """
         consumer = self._consumer()
         now, before = time.monotonic(), self._awaited
@@ -191,7 +192,8 @@ class Recompute(Service):  # type: ignore[misc]
             offset = self._next(partition)
             if consumer.end(partition) > offset:
                 known, since = before.get(partition, (offset, now))
-                self._awaited[partition] = offset, since if known == offset else now
+                late = self._idle and known == offset
+                self._awaited[partition] = offset, since if late else now
         return self._awaited
 
     async def _close_gaps(self) -> None:
@@ -201,7 +203,7 @@ class Recompute(Service):  # type: ignore[misc]
         """
         consumer, now = self._consumer(), time.monotonic()
         for partition, (offset, since) in list(self._await().items()):
-            if self._idle and now - since > _QUIET_S:
+            if now - since > _QUIET_S:
                 self._awaited[partition] = offset, now  # not to ask Kafka all the time
                 await self._is_missing(partition, offset)
         for partition, gap in list(self._gaps.items()):
