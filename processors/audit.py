@@ -115,21 +115,6 @@ WHERE stored != derived
 """  # noqa: S608 - of our own constants
 
 
-# Two workers may have decided differently on a name; its own series then stopped for "__other__".
-_MISNAMED_ROWS: Final = """
-FROM windows
-WHERE agent IN (SELECT value FROM dimension_values WHERE dimension = 'agent' AND refused)
-OR environment IN (SELECT value FROM dimension_values WHERE dimension = 'environment' AND refused)
-OR scope IN (SELECT value FROM dimension_values WHERE dimension = 'scope' AND refused)
-OR agent_version IN
-    (SELECT value FROM dimension_values WHERE dimension = 'agent_version' AND refused)
-"""
-_MISNAMED: Final = (
-    f"SELECT DISTINCT environment, agent, toUnixTimestamp(start) AS start {_MISNAMED_ROWS}"
-)
-_DROP_MISNAMED: Final = f"DELETE {_MISNAMED_ROWS}"
-
-
 def find_collisions(store: Store) -> int:
     """Find events displaced by another payload of their id; dead-letter and uncount them.
 
@@ -227,7 +212,7 @@ def reconcile(store: Store, suspected: pl.DataFrame | None = None) -> int:
     Unavailable
         When ClickHouse is away; a repeat finds the rest.
     """
-    dropped = _drop_refused(store)
+    dropped = windows.drop_misnamed(store)
     different = differences(store)
     if suspected is not None:
         different = different.join(suspected, on=different.columns, how="semi")
@@ -252,15 +237,6 @@ def missing(store: Store) -> int:
         return 0
     gone = different["derived"].cast(pl.Int64) - different["stored"].cast(pl.Int64)
     return int(gone.clip(0).sum())
-
-
-def _drop_refused(store: Store) -> int:
-    """Remove windows of names that were admitted by one worker and refused by another."""
-    cells = store.query(_MISNAMED)
-    if not cells.is_empty():
-        _recompute(store, cells)
-        store.command(_DROP_MISNAMED)
-    return len(cells)
 
 
 def _recompute(store: Store, cells: pl.DataFrame) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 import polars as pl
 
 from processors import interactions
+from processors.marks import coarser
 from processors.names import OTHER, Naming, admitted, any_refused, as_it_is, named
 from processors.store import MAX_STATEMENT_BYTES, SPILLING, Store, literal
 
@@ -119,6 +120,25 @@ SELECT toInt64(toUnixTimestamp(toStartOfInterval({time}, INTERVAL {width} SECOND
 FROM {rows} GROUP BY begin
 """
 
+# Two workers may decide differently on a name, and a name may be refused while we compute.
+_MISNAMED_ROWS: Final = """
+FROM windows
+WHERE agent IN (SELECT value FROM dimension_values WHERE dimension = 'agent' AND refused)
+OR environment IN (SELECT value FROM dimension_values WHERE dimension = 'environment' AND refused)
+OR scope IN (SELECT value FROM dimension_values WHERE dimension = 'scope' AND refused)
+OR agent_version IN
+    (SELECT value FROM dimension_values WHERE dimension = 'agent_version' AND refused)
+"""
+_MISNAMED: Final = (
+    f"SELECT DISTINCT environment, agent, toUnixTimestamp(start) AS start {_MISNAMED_ROWS}"
+)
+_DROP_MISNAMED: Final = f"DELETE {_MISNAMED_ROWS}"
+_MISNAMED_AGENTS: Final = """
+SELECT agent FROM windows WHERE agent IN
+    (SELECT value AS agent FROM dimension_values WHERE dimension = 'agent' AND refused AND {whose})
+LIMIT 1
+"""
+
 
 def _from_events(naming: Naming, where: str) -> str:
     return _FROM_EVENTS.format(
@@ -153,15 +173,12 @@ def statements(
     list of str
         INSERT ... SELECT statements.
     """
-    agents = marks["agent"].unique().sort().to_list()
-    # A superset of the marked windows is as right, so agents are named only when they are few.
-    few = len(agents) <= _MAX_NAMED_AGENTS
     when = _when(width, marks["start"].unique().sort().to_list())
-    whose = f"agent IN {literal([*agents, OTHER])}" if few else "1"
+    whose = _whose(marks)
     if width != WIDTHS[0]:
         where = f"{whose} AND ({when})"
         return [_FROM_FINER.format(width=width, finer=_finer(width), epoch=EPOCH, where=where)]
-    if few and others:
+    if others:
         whose = f"({whose} OR agent NOT IN {admitted('agent')})"
     return [
         _from_events(naming, f"{whose} AND ({when})"),
@@ -179,6 +196,19 @@ def recompute(store: Store, width: int, marks: pl.DataFrame) -> None:
         When ClickHouse is away; nothing partial needs undoing.
     """
     refused = width == WIDTHS[0] and any_refused(store)
+    _compute(store, width, marks, refused)
+    if width != WIDTHS[0]:
+        return
+    # A refusal is stored before the first row that it is for, but perhaps after we looked: such
+    # rows were then read under their own name, by us or by whoever computed the agent before us.
+    if not refused and any_refused(store):
+        _compute(store, width, marks, refused=True)
+        drop_misnamed(store)
+    elif refused and not _asked(store, _MISNAMED_AGENTS.format(whose=_whose(marks))).is_empty():
+        drop_misnamed(store)
+
+
+def _compute(store: Store, width: int, marks: pl.DataFrame, refused: bool) -> None:
     others = refused and len(_admitted_of(store, marks)) < marks["agent"].n_unique()
     naming = named if refused else as_it_is
     found = [
@@ -191,6 +221,28 @@ def recompute(store: Store, width: int, marks: pl.DataFrame) -> None:
         list(pool.map(partial(store.command, settings=_SETTINGS), found))
 
 
+def drop_misnamed(store: Store) -> int:
+    """Compute the windows that bear a refused name under ``__other__``, and remove them.
+
+    Returns
+    -------
+    int
+        How many (environment, agent, window) there were.
+
+    Raises
+    ------
+    Unavailable
+        When ClickHouse is away; a repeat finds the rest.
+    """
+    found = store.query(_MISNAMED)
+    if not found.is_empty():
+        cells = found.with_columns(pl.col("start").cast(pl.Int64))
+        for width in WIDTHS:
+            _compute(store, width, coarser(cells, width), refused=width == WIDTHS[0])
+        store.command(_DROP_MISNAMED)
+    return len(found)
+
+
 def _portions(store: Store, width: int, marks: pl.DataFrame) -> list[pl.DataFrame]:
     """The marks in parts of as many stored rows as one statement may read."""
     starts = marks["start"].unique().sort().to_list()
@@ -200,14 +252,14 @@ def _portions(store: Store, width: int, marks: pl.DataFrame) -> list[pl.DataFram
     sizes: dict[int, int] = {}
     for at in range(0, len(starts), _MAX_CELLS_PER_STATEMENT):
         when = _when(width, starts[at : at + _MAX_CELLS_PER_STATEMENT])
-        counted = store.query(
+        counted = _asked(
+            store,
             _SIZES.format(
                 time="time" if finest else "start",
                 width=width,
                 rows=f"events WHERE {when}" if finest
                 else f"windows WHERE width_s = {_finer(width)} AND ({when})",
             ),
-            settings=_SETTINGS | {"max_query_size": MAX_STATEMENT_BYTES},
         )  # fmt: skip
         sizes |= dict(counted.iter_rows())
     return portions(
@@ -253,6 +305,12 @@ def _finer(width: int) -> int:
     return WIDTHS[WIDTHS.index(width) - 1]
 
 
+def _whose(marks: pl.DataFrame) -> str:
+    """SQL condition on the agent; a superset is as right, so agents are named when they are few."""
+    agents = marks["agent"].unique().sort().to_list()
+    return f"agent IN {literal([*agents, OTHER])}" if len(agents) <= _MAX_NAMED_AGENTS else "1"
+
+
 def _when(width: int, starts: list[int]) -> str:
     """SQL condition on the time of what windows with these starts are computed from."""
     finest = width == WIDTHS[0]
@@ -287,7 +345,11 @@ def _admitted_of(store: Store, marks: pl.DataFrame) -> pl.DataFrame:
     agents = marks["agent"].unique().sort()
     if len(agents) > _MAX_NAMED_AGENTS:
         return agents.to_frame()  # they will not be named, so it does not matter
-    return store.query(f"SELECT * FROM {admitted('agent')} WHERE value IN {literal(agents)}")  # noqa: S608
+    return _asked(store, f"SELECT * FROM {admitted('agent')} WHERE value IN {literal(agents)}")  # noqa: S608
+
+
+def _asked(store: Store, sql: str) -> pl.DataFrame:
+    return store.query(sql, settings=_SETTINGS | {"max_query_size": MAX_STATEMENT_BYTES})
 
 
 def _ranges(starts: list[int], width: int) -> list[tuple[int, int]]:

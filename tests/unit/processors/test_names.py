@@ -10,7 +10,7 @@ from ingest.codec import decode, encode
 from ingest.events import Event
 from processors import marks, rows, windows
 from processors.audit import reconcile
-from processors.names import OTHER, Names, NamesConfig
+from processors.names import OTHER, Names, NamesConfig, any_refused
 from processors.store import ClickHouseConfig, Store
 
 T0 = 1_760_000_000_000_000_000
@@ -114,6 +114,42 @@ def test_a_name_that_one_worker_admits_and_another_refuses_is_refused(store):
     for width in windows.WIDTHS:
         assert counts(store, "agent", width) == {"agent-0": 1, "agent-1": 1, OTHER: 1}
     assert reconcile(store) == 0
+
+
+def test_a_name_that_is_refused_while_its_rows_are_read_bears_no_windows(store, monkeypatch):
+    """No name was refused when the worker asked, and then the first one was, and had rows."""
+    asked = []
+
+    def not_at_first(store):
+        asked.append(any_refused(store))
+        return asked[-1] and len(asked) > 1
+
+    monkeypatch.setattr(windows, "any_refused", not_at_first)
+    deliver(store, Names(store, SMALL), [event(n) for n in range(5)])
+    assert asked[0]
+    for width in windows.WIDTHS:
+        assert counts(store, "agent", width) == {"agent-0": 1, "agent-1": 1, "agent-2": 1, OTHER: 2}
+    parts = store.query("SELECT agent, count() AS n FROM interactions GROUP BY agent")
+    assert dict(parts.iter_rows()) == {"agent-0": 1, "agent-1": 1, "agent-2": 1, OTHER: 2}
+
+
+def test_a_name_that_another_worker_refuses_too_late_loses_its_windows_with_its_next_event(store):
+    names = Names(store, SMALL)
+    deliver(store, names, [event(n) for n in range(4)])
+    store.insert(
+        "dimension_values",
+        pl.DataFrame({"dimension": ["agent"], "value": ["agent-2"], "refused": [1]}),
+    )
+    deliver(store, names, [event(9, agent="agent-2")])
+    for width in windows.WIDTHS:
+        assert counts(store, "agent", width) == {"agent-0": 1, "agent-1": 1, OTHER: 3}
+
+
+def test_a_thousand_long_names_fit_into_a_statement(store):
+    long = [event(n, agent=f"{n:04}" + "'\\ü" * 84) for n in range(900)]
+    deliver(store, Names(store, SMALL), long)
+    assert sum(counts(store, "agent").values()) == 900
+    assert len(counts(store, "agent")) == 4
 
 
 def test_a_known_name_costs_no_query(store, monkeypatch):
