@@ -195,10 +195,8 @@ def recompute(store: Store, width: int, marks: pl.DataFrame) -> None:
     Unavailable
         When ClickHouse is away; nothing partial needs undoing.
     """
-    refused = width == WIDTHS[0] and any_refused(store)
+    refused = any_refused(store)
     _compute(store, width, marks, refused)
-    if width != WIDTHS[0]:
-        return
     # A refusal is stored before the first row that it is for, but perhaps after we looked: such
     # rows were then read under their own name, by us or by whoever computed the agent before us.
     if not refused and any_refused(store):
@@ -209,12 +207,12 @@ def recompute(store: Store, width: int, marks: pl.DataFrame) -> None:
 
 
 def _compute(store: Store, width: int, marks: pl.DataFrame, refused: bool) -> None:
-    others = refused and len(_admitted_of(store, marks)) < marks["agent"].n_unique()
-    naming = named if refused else as_it_is
+    looks = refused and width == WIDTHS[0]  # coarser ones take the names of the finer ones
+    others = looks and len(_admitted_of(store, marks)) < marks["agent"].n_unique()
     found = [
         statement
         for part in _portions(store, width, marks)
-        for statement in statements(width, part, naming, others)
+        for statement in statements(width, part, named if looks else as_it_is, others)
     ]
     # Two statements at a time on one thread each need a fifth less CPU than one on several.
     with ThreadPoolExecutor(2) as pool:
@@ -238,7 +236,7 @@ def drop_misnamed(store: Store) -> int:
     if not found.is_empty():
         cells = found.with_columns(pl.col("start").cast(pl.Int64))
         for width in WIDTHS:
-            _compute(store, width, coarser(cells, width), refused=width == WIDTHS[0])
+            _compute(store, width, coarser(cells, width), refused=True)
         store.command(_DROP_MISNAMED)
     return len(found)
 

@@ -145,6 +145,19 @@ def test_a_name_that_another_worker_refuses_too_late_loses_its_windows_with_its_
         assert counts(store, "agent", width) == {"agent-0": 1, "agent-1": 1, OTHER: 3}
 
 
+def test_minutes_that_another_worker_makes_of_refused_names_go_as_well(store):
+    names = Names(store, SMALL)
+    deliver(store, names, [event(n) for n in range(5)])
+    good = store.query("SELECT * FROM windows FINAL ORDER BY ALL")
+    misnamed = good.filter((pl.col("agent") == OTHER) & (pl.col("width_s") == 10))
+    store.insert("windows", misnamed.with_columns(agent=pl.lit("agent-4")))
+    minutes = good.filter(pl.col("width_s") == 60).select(
+        "environment", agent=pl.lit("agent-4"), start=pl.col("start").dt.epoch("s")
+    )
+    windows.recompute(store, 60, minutes.unique())
+    assert store.query("SELECT * FROM windows FINAL ORDER BY ALL").equals(good)
+
+
 def test_a_thousand_long_names_fit_into_a_statement(store):
     long = [event(n, agent=f"{n:04}" + "'\\ü" * 84) for n in range(900)]
     deliver(store, Names(store, SMALL), long)
