@@ -8,14 +8,19 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ingest.codec import decode, encode
+from ingest.events import Event
+from processors import marks, rows, windows
 from processors.detection import (
     Change,
+    Detection,
     DetectionConfig,
     Monitor,
     alert_rows,
     finding_rows,
     message,
 )
+from processors.store import ClickHouseConfig, Store
 
 S = 10**9
 T0 = 1_760_000_000
@@ -213,3 +218,38 @@ def test_an_alert_fires_beats_and_resolves_under_one_key():
     assert "5.0% to 35.0%" in entry["title"]
     assert entry["severity"] == "critical"
     assert alert_rows(change(observed=0.1), 0, [])["severity"][0] == "warning"
+
+
+def failed(name, seconds, agent="shop", status="error"):
+    """An interaction that closes so many seconds after T0; its tool call was 25 s before that."""
+    common = {"agent": agent, "interaction_id": name}
+    return [
+        Event(
+            event_id=f"{name}-call", time_unix_nano=(T0 + seconds - 25) * S, kind="tool_call",
+            name="pay", status="error", error_type="http_503", **common,
+        ),
+        Event(
+            event_id=f"{name}-end", time_unix_nano=(T0 + seconds) * S, kind="interaction",
+            status=status, **common,
+        ),
+    ]  # fmt: skip
+
+
+def test_the_evidence_is_what_failed_in_the_six_hours_before_and_since(clickhouse):
+    """An interaction counts where it closes, and fails of what its earlier parts say."""
+    events = [
+        *failed("since", 2), *failed("last", 49), *failed("before", -3_600),
+        *failed("first", -6 * 3_600), *failed("too early", -6 * 3_600 - 1), *failed("too late", 50),
+        *failed("well", 5, status="ok"), *failed("other's", 3, agent="desk"),
+    ]  # fmt: skip
+    store = Store(
+        ClickHouseConfig(clickhouse.url, clickhouse.user, clickhouse.password, clickhouse.database)
+    )
+    place = np.zeros(1, np.uint32), np.zeros(1, np.uint64)
+    stored = rows.event_rows(decode([encode(events)], [2 * T0 * S]), "log", *place)
+    store.insert("events", stored)
+    windows.recompute(store, 10, marks.dirty_cells(stored))
+    detection = Detection(store, "log", CONFIG, lambda: True, None)
+    (group,) = json.loads(detection._announce(change())["evidence"][0])
+    assert (group["reason"], group["tool"]) == ("http_503", "pay")
+    assert (group["since"], group["before"]) == (2, 2)
