@@ -17,7 +17,7 @@ _FROM_EVENTS: Final = """
 INSERT INTO interaction_cells
 WITH
     (event_id, time, payload_hash) NOT IN
-        (SELECT event_id, time, payload_hash FROM collisions) AS counted,
+        (SELECT event_id, time, payload_hash FROM collisions WHERE {where}) AS counted,
     toUnixTimestamp64Nano(time) AS ns,
     bitOr(bitShiftLeft(toUInt128(ns), 64), toUInt128(e.payload_hash)) AS rank,
     e.kind = 'interaction' AS is_root,
@@ -90,7 +90,7 @@ def statement(epoch: int, naming: Naming, where: str, places: str | None = None)
     naming
         How names are borne by derived rows.
     where
-        Condition on ``events`` that takes whole cells.
+        Condition on ``time`` that takes whole cells.
     places
         Condition on ``events`` that takes the new ones, when only their interactions changed.
     """

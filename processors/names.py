@@ -3,6 +3,7 @@
 Environments, agents, versions, tools and models are *admitted* while there is room; what comes
 later is counted under ``__other__``. Raw events keep their names. A decision is stored before the
 first row that bears the name, so that a window never changes the series it counts an event in.
+Who takes ``__other__`` itself as a name is counted there; it is never decided on.
 """
 
 from __future__ import annotations
@@ -110,20 +111,25 @@ class Names:
 
 def names_in(events: pl.DataFrame) -> dict[str, set[str]]:
     """Names in rows of ``events`` by dimension; ``scope`` is ``KIND:NAME`` or ``model:MODEL``."""
-    tools = events.select("kind", "name").unique().drop_nulls()
+    tools = events.select("kind", "name").unique().drop_nulls().filter(pl.col("name") != OTHER)
     found = {
         dimension: set(events[dimension].unique().drop_nulls())
         for dimension in ("environment", "agent", "agent_version")
     }
     found["scope"] = {f"{kind}:{name}" for kind, name in tools.iter_rows()} | {
-        f"model:{model}" for model in events["model"].unique().drop_nulls()
+        f"model:{model}" for model in events["model"].unique().drop_nulls() if model != OTHER
     }
-    return {dimension: names - {""} for dimension, names in found.items()}
+    return {dimension: names - {"", OTHER} for dimension, names in found.items()}
 
 
 def admitted(dimension: str) -> str:
     """SQL of the set of names admitted in a dimension, for the right side of IN."""
     return f"(SELECT value FROM admitted_values WHERE dimension = '{dimension}')"  # noqa: S608
+
+
+def refused_in(dimension: str) -> str:
+    """SQL of the set of names refused in a dimension, for the right side of IN."""
+    return f"(SELECT value FROM refused_values WHERE dimension = '{dimension}')"  # noqa: S608
 
 
 def named(expression: str, dimension: str, other: str = f"'{OTHER}'") -> str:

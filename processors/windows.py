@@ -18,7 +18,7 @@ import polars as pl
 
 from processors import interactions
 from processors.marks import coarser
-from processors.names import OTHER, Naming, admitted, any_refused, as_it_is, named
+from processors.names import OTHER, Naming, admitted, any_refused, as_it_is, named, refused_in
 from processors.store import MAX_STATEMENT_BYTES, SPILLING, Store, literal
 
 WIDTHS: Final = (10, 60, 3600)
@@ -33,6 +33,8 @@ _SETTINGS: Final = SPILLING | {
     "do_not_merge_across_partitions_select_final": 1,
 }
 _GAP_SECONDS: Final = 300
+# A hundred ranges take longer to plan than to read, and a thousand are more than ClickHouse parses.
+_FEW_RANGES: Final = 10
 # After an outage of hours, one statement for all of it would never end within its time or memory;
 # and what stays in the processor's caches is computed faster. Of windows each row is a histogram.
 _MAX_EVENTS_PER_STATEMENT: Final = 2_000_000
@@ -83,11 +85,11 @@ FROM
     FROM
     (
         SELECT *, (event_id, time, payload_hash) NOT IN
-            (SELECT event_id, time, payload_hash FROM collisions) AS counted,
+            (SELECT event_id, time, payload_hash FROM collisions WHERE {{when}}) AS counted,
             -- a closing event may carry totals of what its calls spent
             counted AND kind != 'interaction' AS spends
         FROM events FINAL
-        WHERE {{where}}
+        WHERE {{whose}} AND ({{when}})
     )
     GROUP BY environment, agent, start, agent_version, kind, name, model
 ) AS c
@@ -121,13 +123,12 @@ FROM {rows} GROUP BY begin
 """
 
 # Two workers may decide differently on a name, and a name may be refused while we compute.
-_MISNAMED_ROWS: Final = """
+_MISNAMED_ROWS: Final = f"""
 FROM windows
-WHERE agent IN (SELECT value FROM dimension_values WHERE dimension = 'agent' AND refused)
-OR environment IN (SELECT value FROM dimension_values WHERE dimension = 'environment' AND refused)
-OR scope IN (SELECT value FROM dimension_values WHERE dimension = 'scope' AND refused)
-OR agent_version IN
-    (SELECT value FROM dimension_values WHERE dimension = 'agent_version' AND refused)
+WHERE agent IN {refused_in("agent")}
+    OR environment IN {refused_in("environment")}
+    OR scope IN {refused_in("scope")}
+    OR agent_version IN {refused_in("agent_version")}
 """
 _MISNAMED: Final = (
     f"SELECT DISTINCT environment, agent, toUnixTimestamp(start) AS start {_MISNAMED_ROWS}"
@@ -135,16 +136,17 @@ _MISNAMED: Final = (
 _DROP_MISNAMED: Final = f"DELETE {_MISNAMED_ROWS}"
 _MISNAMED_AGENTS: Final = """
 SELECT agent FROM windows WHERE agent IN
-    (SELECT value AS agent FROM dimension_values WHERE dimension = 'agent' AND refused AND {whose})
+    (SELECT value AS agent FROM refused_values WHERE dimension = 'agent' AND {whose})
 LIMIT 1
 """
 
 
-def _from_events(naming: Naming, where: str) -> str:
+def _from_events(naming: Naming, whose: str, when: str) -> str:
     return _FROM_EVENTS.format(
         width=WIDTHS[0],
         epoch=EPOCH,
-        where=where,
+        whose=whose,
+        when=when,
         tool=naming("concat(c.kind, ':', c.name)", "scope", f"concat(c.kind, ':{OTHER}')"),
         model=naming("concat('model:', c.model)", "scope", f"'model:{OTHER}'"),
         **{name: naming(f"c.{name}", name) for name in ("environment", "agent", "agent_version")},
@@ -181,7 +183,7 @@ def statements(
     if others:
         whose = f"({whose} OR agent NOT IN {admitted('agent')})"
     return [
-        _from_events(naming, f"{whose} AND ({when})"),
+        _from_events(naming, whose, when),
         # An interaction may be the work of several agents, so its parts never stop at one.
         interactions.statement(EPOCH, naming, when, _places(marks)),
     ]
@@ -208,11 +210,11 @@ def recompute(store: Store, width: int, marks: pl.DataFrame) -> None:
 
 def _compute(store: Store, width: int, marks: pl.DataFrame, refused: bool) -> None:
     looks = refused and width == WIDTHS[0]  # coarser ones take the names of the finer ones
-    others = looks and len(_admitted_of(store, marks)) < marks["agent"].n_unique()
+    naming = named if looks else as_it_is
     found = [
         statement
         for part in _portions(store, width, marks)
-        for statement in statements(width, part, named if looks else as_it_is, others)
+        for statement in statements(width, part, naming, looks and _has_others(store, part))
     ]
     # Two statements at a time on one thread each need a fifth less CPU than one on several.
     with ThreadPoolExecutor(2) as pool:
@@ -316,10 +318,16 @@ def _when(width: int, starts: list[int]) -> str:
     # Of another precision than the column, a bound would be compared as a floating-point number
     # where ClickHouse chooses parts, and the last 100 ns before it would be lost.
     bound = "toDateTime64({}, 9, 'UTC')" if finest else "toDateTime({}, 'UTC')"
-    return " OR ".join(
-        f"({column} >= {bound.format(lo)} AND {column} < {bound.format(hi)})"
-        for lo, hi in _ranges(starts, width)
-    )
+
+    def between(lo: int, hi: int) -> str:
+        return f"({column} >= {bound.format(lo)} AND {column} < {bound.format(hi)})"
+
+    ranges = _ranges(starts, width)
+    if len(ranges) <= _FEW_RANGES:
+        return " OR ".join(between(lo, hi) for lo, hi in ranges)
+    listed = ", ".join(map(str, starts))
+    begin = f"toStartOfInterval({column}, INTERVAL {width} SECOND)"
+    return f"{between(starts[0], starts[-1] + width)} AND {begin} IN ({listed})"
 
 
 def _places(marks: pl.DataFrame) -> str | None:
@@ -339,11 +347,13 @@ def _places(marks: pl.DataFrame) -> str | None:
     )
 
 
-def _admitted_of(store: Store, marks: pl.DataFrame) -> pl.DataFrame:
+def _has_others(store: Store, marks: pl.DataFrame) -> bool:
+    """Whether agents that were not admitted are among them; where none is named it is all one."""
     agents = marks["agent"].unique().sort()
     if len(agents) > _MAX_NAMED_AGENTS:
-        return agents.to_frame()  # they will not be named, so it does not matter
-    return _asked(store, f"SELECT * FROM {admitted('agent')} WHERE value IN {literal(agents)}")  # noqa: S608
+        return False
+    known = _asked(store, f"SELECT value FROM {admitted('agent')} WHERE value IN {literal(agents)}")  # noqa: S608
+    return len(known) < len(agents)
 
 
 def _asked(store: Store, sql: str) -> pl.DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -422,8 +423,12 @@ def test_an_event_of_any_allowed_size_and_age_can_be_computed(pipeline: Pipeline
     assert entry["events"]["duration_ms"]["p99"] == pytest.approx(1e15, rel=0.01)
 
 
-def test_the_last_nanosecond_of_a_cell_belongs_to_it(pipeline: Pipeline) -> None:
+@pytest.mark.parametrize("ranges", [10, 0])
+def test_the_last_nanosecond_of_a_cell_belongs_to_it(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, ranges: int
+) -> None:
     """Also where a block ends with it, by whose bounds ClickHouse chooses what to read."""
+    monkeypatch.setattr(windows, "_FEW_RANGES", ranges)
     for n, ns in enumerate((0, 1, 10**10 - 200, 10**10 - 100, 10**10 - 1, 10**10, 10**10 + 1)):
         event = Event(
             event_id=f"e{n}",
@@ -440,6 +445,28 @@ def test_the_last_nanosecond_of_a_cell_belongs_to_it(pipeline: Pipeline) -> None
         1_760_007_370: 2,
     }
     assert len(pipeline.view("interactions", "interaction_id")) == 7
+
+
+def test_cells_that_lie_far_apart_are_computed(pipeline: Pipeline) -> None:
+    """An event every few minutes for a week: each cell is a range of its own."""
+    events = [
+        Event(
+            event_id=f"e{n}",
+            time_unix_nano=(1_760_007_360 + 400 * n) * 10**9,
+            agent="a",
+            kind="tool_call",
+            interaction_id=f"i{n}",
+        )
+        for n in range(1_500)
+    ]
+    pipeline.deliver(events)
+    pipeline.recompute(pl.concat(pipeline.dirty).head(700))
+    pipeline.recompute()
+    for width in windows.WIDTHS:
+        expected = Counter(event.time_unix_nano // 10**9 // width * width for event in events)
+        found = pipeline.windows()[width]
+        assert {k[2]: row["events"] for k, row in found.items() if k[4] == "all"} == expected
+    assert len(pipeline.view("interactions", "interaction_id")) == len(events)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -25,8 +25,11 @@ def store(clickhouse):
 
 
 def event(n: int, **fields) -> Event:
-    given = {"agent": f"agent-{n}", "kind": "tool_call", "interaction_id": f"i{n}"}
-    return Event(event_id=f"e{n}", time_unix_nano=T0 + n, **{**given, **fields})
+    given = {
+        "agent": f"agent-{n}", "kind": "tool_call", "interaction_id": f"i{n}",
+        "time_unix_nano": T0 + n,
+    }  # fmt: skip
+    return Event(event_id=f"e{n}", **{**given, **fields})
 
 
 def stored(events: list[Event]) -> pl.DataFrame:
@@ -156,6 +159,68 @@ def test_minutes_that_another_worker_makes_of_refused_names_go_as_well(store):
     )
     windows.recompute(store, 60, minutes.unique())
     assert store.query("SELECT * FROM windows FINAL ORDER BY ALL").equals(good)
+
+
+TAKEN = {
+    "agent": OTHER,
+    "environment": OTHER,
+    "agent_version": OTHER,
+    "name": OTHER,
+    "model": OTHER,
+}
+
+
+def test_who_is_called_other_is_counted_with_the_others(store):
+    """Before a limit is reached and after it; nobody's windows go."""
+    names = Names(store, SMALL)
+    deliver(store, names, [event(0, **TAKEN), event(1), event(2), event(3)])
+    assert counts(store, "agent") == {"agent-1": 1, "agent-2": 1, "agent-3": 1, OTHER: 1}
+    deliver(store, names, [event(10 + n, **TAKEN | {"agent": f"agent-{n}"}) for n in range(1, 6)])
+    deliver(store, names, [event(20, **TAKEN)])
+    reconcile(store)
+    for width in windows.WIDTHS:
+        assert counts(store, "agent", width) == {
+            "agent-1": 2, "agent-2": 2, "agent-3": 2, OTHER: 4
+        }  # fmt: skip
+        assert counts(store, "environment", width) == {"production": 3, OTHER: 7}
+        assert counts(store, "agent_version", width) == {"": 3, OTHER: 7}
+    scopes = store.query("SELECT DISTINCT scope FROM windows FINAL")["scope"]
+    assert set(scopes) == {"all", "tool_call", f"tool_call:{OTHER}", f"model:{OTHER}"}
+    assert reconcile(store) == 0
+
+
+def test_other_that_was_refused_by_earlier_versions_keeps_its_windows(store):
+    names = Names(store, SMALL)
+    deliver(store, names, [event(n, name="t", model="m") for n in range(5)])
+    before = store.query("SELECT * FROM windows FINAL ORDER BY ALL")
+    taken = {"agent": OTHER, "environment": OTHER, "agent_version": OTHER,
+             "scope": f"tool_call:{OTHER}"}  # fmt: skip
+    store.insert(
+        "dimension_values",
+        pl.DataFrame({"dimension": list(taken), "value": list(taken.values()), "refused": 1}),
+    )
+    assert reconcile(store) == 0
+    assert store.query("SELECT * FROM windows FINAL ORDER BY ALL").equals(before)
+
+
+def test_other_is_computed_from_all_where_only_some_of_many_agents_fit_into_a_statement(
+    store, monkeypatch
+):
+    """More agents are marked than a statement names, but fewer in each of its parts."""
+    names = Names(store, SMALL)
+    cell = 10 * 10**9
+    deliver(store, names, [event(n) for n in range(6)])  # the limit is reached
+    deliver(store, names, [event(10 + n, time_unix_nano=T0 + n * cell) for n in range(6)])
+    later = [event(20 + n, agent=f"later-{n}", time_unix_nano=T0 + n * cell + 5) for n in range(6)]
+    monkeypatch.setattr(windows, "_MAX_NAMED_AGENTS", 4)
+    monkeypatch.setattr(windows, "_MAX_EVENTS_PER_STATEMENT", 1)
+    deliver(store, names, later)
+    found = store.query(
+        "SELECT toUnixTimestamp(start) AS at, events FROM windows FINAL"
+        f" WHERE width_s = 10 AND scope = 'all' AND agent = '{OTHER}'"
+    )
+    first = T0 // 10**9
+    assert dict(found.iter_rows()) == {first: 3 + 1 + 1} | {first + 10 * n: 2 for n in range(1, 6)}
 
 
 def test_a_thousand_long_names_fit_into_a_statement(store):
