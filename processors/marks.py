@@ -15,6 +15,7 @@ import polars as pl
 from xxhash import xxh3_64_intdigest
 
 CELL_SECONDS: Final = 10
+_RECORD_BYTES: Final = 1_000_000  # Kafka takes 1 MiB, with its own bytes, unless told otherwise
 
 
 def dirty_cells(events: pl.DataFrame) -> pl.DataFrame:
@@ -41,7 +42,10 @@ def coarser(cells: pl.DataFrame, width: int) -> pl.DataFrame:
 
 
 def pack(marks: pl.DataFrame, partitions: int) -> Iterator[tuple[int, bytes]]:
-    """Split marks over partitions by agent; yields (partition, record value)."""
+    """Split marks over partitions by agent; yields (partition, record value).
+
+    Several records of a partition where one would be more than Kafka takes.
+    """
     if marks.is_empty():
         return
     agents = marks["agent"].cast(pl.Binary).to_list()
@@ -50,9 +54,20 @@ def pack(marks: pl.DataFrame, partitions: int) -> Iterator[tuple[int, bytes]]:
         "partition", as_dict=True, include_key=False
     )
     for (partition,), part in split.items():
-        buffer = io.BytesIO()
-        part.write_ipc_stream(buffer, compression="zstd")
-        yield int(partition), buffer.getvalue()
+        for value in _records(part):
+            yield int(partition), value
+
+
+def _records(part: pl.DataFrame) -> Iterator[bytes]:
+    # Halved until it fits: names of 256 characters compress well or not at all.
+    buffer = io.BytesIO()
+    part.write_ipc_stream(buffer, compression="zstd")
+    if buffer.tell() <= _RECORD_BYTES:
+        yield buffer.getvalue()
+        return
+    half = part.height // 2
+    yield from _records(part[:half])
+    yield from _records(part[half:])
 
 
 def unpack(values: Iterable[bytes]) -> pl.DataFrame:

@@ -1,6 +1,9 @@
 """Dirty marks: no cell gets lost on its way, and an agent's marks stay together."""
 
+import random
+
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,6 +45,34 @@ def test_an_agent_has_one_partition_whatever_else_is_marked(cells, partitions, r
     whole = where(cells)
     part = random.sample(cells, random.randint(1, len(cells)))
     assert where(part).items() <= whole.items()
+
+
+def dirty(names):
+    """Marks as the sink makes them, one of each name."""
+    numbers = range(len(names))
+    events = pl.DataFrame(
+        {
+            "environment": names, "agent": names, "time": numbers,
+            "partition": numbers, "offset": [2**60 + n * n for n in numbers],
+        }
+    )  # fmt: skip
+    return marks.dirty_cells(events.with_columns(pl.col("time").cast(pl.Datetime("ns", "UTC"))))
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_marks_of_the_longest_names_are_records_that_kafka_takes(partitions):
+    """1 MiB by default, with the record's and the batch's own bytes."""
+    letters = random.Random(1)
+    longest = "".join(map(chr, letters.choices(range(0x10000, 0x110000), k=256)))
+    found = dirty(["".join(letters.sample(longest, 256)) for _ in range(4_000)])
+    packed = list(marks.pack(found, partitions))
+    assert max(len(value) for _, value in packed) <= (1 << 20) - 1_000
+    assert marks.unpack(value for _, value in packed).sort("agent").equals(found.sort("agent"))
+
+
+def test_marks_that_fit_are_one_record():
+    """Each is a record to commit, and the embedded broker counts a batch of them as one."""
+    assert len(list(marks.pack(dirty([f"agent-{n}" for n in range(4_000)]), 1))) == 1
 
 
 def test_the_partition_is_part_of_the_contract():
