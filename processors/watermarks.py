@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Final
 
 import polars as pl
@@ -71,14 +72,15 @@ def report(rows: pl.DataFrame, now: int) -> Report | None:
     """
     if rows.is_empty():
         return None
-    marked = [max(column) for column in zip(*rows["marked"], strict=False)]
+    # A worker of before partitions were added to the dirty topic knows of fewer.
+    marked = tuple(max(column) for column in zip_longest(*rows["marked"], fillvalue=0))
     moving = pl.col("updated") - pl.col("advanced") < _IDLE_MS
     waiting = rows.filter((pl.col("lag") > 0) | moving)
     latest = int(rows["watermark"].max() or 0)  # type: ignore[arg-type]
     if not waiting.is_empty():
-        return Report(int(waiting["watermark"].min() or 0), tuple(marked))  # type: ignore[arg-type]
+        return Report(int(waiting["watermark"].min() or 0), marked)  # type: ignore[arg-type]
     alive = int(rows["updated"].min() or 0) * 1_000_000 > now - _FRESH_NS  # type: ignore[arg-type]
-    return Report(_idle(latest, now) if alive and latest else latest, tuple(marked))
+    return Report(_idle(latest, now) if alive and latest else latest, marked)
 
 
 def _idle(latest: int, now: int) -> int:

@@ -108,6 +108,17 @@ def test_marks_are_the_furthest_that_anybody_made():
     assert found.marked == (5, 7)
 
 
+@pytest.mark.parametrize("marked", [[(5,), (2, 7)], [(2, 7), (5,)]])
+def test_partitions_that_were_added_are_waited_for_though_not_everybody_knows_them(marked):
+    both = [partition(number, NOW, lag=1, marked=some) for number, some in enumerate(marked)]
+    assert watermarks.marks_made(rows(*both)) == (5, 7)
+    sealing = Sealing()
+    assert sealing.update(rows(*both, done(0, 5), done(1, 6)), NOW).sealed == 0
+    assert not settled(rows(*both, done(0, 5), done(1, 6)), {0: 1, 1: 1})
+    assert sealing.update(rows(*both, done(0, 5), done(1, 7)), NOW).sealed == NOW - 20 * S
+    assert settled(rows(*both, done(0, 5), done(1, 7)), {0: 1, 1: 1})
+
+
 def test_cells_are_sealed_whole_and_with_a_delay():
     lagging = partition(0, NOW + 9 * S, lag=1)
     assert NOW % (10 * S) == 0
