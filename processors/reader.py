@@ -271,7 +271,20 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         if first < expected:
             await self.check_incarnation()
             return
-        available = (await self._consumer.beginning_offsets([partition]))[partition]
+        await self._tell_of_deleted(partition, expected)
+
+    async def _tell_of_deleted(self, partition: TopicPartition, expected: int) -> None:
+        """Log records that Kafka deleted before they were read. Reading goes on in any case."""
+        try:
+            async with asyncio.timeout(_BEGIN_SECONDS):
+                available = (await self._consumer.beginning_offsets([partition]))[partition]
+        except (TimeoutError, KafkaError) as error:
+            log.warning(
+                "%s: Kafka does not say whether records from %s on were deleted before they were"
+                " read: %r",
+                partition, expected, error,
+            )  # fmt: skip
+            return
         if available > expected:  # else transactions took the offsets between
             log.error(
                 "%s partition %s: records %s to %s were deleted before they were read, see"
@@ -298,18 +311,20 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
 
         Not below where reading has begun: it was ours before, and others have moved it on.
         """
+        for partition, offset in commits.items():
+            self._owed[partition] = max(offset, self._owed.get(partition, 0))
         begun = {p: self.held[p].begun or 0 for p in self._begun()}
-        self._owed = {
-            p: o for p, o in (self._owed | commits).items() if p in begun and o >= begun[p]
-        }
+        self._owed = {p: o for p, o in self._owed.items() if p in begun and o >= begun[p]}
         if not self._owed:
             return
+        owed = dict(self._owed)
         try:
-            await self._consumer.commit(dict(self._owed))
+            await self._consumer.commit(owed)
         except (CommitFailedError, IllegalStateError) as error:
             # Another worker owns them now and will read the batch again; its rows collapse.
             log.info("offsets not committed, partitions moved: %s", error)
         except KafkaError as error:
             log.warning("offsets not committed, will try again: %s", error)
-            return
-        self._owed = {}
+        else:
+            # Not what is owed since.
+            self._owed = {p: o for p, o in self._owed.items() if o > owed.get(p, -1)}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import RequestTimedOutError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, RequestTimedOutError
 
 from ingest.errors import Unavailable
 from ingest.kafka import KafkaConfig
@@ -28,6 +28,9 @@ class Buffered:
         self.offsets: dict[TopicPartition, int] = {}
         self.sought: list[tuple[TopicPartition, int]] = []
         self.fails = False
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.first: int | KafkaError = 0
 
     def assignment(self) -> set[TopicPartition]:
         return set(self.records)
@@ -35,13 +38,16 @@ class Buffered:
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         if self.fails:
             raise RequestTimedOutError
+        await self.answers.wait()
         self.offsets |= offsets
 
     async def committed(self, partition: TopicPartition) -> int | None:
         return self.offsets.get(partition)
 
     async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[Any, int]:
-        return dict.fromkeys(partitions, 0)
+        if isinstance(self.first, KafkaError):
+            raise self.first
+        return dict.fromkeys(partitions, self.first)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.sought.append((partition, offset))
@@ -127,6 +133,30 @@ def test_offsets_that_could_not_be_committed_are_committed_later() -> None:
     consumer.fails = False
     asyncio.run(reader.commit({}))
     assert consumer.offsets == {one: 5, other: 7}
+
+
+def test_what_is_owed_while_another_commit_is_under_way_is_committed_later() -> None:
+    """Of the same partition as well."""
+    one, other = TopicPartition("driftline.events", 0), TopicPartition("driftline.events", 1)
+    reader, consumer = reader_of([record(0, 0, 0, 1), record(1, 0, 0, 1)])
+
+    async def both() -> None:
+        consumer.answers.clear()
+        first = asyncio.create_task(reader.commit({one: 5}))
+        await asyncio.sleep(0)
+        consumer.fails = True
+        await reader.commit({one: 6, other: 7})
+        consumer.answers.set()
+        await first
+        assert consumer.offsets == {one: 5}
+        consumer.fails = False
+        await reader.commit({})
+
+    asyncio.run(both())
+    assert consumer.offsets == {one: 6, other: 7}
+    consumer.offsets = {}
+    asyncio.run(reader.commit({}))
+    assert consumer.offsets == {}  # nothing is committed twice
 
 
 def test_what_has_moved_away_is_not_committed() -> None:
@@ -226,3 +256,19 @@ def test_records_of_a_partition_that_moved_meanwhile_are_left() -> None:
     reader, _ = reader_of([record(0, 0, 0, 1)])
     asyncio.run(reader.on_partitions_revoked([one]))
     assert asyncio.run(taken(reader)) == []
+
+
+def test_records_that_were_deleted_unread_are_told_of(caplog) -> None:
+    reader, consumer = reader_of([record(0, 9, 0, 1)])
+    reader.held[TopicPartition("driftline.events", 0)].expected = 4
+    consumer.first = 7
+    assert asyncio.run(taken(reader)) == [[0]]
+    assert "records 4 to 6 were deleted" in caplog.text
+
+
+def test_reading_goes_on_when_kafka_does_not_say_what_was_deleted(caplog) -> None:
+    reader, consumer = reader_of([record(0, 9, 0, 1)])
+    reader.held[TopicPartition("driftline.events", 0)].expected = 4
+    consumer.first = KafkaTimeoutError()
+    assert asyncio.run(taken(reader)) == [[0]]
+    assert "Kafka does not say whether records from 4 on were deleted" in caplog.text
