@@ -172,6 +172,14 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         begun = [p for p, place in self.held.items() if p in ours and place.begun is not None]
         return sorted(begun, key=lambda p: self.held[p].read)
 
+    async def _take(self, at_once: int, wait: float, *partitions: TopicPartition) -> Records:
+        """Take records; partitions may move meanwhile, and are fetched again where they begin."""
+        found = await self._consumer.getmany(
+            *partitions, timeout_ms=int(wait * 1000), max_records=at_once
+        )
+        begun = self._begun() if found else ()
+        return {partition: records for partition, records in found.items() if partition in begun}
+
     def is_fresh(self, newest: int, after: Mapping[TopicPartition, int]) -> bool:
         """Whether a record of that time, ms, is news, or nothing waits after the offsets given.
 
@@ -213,18 +221,33 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         held = self._begun()
         at_once = max(1, self._piece_bytes // max(1, len(held)) // self._record_bytes)
         for partition in held:
-            found = await self._consumer.getmany(partition, max_records=at_once)
-            if found:
-                return found  # type: ignore[no-any-return]
+            if found := await self._take(at_once, 0.0, partition):
+                return found
+            await self._pass_over(partition)
         if self.assignment() and not held:  # without a partition it would take of all
             await asyncio.sleep(wait)
             return {}
-        found = await self._consumer.getmany(
-            *held, timeout_ms=int(wait * 1000), max_records=at_once
-        )
-        # Partitions may have moved meanwhile; what begins anew is fetched again from there.
-        begun = self._begun()
-        return {partition: records for partition, records in found.items() if partition in begun}
+        return await self._take(at_once, wait, *held)
+
+    async def _pass_over(self, partition: TopicPartition) -> None:
+        """Move on over offsets that are no records for us, such as the end of a transaction.
+
+        The consumer passes over them without a word, and they would be waited for, for ever. Only
+        once all that was read is stored, and after the consumer was asked in vain for more.
+        """
+        place = self.held.get(partition)
+        if place is None or place.expected is None or (place.stored or 0) < place.expected:
+            return
+        try:
+            async with asyncio.timeout(0):  # it waits only where it does not know
+                position = await self._consumer.position(partition)
+        except (TimeoutError, KafkaError):
+            return  # it moves, or its offset is out of range
+        if self.held.get(partition) is not place or position <= place.expected:
+            return
+        expected, place.expected = place.expected, position
+        place.stored = self._owed[partition] = max(place.stored or 0, position)
+        await self._tell_of_deleted(partition, expected)
 
     async def _begin_new(self) -> None:
         new = [p for p in self.assignment() if p in self.held and self.held[p].begun is None]

@@ -190,6 +190,18 @@ class Cluster:
         partitions = [TopicPartition(topic, number) for number in numbers]
         return self._patiently(ask)
 
+    def ends(self, topic: str) -> dict[int, int]:
+        """Per partition of a topic, the offset after its last record."""
+        from kafka import TopicPartition
+        from kafka.admin import OffsetSpec
+
+        asked = {
+            TopicPartition(topic, part["partition_index"]): OffsetSpec.LATEST
+            for part in self._partitions(topic)
+        }
+        found = self._patiently(lambda client: client.list_partition_offsets(asked))
+        return {place.partition: end.offset for place, end in found.items()}
+
     def _partitions(self, topic: str) -> list[dict[str, Any]]:
         found = self._patiently(lambda client: next(iter(client.describe_topics([topic]))))
         return list(found["partitions"])

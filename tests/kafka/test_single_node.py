@@ -75,6 +75,32 @@ def test_every_client_and_codec_is_stored_and_derived(bed: Bed) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def send_in_a_transaction(bed: Bed, events: list[Event]) -> None:
+    """A record to each partition."""
+
+    async def send() -> None:
+        async with (
+            AIOKafkaProducer(**bed.kafka.client_options(), transactional_id="test") as producer,
+            producer.transaction(),
+        ):
+            for partition in range(4):
+                part = codec.encode(events[partition::4])
+                await producer.send_and_wait(EVENTS_TOPIC, part, partition=partition)
+
+    asyncio.run(send())
+
+
+def test_the_end_of_a_transaction_is_no_lag(bed: Bed) -> None:
+    """It is the last record of its partition, and nobody is ever given it."""
+    bed.worker()
+    events = Traffic(6).interactions(100, time.time_ns())
+    send_in_a_transaction(bed, events)
+    # The producer is answered before the ends are written.
+    eventually(lambda: set(bed.cluster.ends(EVENTS_TOPIC).values()) == {2}, 30)
+    bed.settle(30)
+    bed.check(events)
+
+
 def test_a_topic_made_anew_is_another_log(bed: Bed) -> None:
     """The new records have the offsets of the old ones, and are others."""
     traffic, events, logs = Traffic(2), [], []

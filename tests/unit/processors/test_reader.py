@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError, KafkaTimeoutError, RequestTimedOutError
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    KafkaTimeoutError,
+    RequestTimedOutError,
+)
 
 from ingest.errors import Unavailable
 from ingest.kafka import KafkaConfig
@@ -31,6 +36,8 @@ class Buffered:
         self.answers = asyncio.Event()
         self.answers.set()
         self.first: int | KafkaError = 0
+        self.positions: dict[TopicPartition, int] = {}
+        self.ends: dict[TopicPartition, int] = {}
 
     def assignment(self) -> set[TopicPartition]:
         return set(self.records)
@@ -48,6 +55,16 @@ class Buffered:
         if isinstance(self.first, KafkaError):
             raise self.first
         return dict.fromkeys(partitions, self.first)
+
+    def highwater(self, partition: TopicPartition) -> int | None:
+        return self.ends.get(partition)
+
+    async def position(self, partition: TopicPartition) -> int:
+        if partition not in self.records:
+            raise IllegalStateError(partition)
+        while partition not in self.positions:
+            await asyncio.sleep(60)
+        return self.positions[partition]
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.sought.append((partition, offset))
@@ -272,3 +289,146 @@ def test_reading_goes_on_when_kafka_does_not_say_what_was_deleted(caplog) -> Non
     consumer.first = KafkaTimeoutError()
     assert asyncio.run(taken(reader)) == [[0]]
     assert "Kafka does not say whether records from 4 on were deleted" in caplog.text
+
+
+class TestTheEndOfATransaction:
+    """Takes an offset that the consumer passes over without a word; the record before it is 4."""
+
+    one, other = TopicPartition("driftline.events", 0), TopicPartition("driftline.events", 1)
+
+    def passed(self, **place: Any) -> tuple[Reader, Buffered]:
+        reader, consumer = reader_of([])
+        consumer.records = {self.one: [], self.other: []}
+        consumer.positions = consumer.ends = {self.one: 6}
+        reader.held[self.one] = Held(**{"begun": 3, "expected": 5, "stored": 5} | place)
+        return reader, consumer
+
+    def test_is_no_lag_once_what_was_read_is_stored(self) -> None:
+        reader, consumer = self.passed(expected=None, stored=3)
+        consumer.records[self.one] = [record(0, 4, 0, 1)]
+        del consumer.records[self.other]
+        assert asyncio.run(taken(reader)) == [[0]]
+        asyncio.run(reader.commit({}))
+        place = reader.held[self.one]
+        assert (place.expected, place.stored, consumer.offsets) == (5, 3, {})
+        assert not reader.is_fresh(0, {})
+        asyncio.run(reader.commit({self.one: 5}))
+        place.stored = 5
+        assert asyncio.run(taken(reader)) == []
+        assert (place.expected, place.stored) == (6, 6)
+        assert reader.is_fresh(0, {})
+        asyncio.run(reader.commit({}))
+        assert consumer.offsets == {self.one: 6}
+
+    def test_is_followed_by_what_comes_next(self, caplog) -> None:
+        reader, consumer = self.passed()
+        asyncio.run(taken(reader))
+        consumer.records[self.one] = [record(0, 6, 9, 1)]
+        consumer.first = KafkaTimeoutError()  # nobody asks: there is no gap
+        assert asyncio.run(taken(reader)) == [[9]]
+        assert not caplog.records
+        assert (reader.held[self.one].expected, reader.held[self.one].stored) == (7, 6)
+
+    def test_is_committed_though_another_commit_was_under_way(self) -> None:
+        reader, consumer = self.passed()
+
+        async def meanwhile() -> None:
+            consumer.answers.clear()
+            commit = asyncio.create_task(reader.commit({self.one: 5}))
+            await asyncio.sleep(0)
+            await reader.gather()
+            consumer.answers.set()
+            await commit
+            assert consumer.offsets == {self.one: 5}
+            await reader.commit({})
+
+        asyncio.run(meanwhile())
+        assert consumer.offsets == {self.one: 6}
+
+    def test_is_not_taken_back_by_a_batch_that_comes_late(self) -> None:
+        reader, consumer = self.passed()
+        asyncio.run(taken(reader))
+        asyncio.run(reader.commit({self.one: 5}))
+        assert consumer.offsets == {self.one: 6}
+
+    @pytest.mark.parametrize("position", [0, 5])
+    def test_is_not_seen_where_there_is_none(self, caplog, position: int) -> None:
+        """A log that was made again is read from 0, and ends the worker."""
+        reader, consumer = self.passed()
+        consumer.positions = {self.one: position}
+        consumer.first = KafkaTimeoutError()  # nobody asks
+        asyncio.run(taken(reader))
+        asyncio.run(reader.commit({}))
+        assert not caplog.records
+        assert (reader.held[self.one].expected, consumer.offsets) == (5, {})
+
+    def test_is_not_told_from_deleted_records_without_asking(self, caplog) -> None:
+        reader, consumer = self.passed()
+        consumer.first = 6
+        asyncio.run(taken(reader))
+        assert "records 5 to 5 were deleted" in caplog.text
+
+    def test_is_passed_over_though_kafka_says_not_what_it_deleted(self) -> None:
+        reader, consumer = self.passed()
+        consumer.first = KafkaTimeoutError()
+        assert asyncio.run(taken(reader)) == []
+        assert reader.held[self.one].stored == 6
+
+    def test_waits_while_the_position_is_not_known(self) -> None:
+        reader, consumer = self.passed()
+        consumer.positions = {}
+        assert asyncio.run(taken(reader)) == []
+        assert (reader.held[self.one].expected, reader.held[self.one].stored) == (5, 5)
+
+    def test_of_a_partition_that_has_not_begun_is_not_known(self, monkeypatch) -> None:
+        """Its position is that of the commit, or of whoever had it before."""
+        Books(monkeypatch, 0).away = True
+        reader, consumer = self.passed()
+        asyncio.run(reader.on_partitions_assigned([self.one]))
+        assert asyncio.run(taken(reader)) == []
+        asyncio.run(reader.commit({}))
+        assert (reader.held[self.one].stored, consumer.offsets) == (None, {})
+
+    def test_of_a_partition_that_moves_meanwhile_is_left(self, monkeypatch) -> None:
+        """It is revoked, and perhaps ours again, while its position is asked for."""
+        Books(monkeypatch, 0).away = True
+        reader, consumer = self.passed()
+        place = reader.held[self.one]
+
+        async def position(partition: TopicPartition) -> int:
+            await reader.on_partitions_revoked([partition])
+            await reader.on_partitions_assigned([partition])
+            return 6
+
+        monkeypatch.setattr(consumer, "position", position)
+        assert asyncio.run(taken(reader)) == []
+        asyncio.run(reader.commit({}))
+        assert (place.stored, reader.held[self.one].stored, consumer.offsets) == (5, None, {})
+
+    def test_of_a_partition_that_is_taken_away_raises_nothing(self, monkeypatch) -> None:
+        reader, consumer = self.passed()
+
+        async def position(partition: TopicPartition) -> int:
+            raise IllegalStateError(partition)
+
+        monkeypatch.setattr(consumer, "position", position)
+        assert asyncio.run(taken(reader)) == []
+        assert reader.held[self.one].stored == 5
+
+    def test_records_of_a_partition_that_moved_meanwhile_are_not_taken_before_it_begins(
+        self, monkeypatch
+    ) -> None:
+        """It moves while its neighbour is told of; from the commit alone records may be missing."""
+        Books(monkeypatch, 0).away = True
+        reader, consumer = self.passed()
+        consumer.records[self.other] = [record(1, 0, 9, 1)]
+        reader.held[self.other] = Held(begun=0, expected=0, stored=0, read=1)
+        asked = consumer.beginning_offsets
+
+        async def moves(partitions: list[TopicPartition]) -> dict[Any, int]:
+            await reader.on_partitions_revoked([self.other])
+            await reader.on_partitions_assigned([self.other])
+            return await asked(partitions)
+
+        monkeypatch.setattr(consumer, "beginning_offsets", moves)
+        assert asyncio.run(taken(reader)) == []
