@@ -294,10 +294,10 @@ def _recompute(store: Store, found: pl.DataFrame) -> None:
 class Audit(Service):  # type: ignore[misc]
     """Looks for collisions while events come in, and reconciles at start and every hour.
 
-    It rests so long after each look that looking takes no more than a few percent of the time, and
-    longer while a backlog is worked off. What differs at one look may only have its marks still to
-    come, so it is computed again when it differs in the same way at a later look, with all marks
-    worked off that were made before.
+    It rests so long after each search that searching takes no more than a few percent of the time,
+    and longer while a backlog is worked off; comparing takes longer, but comes once an hour. What
+    differs at one look may only have its marks still to come, so it is computed again when it
+    differs in the same way at a later look, with all marks worked off that were made before.
     """
 
     def __init__(
@@ -314,39 +314,53 @@ class Audit(Service):  # type: ignore[misc]
         self._log_id = log_id
         self._leads = leads
         self._seen = -1
-        self._reconciled = 0.0
+        self._rest = _EVERY_S
+        self._due = 0.0
         self._suspected: tuple[pl.DataFrame, tuple[int, ...]] | None = None
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _run(self) -> None:
-        rest, waited = _EVERY_S, 0.0
+        waited = 0.0
         while not self.should_stop:
-            await self.sleep(rest)
+            await self.sleep(self._rest)
             # Windows of what was just stored come first.
             if self._fresh_for() < _EVERY_S and waited < _BACKLOG_REST_S:
-                waited += rest
+                waited += self._rest
                 continue
             waited = 0.0
             if not self._leads():
-                self._reconciled = 0.0  # whoever takes over begins with it
+                self._due = 0.0  # whoever takes over begins with it
                 self._suspected = None
                 continue
-            started = time.monotonic()
             try:
                 await asyncio.to_thread(self._look)
             except Unavailable as error:
                 log.warning("audit put off: %s", error)
-            rest = max(_EVERY_S, (time.monotonic() - started) / _SHARE)
 
     def _look(self) -> None:
+        started = time.monotonic()
+        try:
+            self._search()
+        finally:
+            self._rest = max(_EVERY_S, (time.monotonic() - started) / _SHARE)
+        started = time.monotonic()
+        if started < self._due:
+            return
+        try:
+            self._reconcile()
+        except Unavailable:
+            # What fails after minutes must not be tried again all the time.
+            now = time.monotonic()
+            self._due = now + (now - started) / _SHARE
+            raise
+
+    def _search(self) -> None:
         stored = int(self._store.query("SELECT sum(rows) AS n FROM ledger")["n"][0] or 0)
         if stored != self._seen:
             found = find_collisions(self._store)
             if found:
                 log.warning("%s events have the id of another event and do not count", found)
             self._seen = stored
-        if self._reconciled == 0.0 or time.monotonic() - self._reconciled > _RECONCILE_S:
-            self._reconcile()
 
     def _reconcile(self) -> None:
         reports = watermarks.read(self._store, self._log_id)
@@ -358,4 +372,4 @@ class Audit(Service):  # type: ignore[misc]
             return
         different = reconcile(self._store, suspected)
         log.info("reconciled: %s windows differed from what they are made of", different)
-        self._reconciled, self._suspected = time.monotonic(), None
+        self._due, self._suspected = time.monotonic() + _RECONCILE_S, None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,11 +13,13 @@ from typing import Any
 import polars as pl
 import pytest
 
+from ingest.errors import Unavailable
 from processors import audit, marks, windows
 from processors.store import Store
 from tests.conftest import ClickHouse
 from tests.integration.pipeline_reference import Truth, traffic
 from tests.integration.test_pipeline_sql import Pipeline, check, collided
+from tests.support import eventually
 
 
 @pytest.fixture
@@ -102,3 +107,64 @@ def widths_computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(windows, "recompute", noted)
     return computed
+
+
+def test_comparing_everything_does_not_put_off_the_next_search(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = threading.Event()
+    differences = audit.differences
+
+    def slowly(store: Store) -> pl.DataFrame:
+        time.sleep(1)  # half a minute to rest, if the rest followed it
+        compared.set()
+        return differences(store)
+
+    monkeypatch.setattr(audit, "differences", slowly)
+    monkeypatch.setattr(audit, "_EVERY_S", 0.1)
+    events = traffic(4)[:50]
+    pipeline.deliver(events)
+    pipeline.recompute()
+    others = collided(events)[len(events) :]
+    expected = len(Truth([*events, *others]).losers)
+
+    def found() -> bool:
+        counted = pipeline.store.query("SELECT count() AS n FROM collisions FINAL")
+        return int(counted["n"][0]) == expected > 0
+
+    async def live() -> None:
+        service = audit.Audit(pipeline.store, "log", lambda: True, lambda: 60.0)
+        await service.start()
+        try:
+            assert await asyncio.to_thread(compared.wait, 30)
+            await asyncio.to_thread(pipeline.deliver, others)
+            await asyncio.to_thread(eventually, found, 25)
+        finally:
+            await service.stop()
+
+    asyncio.run(live())
+
+
+def test_a_comparison_that_failed_is_not_tried_again_all_the_time(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def too_long(_store: Store) -> pl.DataFrame:
+        time.sleep(0.1)
+        tried.append(time.monotonic())
+        raise Unavailable("it took too long")
+
+    monkeypatch.setattr(audit, "differences", too_long)
+    service = audit.Audit(pipeline.store, "log", lambda: True, lambda: 60.0)
+    with pytest.raises(Unavailable):
+        service._look()
+    service._look()
+    assert len(tried) == 1
+    monkeypatch.setattr(audit, "_SHARE", 10.0)
+    service._due = 0.0
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            service._look()
+        time.sleep(0.02)
+    assert len(tried) == 3
