@@ -2,63 +2,111 @@
 
 Read from ClickHouse alone. ``lines = rows + dead-lettered`` holds per partition of each log, with
 offsets that leave no gap; ``rows = stored + duplicates + collisions`` holds over all of them, and
-every event that a window ever counted is still stored.
+every event that a window ever counted is still stored. All that is up to where the ledger has come,
+for the lines of a record are stored before it is booked.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
+from ingest.events import EVENTS_TOPIC
 from processors.audit import missing
-from processors.store import Store
+from processors.store import Store, literal
+
+_BOOKED_WITHIN_S: Final = 3.0
+_ASK_EVERY_S: Final = 0.2
+_GROWING_LOGS: Final = 100
 
 _PARTITIONS: Final = """
 SELECT log_id, topic, partition, count() AS records, min(offset) AS first_offset,
     max(offset) AS last_offset, sum(lines) AS lines, sum(rows) AS rows,
-    sum(dead_lettered) AS dead_lettered, sum(late) AS late
+    sum(dead_lettered) AS dead_lettered, sum(late) AS late, max(ingested) AS booked
 FROM ledger FINAL GROUP BY log_id, topic, partition ORDER BY log_id, topic, partition
 """
 
-_DEAD_LETTERS: Final = """
-SELECT log_id, topic, partition, count() AS n FROM dead_letters FINAL
-WHERE code != 'id_collision' AND topic = 'driftline.events' GROUP BY log_id, topic, partition
+# The ledger goes on while we read: whatever is asked is asked up to the same offsets. Of the logs
+# before the last hundred, whose ends would make statements too long, all is booked that ever will.
+_UP_TO: Final = """
+WITH CAST({places}, 'Array(String)') AS places, CAST({ends}, 'Array(UInt64)') AS ends
+"""
+_BOOKED: Final = f"""
+(offset < transform(concat(log_id, '/', toString(partition)), places, ends, 0)
+OR (log_id, partition, offset) IN (SELECT log_id, partition, offset FROM ledger WHERE log_id IN
+    (SELECT log_id FROM ledger GROUP BY log_id
+     ORDER BY max(ingested) DESC LIMIT 1000000 OFFSET {_GROWING_LOGS})))
 """
 
-_EVENTS: Final = "SELECT count() AS kept, uniqExact(event_id) AS distinct FROM events FINAL"
+_LETTERS: Final = f"code != 'id_collision' AND topic = '{EVENTS_TOPIC}'"
+
+_UNBOOKED: Final = f"""
+SELECT log_id, partition, offset, uniqExact(line, event_id) AS n FROM
+(
+    SELECT log_id, partition, offset, line, event_id FROM events WHERE NOT {_BOOKED}
+    UNION ALL
+    SELECT log_id, partition, offset, line, '' FROM dead_letters WHERE {_LETTERS} AND NOT {_BOOKED}
+)
+GROUP BY log_id, partition, offset
+"""
+
+_DEAD_LETTERS: Final = f"""
+SELECT log_id, topic, partition, count() AS n FROM dead_letters FINAL
+WHERE {_LETTERS} AND {_BOOKED} GROUP BY log_id, topic, partition
+"""
+
+# An event bears the place of its last copy: one that was booked is booked, whatever comes again.
+_KEY: Final = "(agent, time, event_id, payload_hash)"
+_EVENTS: Final = f"""
+SELECT count() AS kept, uniqExact(event_id) AS distinct FROM events FINAL
+WHERE {_BOOKED} OR {_KEY} IN
+    (SELECT agent, time, event_id, payload_hash FROM events WHERE {_BOOKED} AND {_KEY} IN
+        (SELECT agent, time, event_id, payload_hash FROM events WHERE NOT {_BOOKED}))
+"""
+
+_Rows = list[tuple[Any, ...]]
 
 
 def account(store: Store) -> dict[str, Any]:
-    """Add up the books.
+    """Add up the books, up to where the ledger has come.
 
     Returns
     -------
     dict
         ``balanced``, ``accepted``, ``stored``, ``duplicates``, ``collisions``, ``dead_lettered``,
         ``late`` (an "of which" of accepted), ``lost`` (events that windows counted and that are no
-        longer stored, which the ledger alone would take for duplicates) and ``partitions``, each
-        with its own ``balanced``.
+        longer stored, which the ledger alone would take for duplicates), ``unbooked`` (lines that
+        are stored and that the ledger has not got some seconds later: their worker hangs or is
+        dead, or they come from elsewhere; no other number counts them, and the books do not
+        balance) and ``partitions``, each with its own ``balanced``.
 
     Raises
     ------
     Unavailable
         When ClickHouse is away.
     """
+    awaited = _await_booking(store)
+    booked = _booked(store)
+    ends = _ends(booked)
     letters = {
-        (row["log_id"], row["topic"], row["partition"]): row["n"]
-        for row in store.query(_DEAD_LETTERS).iter_rows(named=True)
+        (log_id, topic, partition): n
+        for log_id, topic, partition, n in _ask(store, _DEAD_LETTERS, ends)
     }
     partitions = [
-        _partition(row, letters.pop((row["log_id"], row["topic"], row["partition"]), 0))
-        for row in store.query(_PARTITIONS).iter_rows(named=True)
+        _partition(row, letters.get((row["log_id"], row["topic"], row["partition"]), 0))
+        for row in booked
     ]
-    kept, distinct = store.query(_EVENTS).row(0)
+    ((kept, distinct),) = _ask(store, _EVENTS, ends)
     accepted = sum(p["rows"] for p in partitions)
     lost = missing(store)
     duplicates = accepted - kept - lost
+    unbooked = sum(n for *_, n in _unbooked(awaited, ends))
     return {
         "balanced": duplicates >= 0
         and not lost
-        and not letters
+        and not unbooked
         and all(p["balanced"] for p in partitions),
         "accepted": accepted,
         "stored": distinct,
@@ -67,11 +115,55 @@ def account(store: Store) -> dict[str, Any]:
         "dead_lettered": sum(p["dead_lettered"] for p in partitions),
         "late": sum(p["late"] for p in partitions),
         "lost": lost,
+        "unbooked": unbooked,
         "partitions": partitions,
     }
 
 
+def _await_booking(store: Store) -> _Rows:
+    """What is stored now and not in the ledger some seconds later; not what comes meanwhile."""
+    awaited = _ask(store, _UNBOOKED, _ends(_booked(store)))
+    deadline = time.monotonic() + _BOOKED_WITHIN_S
+    while awaited and time.monotonic() < deadline:
+        time.sleep(_ASK_EVERY_S)
+        awaited = _unbooked(awaited, _ends(_booked(store)))
+    return awaited
+
+
+def _booked(store: Store) -> list[dict[str, Any]]:
+    return list(store.query(_PARTITIONS).iter_rows(named=True))
+
+
+def _ends(booked: list[dict[str, Any]]) -> dict[tuple[str, int], int]:
+    """The offset after the last that is booked, by log and partition, of the newest logs."""
+    newest: dict[str, datetime] = {}
+    for row in booked:
+        newest[row["log_id"]] = max(row["booked"], newest.get(row["log_id"], row["booked"]))
+    growing = set(sorted(newest, key=newest.__getitem__)[-_GROWING_LOGS:])
+    return {
+        (row["log_id"], row["partition"]): row["last_offset"] + 1
+        for row in booked
+        if row["topic"] == EVENTS_TOPIC and row["log_id"] in growing
+    }
+
+
+def _unbooked(stored: _Rows, ends: Mapping[tuple[str, int], int]) -> _Rows:
+    return [
+        (log_id, partition, offset, n)
+        for log_id, partition, offset, n in stored
+        if offset >= ends.get((log_id, partition), 0)
+    ]
+
+
+def _ask(store: Store, statement: str, ends: Mapping[tuple[str, int], int]) -> _Rows:
+    """Rows of a statement that asks what is booked up to these offsets."""
+    places = ", ".join(literal(f"{log_id}/{partition}") for log_id, partition in ends)
+    up_to = _UP_TO.format(places=f"[{places}]", ends=list(ends.values()))
+    return store.query(up_to + statement).rows()
+
+
 def _partition(row: dict[str, Any], dead_letters: int) -> dict[str, Any]:
+    del row["booked"]
     gapless = row["last_offset"] - row["first_offset"] + 1 == row["records"]
     whole = row["lines"] == row["rows"] + row["dead_lettered"]
     return row | {

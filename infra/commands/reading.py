@@ -192,14 +192,14 @@ def accounting(as_json: Json = False) -> None:
         print_table(
             (
                 "accepted", "= stored", "+ duplicates", "+ collisions", "+ lost", "dead letters",
-                "balanced",
+                "unbooked", "balanced",
             ),
             [
                 tuple(
                     books[name]
                     for name in (
                         "accepted", "stored", "duplicates", "collisions", "lost", "dead_lettered",
-                        "balanced",
+                        "unbooked", "balanced",
                     )
                 )
             ],

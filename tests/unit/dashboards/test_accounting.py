@@ -1,8 +1,12 @@
 """The books on a real engine: they balance, and they stop balancing when anything is missing."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
+from dashboards import accounting
 from dashboards.accounting import account
 from ingest.codec import decode, encode
 from ingest.events import EVENTS_TOPIC, Event
@@ -26,14 +30,22 @@ def event(number, **fields):
 
 def deliver(store, values, log="log", partition=0, first=0):
     """Write what the sink writes of records with these values."""
+    for table, found in written(values, log, partition, first).items():
+        store.insert(table, found)
+
+
+def written(values, log="log", partition=0, first=0):
+    """What the sink writes of records with these values, in its order."""
     decoded = decode(values, [T0] * len(values))
     n = len(values)
     place = np.full(n, partition, np.uint32), np.arange(first, first + n, dtype=np.uint64)
     late = np.zeros(len(decoded.frame), np.bool_)
     late[:1] = True
-    store.insert("events", rows.event_rows(decoded, log, *place))
-    store.insert("ledger", rows.ledger_rows(decoded, log, EVENTS_TOPIC, *place, late))
-    store.insert("dead_letters", rows.dead_letter_rows(decoded, log, EVENTS_TOPIC, *place))
+    return {
+        "events": rows.event_rows(decoded, log, *place),
+        "dead_letters": rows.dead_letter_rows(decoded, log, EVENTS_TOPIC, *place),
+        "ledger": rows.ledger_rows(decoded, log, EVENTS_TOPIC, *place, late),
+    }
 
 
 def fill(store):
@@ -56,6 +68,7 @@ def test_every_line_is_accounted_for(store):
         "dead_lettered": 4,
         "late": 3,
         "lost": 0,
+        "unbooked": 0,
     }
     assert [(p["log_id"], p["partition"], p["lines"], p["rows"]) for p in partitions] == [
         ("log", 0, 24, 20),
@@ -95,7 +108,8 @@ def test_nothing_is_balanced(store):
     ],
     ids=["a record", "a dead letter", "the ledger", "one too many", "a stranger", "strange rows"],
 )
-def test_what_is_missing_or_too_much_is_told(store, damage):
+def test_what_is_missing_or_too_much_is_told(store, monkeypatch, damage):
+    monkeypatch.setattr(accounting, "_BOOKED_WITHIN_S", 0.1)
     fill(store)
     client = store._connect()
     client.command(damage, settings={"mutations_sync": 2})
@@ -121,3 +135,89 @@ def test_events_that_the_store_lost_are_no_duplicates(store):
     store.command("DELETE FROM events WHERE event_id IN ('e1', 'e2')")
     books = account(store)
     assert (books["balanced"], books["lost"], books["duplicates"]) == (False, 2, 40)
+
+
+# Three new events, a repeat, a collision with one that is booked, a line that is none.
+UNDER_WAY = encode([event(n) for n in (10, 11, 12, 0)] + [event(1, content="third")]) + b"\n{"
+
+
+@pytest.mark.parametrize("stored", [("events",), ("events", "dead_letters"), ("dead_letters",)])
+@pytest.mark.parametrize("partition", [1, 7])
+def test_what_is_stored_and_not_booked_is_told_apart(store, monkeypatch, stored, partition):
+    """The books are as if it were not there, and yet it was not booked in time."""
+    monkeypatch.setattr(accounting, "_BOOKED_WITHIN_S", 0.3)
+    store.command("SYSTEM STOP MERGES events")
+    fill(store)
+    before = account(store)
+    record = written([UNDER_WAY], partition=partition, first=3)
+    for table in stored:
+        store.insert(table, record[table])
+    unbooked = sum(len(record[table]) for table in stored)
+    assert account(store) == before | {"balanced": False, "unbooked": unbooked}
+
+
+def test_what_is_about_to_be_booked_is_awaited(store):
+    fill(store)
+    before = account(store)
+    record = written([UNDER_WAY], partition=1, first=3)
+    store.insert("events", record["events"])
+    rest = threading.Timer(0.5, lambda: [store.insert(t, record[t]) for t in list(record)[1:]])
+    rest.start()
+    books = account(store)
+    rest.join()
+    gained = {"accepted": 5, "stored": 3, "duplicates": 1, "collisions": 1, "dead_lettered": 1}
+    assert {name: books[name] - before[name] for name in gained} == gained
+    assert (books["balanced"], books["unbooked"]) == (True, 0)
+
+
+def test_under_traffic_that_never_ends_the_books_are_exact(store, monkeypatch):
+    """Every record brings ten events, five repeats of the last one and a line that is none."""
+    monkeypatch.setattr(accounting, "_BOOKED_WITHIN_S", 20)
+    store.command("SYSTEM STOP MERGES events")
+    ended = threading.Event()
+
+    def send():
+        under_way, offset = [], 0
+        while not ended.is_set():
+            events = [event(n) for n in range(10 * offset - 5, 10 * offset + 10) if n >= 0]
+            (first, *rest) = written([encode(events) + b"\n{"], first=offset).items()
+            for table, found in (first, *under_way):
+                store.insert(table, found)
+                time.sleep(0.05)
+            under_way, offset = rest, offset + 1  # there is always one that is not booked
+
+    traffic = threading.Thread(target=send)
+    traffic.start()
+    try:
+        seen = []
+        while len(seen) < 6:
+            began = time.monotonic()
+            books = account(store)
+            assert time.monotonic() - began < 15
+            if not books["partitions"]:
+                continue
+            records = books["partitions"][0]["last_offset"] + 1
+            seen.append(records)
+            assert (books["balanced"], books["unbooked"]) == (True, 0), books
+            assert books["stored"] == 10 * records
+            assert books["duplicates"] == 5 * (records - 1)
+            assert books["dead_lettered"] == records
+    finally:
+        ended.set()
+        traffic.join()
+    assert seen[0] < seen[-1]
+
+
+def test_the_books_of_any_number_of_logs_fit_into_a_statement(clickhouse, store):
+    fill(store)
+    store.command(
+        "INSERT INTO ledger (log_id, topic, partition, offset)"
+        " SELECT hex(sipHash128(intDiv(number, 8))), 'driftline.events', number % 8, 0"
+        " FROM numbers(8000)"
+    )
+    reader = ClickHouseConfig(
+        clickhouse.url, "reader", clickhouse.reader_password, clickhouse.database
+    )
+    books = account(Store(reader))
+    assert len(books["partitions"]) == 8_003
+    assert (books["balanced"], books["stored"], books["unbooked"]) == (True, 10, 0)
