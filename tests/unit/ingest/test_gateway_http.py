@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 import zlib
+from contextlib import suppress
 from dataclasses import replace
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -305,7 +306,11 @@ def test_who_trickles_is_shown_out() -> None:
                     try:
                         got = wire.recv(4096)
                     except TimeoutError:
-                        wire.sendall(trickle)
+                        # Who sends into a closed connection is answered by a reset.
+                        with suppress(ConnectionError):
+                            wire.sendall(trickle)
+                    except ConnectionResetError:
+                        got = b""
                 assert got is not None
                 assert got.startswith(expected)
                 assert bool(got) == bool(expected)
