@@ -2,6 +2,7 @@
 
 One stream per environment and agent: of the interactions that ended in a cell, how many failed.
 Cells are fed in event time and only once sealed, so that a restart or a replay decides the same.
+A step reads an hour of event time at most, for who begins anew has all of the past before it.
 The state is stored behind every step; findings and alert rows have keys that are functions of the
 stream and its event time, so a repeated step collapses with the first. Whoever follows the topic of
 findings may see one twice and knows it by id and version.
@@ -10,12 +11,9 @@ findings may see one twice and knows it by id and version.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 import msgspec
@@ -26,15 +24,18 @@ from mode import Service
 from detectors.rates import RateDetector
 from ingest.errors import Unavailable
 from processors import watermarks
+from processors.findings import DETECTOR, Change, alert_rows, finding_rows, message, title
 from processors.store import Store, literal
 
 log = logging.getLogger(__name__)
 
-DETECTOR: Final = "failure_rate"
 _NS: Final = 10**9
 _HEARTBEAT_NS: Final = 300 * _NS
 _BEFORE_NS: Final = 6 * 3600 * _NS
 _TICKS_KEPT: Final = 10_000
+_STEP_NS: Final = 3600 * _NS
+_REST_S: Final = 1.0
+_PUT_OFF_S: Final = 5.0
 
 # Cells are whole, so an interaction counts where its closing event stands.
 _CELLS: Final = """
@@ -42,7 +43,14 @@ SELECT toUnixTimestamp(cell) AS start, environment, agent,
     count() AS n, countIf(status = 'error') AS failed
 FROM interaction_cells FINAL
 WHERE root > 0 AND cell >= toDateTime({lo}, 'UTC') AND cell < toDateTime({hi}, 'UTC')
-GROUP BY start, environment, agent ORDER BY start
+GROUP BY start, environment, agent ORDER BY start, environment, agent
+"""
+
+# In the order of the key, so that it reads no further than the first.
+_NEXT: Final = """
+SELECT toUnixTimestamp(cell) AS start FROM interaction_cells
+WHERE root > 0 AND cell >= toDateTime({lo}, 'UTC') AND cell < toDateTime({hi}, 'UTC')
+ORDER BY cell LIMIT 1
 """
 
 # Of interactions that closed in these cells only: adding up those of all time would take memory
@@ -77,22 +85,6 @@ class DetectionConfig:
     arl: float = 60_480.0
     warm_up: float = 2_000.0
     min_effect: float = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A stream that began or ceased to be in a detected change. Times in ns of event time."""
-
-    environment: str
-    agent: str
-    firing: bool
-    began: int
-    found: int
-    at: int
-    e_value: float
-    baseline: float
-    observed: float
-    n: int
 
 
 class Monitor:
@@ -215,16 +207,27 @@ class Detection(Service):  # type: ignore[misc]
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _run(self) -> None:
+        rest = _REST_S
         while not self.should_stop:
-            await self.sleep(1.0)
+            await self.sleep(rest)
+            rest = _REST_S
             if not self._leads():
                 self._monitor = None  # whoever leads now moves the stored state
                 continue
-            with contextlib.suppress(Unavailable):
-                await self._step()
+            try:
+                if await self._step():
+                    rest = 0.0
+            except Unavailable as error:
+                log.warning("detection put off: %s", error)
+                rest = _PUT_OFF_S
 
-    async def _step(self) -> None:
+    async def _step(self) -> bool:
         """Read what has been sealed since the last step, decide, tell, store.
+
+        Returns
+        -------
+        bool
+            Whether more is sealed than one step takes.
 
         Raises
         ------
@@ -233,12 +236,13 @@ class Detection(Service):  # type: ignore[misc]
         """
         decided = await asyncio.to_thread(self._decide)
         if decided is None:
-            return
+            return False
         monitor, findings = decided
         for finding in findings:
             await self._tell(finding["finding_id"][0], message(finding))
         await asyncio.to_thread(self._save, monitor)
         self._monitor = monitor
+        return monitor.position < self._sealing.sealed
 
     def _decide(self) -> tuple[Monitor, list[pl.DataFrame]] | None:
         """What the monitor has come to, not stored yet, and new findings; None without news."""
@@ -248,14 +252,23 @@ class Detection(Service):  # type: ignore[misc]
         monitor, sealed = self._monitor, self._sealing.sealed
         if sealed <= monitor.position:
             return None
-        lo = monitor.position
         self._monitor = None  # until the step is stored, only the stored state is true
-        cells = self._store.query(_CELLS.format(lo=lo // _NS, hi=sealed // _NS))
-        changes = monitor.update(cells, sealed) if not cells.is_empty() else []
-        monitor.position = sealed
+        cells, position = self._read(monitor.position, sealed)
+        changes = monitor.update(cells, position) if not cells.is_empty() else []
+        monitor.position = position
         findings = [self._announce(change) for change in changes]
-        self._heartbeats(monitor, sealed)
+        if position == sealed:  # in the past nobody waits for a sign that an alert still fires
+            self._heartbeats(monitor, sealed)
         return monitor, findings
+
+    def _read(self, lo: int, sealed: int) -> tuple[pl.DataFrame, int]:
+        """The cells of a step, and the event time before which there are no others."""
+        hi = min(sealed, lo + _STEP_NS)
+        cells = self._store.query(_CELLS.format(lo=lo // _NS, hi=hi // _NS))
+        if cells.is_empty() and hi < sealed:
+            following = self._store.query(_NEXT.format(lo=hi // _NS, hi=sealed // _NS))
+            hi = sealed if following.is_empty() else int(following["start"][0]) * _NS
+        return cells, hi
 
     def _load(self) -> Monitor:
         rows = self._store.query(
@@ -300,7 +313,7 @@ class Detection(Service):  # type: ignore[misc]
         finding = finding_rows(change, evidence.to_dicts())
         self._store.insert("findings", finding)
         self._store.insert("alert_events", alert_rows(change, change.at, evidence.to_dicts()))
-        log.warning("%s", _title(change))
+        log.warning("%s", title(change))
         return finding
 
     def _heartbeats(self, monitor: Monitor, sealed: int) -> None:
@@ -311,86 +324,3 @@ class Detection(Service):  # type: ignore[misc]
         for change in monitor.firing.values():
             if beat > change.at:
                 self._store.insert("alert_events", alert_rows(change, beat, []))
-
-
-def _title(change: Change) -> str:
-    if not change.firing:
-        return f"{change.agent}: failure rate is back near {change.baseline:.1%}"
-    return f"{change.agent}: failure rate rose from {change.baseline:.1%} to {change.observed:.1%}"
-
-
-def _severity(change: Change) -> str:
-    return "critical" if change.observed - change.baseline >= 0.1 else "warning"
-
-
-def _when(ns: int) -> datetime:
-    return datetime.fromtimestamp(ns / _NS, UTC)
-
-
-def finding_rows(change: Change, evidence: list[dict[str, Any]]) -> pl.DataFrame:
-    """Row of ``findings``; one id for an episode, a resolved row replacing the open one."""
-    key = f"{DETECTOR}:{change.environment}:{change.agent}:{change.began}"
-    return pl.DataFrame(
-        {
-            "finding_id": [hashlib.blake2b(key.encode(), digest_size=8).hexdigest()],
-            "version": [change.at // _NS],
-            "detector": [DETECTOR],
-            "kind": ["failure_rate_up"],
-            "environment": [change.environment],
-            "agent": [change.agent],
-            "status": ["open" if change.firing else "resolved"],
-            "severity": [_severity(change)],
-            "began": [_when(change.began)],
-            "found": [_when(change.found)],
-            "ended": [None if change.firing else _when(change.at)],
-            "e_value": [change.e_value],
-            "baseline": [change.baseline],
-            "observed": [change.observed],
-            "n": [change.n],
-            "title": [_title(change)],
-            "evidence": [msgspec.json.encode(evidence).decode()],
-        },
-        schema_overrides={
-            "version": pl.UInt64,
-            "n": pl.UInt64,
-            "began": pl.Datetime("ms", "UTC"),
-            "found": pl.Datetime("ms", "UTC"),
-            "ended": pl.Datetime("ms", "UTC"),
-        },
-    )
-
-
-def message(finding: pl.DataFrame) -> bytes:
-    """A row of ``findings`` as it stands on the topic: JSON, its evidence a list."""
-    row = finding.row(0, named=True)
-    return msgspec.json.encode(row | {"evidence": msgspec.Raw(row["evidence"].encode())})
-
-
-def alert_rows(change: Change, ts: int, evidence: list[dict[str, Any]]) -> pl.DataFrame:
-    """Row of ``alert_events``: entry, heartbeat (``ts`` after the change) or exit."""
-    worst = evidence[0] if evidence else None
-    described = (
-        f"{change.n} interactions since {_when(change.began):%H:%M:%S},"
-        f" e-value {change.e_value:.3g}."
-        + (f" Most frequent: {worst['reason']} in {worst['tool'] or 'the agent'}" if worst else "")
-    )
-    return pl.DataFrame(
-        {
-            "ts": [_when(ts)],
-            "alert_key": [f"{DETECTOR}:{change.environment}:{change.agent}"],
-            "kind": [DETECTOR],
-            "agent": [change.agent],
-            "severity": [_severity(change)],
-            "status": ["firing" if change.firing else "resolved"],
-            "score": [change.e_value if change.firing else 0.0],
-            "title": [_title(change)],
-            "description": [described],
-            "episode_start": [_when(change.began)],
-            "event_time": [_when(ts)],
-        },
-        schema_overrides={
-            "ts": pl.Datetime("ms", "UTC"),
-            "episode_start": pl.Datetime("ms", "UTC"),
-            "event_time": pl.Datetime("ms", "UTC"),
-        },
-    )

@@ -1,26 +1,21 @@
 """The monitor in event time, and rows that a repeated step writes again."""
 
+import asyncio
 import dataclasses
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 import pytest
 
 from ingest.codec import decode, encode
-from ingest.events import Event
-from processors import marks, rows, windows
-from processors.detection import (
-    Change,
-    Detection,
-    DetectionConfig,
-    Monitor,
-    alert_rows,
-    finding_rows,
-    message,
-)
+from ingest.events import EVENTS_TOPIC, Event
+from processors import detection, marks, rows, watermarks, windows
+from processors.detection import Detection, DetectionConfig, Monitor
+from processors.findings import Change, alert_rows, finding_rows, message
 from processors.store import ClickHouseConfig, Store
+from tests.support import free_port
 
 S = 10**9
 T0 = 1_760_000_000
@@ -220,6 +215,12 @@ def test_an_alert_fires_beats_and_resolves_under_one_key():
     assert alert_rows(change(observed=0.1), 0, [])["severity"][0] == "warning"
 
 
+def config(clickhouse):
+    return ClickHouseConfig(
+        clickhouse.url, clickhouse.user, clickhouse.password, clickhouse.database
+    )
+
+
 def failed(name, seconds, agent="shop", status="error"):
     """An interaction that closes so many seconds after T0; its tool call was 25 s before that."""
     common = {"agent": agent, "interaction_id": name}
@@ -242,14 +243,113 @@ def test_the_evidence_is_what_failed_in_the_six_hours_before_and_since(clickhous
         *failed("first", -6 * 3_600), *failed("too early", -6 * 3_600 - 1), *failed("too late", 50),
         *failed("well", 5, status="ok"), *failed("other's", 3, agent="desk"),
     ]  # fmt: skip
-    store = Store(
-        ClickHouseConfig(clickhouse.url, clickhouse.user, clickhouse.password, clickhouse.database)
-    )
+    store = Store(config(clickhouse))
     place = np.zeros(1, np.uint32), np.zeros(1, np.uint64)
     stored = rows.event_rows(decode([encode(events)], [2 * T0 * S]), "log", *place)
     store.insert("events", stored)
     windows.recompute(store, 10, marks.dirty_cells(stored))
-    detection = Detection(store, "log", CONFIG, lambda: True, None)
-    (group,) = json.loads(detection._announce(change())["evidence"][0])
+    detects = Detection(store, "log", CONFIG, lambda: True, None)
+    (group,) = json.loads(detects._announce(change())["evidence"][0])
     assert (group["reason"], group["tool"]) == ("http_503", "pay")
     assert (group["since"], group["before"]) == (2, 2)
+
+
+class Watched(Store):
+    """Keeps the answers with a column of cells' starts."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.read = []
+
+    def query(self, *arguments):
+        answer = super().query(*arguments)
+        if "failed" in answer.columns:
+            self.read.append(answer["start"])
+        return answer
+
+
+def ended(found):
+    """Parts of interactions, one for each that ended in these cells."""
+    return (
+        found.select(
+            pl.col("start").alias("cell"), "environment", "agent",
+            pl.int_ranges(pl.col("n")).alias("number"), "failed",
+        )
+        .explode("number")
+        .select(
+            "cell", "environment", "agent",
+            pl.format("{}-{}-{}", "cell", "agent", "number").alias("interaction_id"),
+            pl.lit(1, pl.UInt64).alias("version"), pl.lit(1, pl.UInt8).alias("root"),
+            pl.lit(1, pl.UInt64).alias("events"),
+            pl.from_epoch("cell").cast(pl.Datetime("ns", "UTC")).alias("end"),
+            pl.when(pl.col("number") < pl.col("failed")).then(pl.lit("error"))
+            .otherwise(pl.lit("ok")).alias("status"),
+        )
+    )  # fmt: skip
+
+
+def seal(store, ns):
+    """Say that event time is sealed up to ``ns`` and nothing is left to read."""
+    then, until = datetime.fromtimestamp(0, UTC), ns + watermarks.SEAL_DELAY_NS
+    report = [("log", EVENTS_TOPIC, 0, until, 1, 0, [], then, then)]
+    store.insert("watermarks", pl.DataFrame(report, schema=watermarks.SCHEMA, orient="row"))
+
+
+def test_a_long_past_is_read_in_steps_and_decided_as_at_once(clickhouse):
+    """Whoever takes over goes on from the last step; weeks without traffic are none."""
+    store, told = Watched(config(clickhouse)), []
+    past = cells({SHOP: [0.05] * 900 + INCIDENT, DESK: [0.1] * 1_560})
+    weeks_later = T0 + 40 * 86_400
+    past = pl.concat([past, cells({SHOP: [0.05] * 400 + [0.4] * 40}, start=weeks_later)])
+    sealed = (weeks_later + 5 * 3_600) * S
+    store.insert("interaction_cells", ended(past))
+    seal(store, sealed)
+    whole = Monitor(CONFIG)
+    changes = whole.update(past, sealed)
+    assert [c.firing for c in changes] == [True, False, True]
+
+    async def tell(_, body):
+        told.append(json.loads(body))
+
+    async def step():
+        return await Detection(store, "log", CONFIG, lambda: True, tell)._step()
+
+    steps = 1
+    while asyncio.run(step()):
+        steps += 1
+        assert steps < 20
+    assert not asyncio.run(step())
+    reached = Detection(store, "log", CONFIG, lambda: True, tell)._load()
+    assert json.loads(reached.snapshot()) == json.loads(whole.snapshot())
+
+    expected = pl.concat([finding_rows(change, []) for change in changes]).drop("evidence")
+    assert [(t["finding_id"], t["version"], t["status"]) for t in told] == expected.select(
+        "finding_id", "version", "status"
+    ).rows()
+    kept = store.query(f"SELECT {', '.join(expected.columns)} FROM findings FINAL ORDER BY found")
+    assert kept.rows() == expected.rows()[1:]
+    alerts = store.query("SELECT status, toUnixTimestamp(ts) AS ts FROM alert_events ORDER BY ts")
+    beat = sealed // (300 * S) * 300
+    assert alerts["ts"].to_list() == [*(c.at // S for c in changes), beat]
+
+    read = [starts for starts in store.read if len(starts)]
+    assert pl.concat(read).equals(past["start"])
+    assert len(read) == 7
+    assert all(starts.max() - starts.min() < 3_600 for starts in read)
+
+
+def test_detection_that_is_put_off_says_why(monkeypatch, caplog):
+    monkeypatch.setattr(detection, "_REST_S", 0.0)
+    nowhere = Store(ClickHouseConfig(f"http://127.0.0.1:{free_port()}"))
+
+    said = f"detection put off: ClickHouse at {nowhere._config.url}"
+
+    async def attempt():
+        async with Detection(nowhere, "log", CONFIG, lambda: True, None):
+            for _ in range(500):
+                if any(message.startswith(said) for message in caplog.messages):
+                    return True
+                await asyncio.sleep(0.01)
+        return False
+
+    assert asyncio.run(attempt())
