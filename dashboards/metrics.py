@@ -11,12 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from detectors.sketch import GAMMA, ZERO_BIN, quantile
 from processors.marks import CELL_SECONDS
 from processors.store import Store, literal
 from processors.windows import BINS, COUNTS, FIRSTS
+
+_NAMES: Final = ("environment", "agent", "agent_version")
 
 QUANTILES: Final = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
 
@@ -52,7 +55,7 @@ judged AS
             AS success,
         v.total AS total, v.given AS given
     FROM interactions AS i LEFT JOIN verdicts AS v ON v.target = i.interaction_id
-    WHERE {{active}} AND {{portion}}
+    WHERE {{chosen}}
 ),
 -- as the view of that name
 sessions AS
@@ -92,23 +95,24 @@ WHERE {{where}}
 GROUP BY unit, environment, agent, agent_version
 """
 
-# All interactions of every session in which something happened since.
-_ACTIVE: Final = """interaction_id IN
+# Whose part it is: of a session, which may stand on some of an interaction's parts only or differ
+# between them (then the view decides), else of an interaction that is a session of its own.
+_WHOSE: Final = "if(session_id = '', interaction_id, session_id)"
+
+# Sessions whole, for a session's numbers are made of all its interactions.
+_CHOSEN: Final = """interaction_id IN
+(SELECT interaction_id FROM interaction_cells WHERE {active} AND {portion})"""
+
+# Everything of those of whom something happened since. By hashes, which take a fraction of the
+# memory of ids; where two are the same, more comes in than ended since, which ``where`` leaves out.
+_ACTIVE: Final = f"""cityHash64({_WHOSE}) IN
 (
-    SELECT interaction_id FROM interaction_cells WHERE {active}
-    UNION ALL
-    SELECT interaction_id FROM interaction_cells WHERE session_id IN
-        (SELECT session_id FROM interaction_cells WHERE session_id != '' AND {active})
+    SELECT cityHash64({_WHOSE}) FROM interaction_cells
+    WHERE {{portion}} AND cityHash64(interaction_id) IN
+        (SELECT cityHash64(interaction_id) FROM interaction_cells WHERE {{cells}})
 )"""
 
-# Sessions whole, and every interaction with its session: that may stand on some of its parts only,
-# or differ between them, and then the view decides.
-_PORTION: Final = """interaction_id IN
-(
-    SELECT interaction_id FROM interaction_cells
-    WHERE cityHash64(if(session_id = '', interaction_id, session_id)) % {passes} = {number}
-)
-AND cityHash64(i.session_id) % {passes} = {number}"""
+_PORTION: Final = "cityHash64({whose}) % {passes} = {number}"
 _PARTS_PER_PASS: Final = 1_000_000
 
 _SCOPES: Final = """
@@ -122,37 +126,61 @@ FROM windows AS w FINAL
 WHERE width_s = 10 AND {where}
 GROUP BY environment, agent, agent_version, scope
 HAVING n > 0 -- none are left where every event lost a collision
-ORDER BY environment, agent, agent_version, scope != 'all', scope
 """
+
+_NO_EVENTS: Final[dict[str, Any]] = {
+    "scope": "all", "n": 0, "ok": 0, "error": 0, "tool_calls": 0, "tool_errors": 0,
+    "input_tokens": 0, "output_tokens": 0, "duration": 0, "timed": 0, "bins": [], "counts": [],
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which traffic to look at: an agent, and event time from ``since`` (s since 1970) on."""
+    """Which traffic to look at: an agent, and event time from ``since`` (s since 1970) on.
+
+    Windows are taken whole, and interactions and sessions that ended in one: also the window that
+    holds ``since``, so everything counts from where that `begins`.
+    """
 
     agent: str | None = None
     since: int | None = None
 
+    @property
+    def begins(self) -> int | None:
+        """Beginning of the first window, s since 1970."""
+        return None if self.since is None else self.since // CELL_SECONDS * CELL_SECONDS
+
+    @property
+    def beginning(self) -> str | None:
+        """The same as text; None when everything counts."""
+        if self.begins is None:
+            return None
+        return datetime.fromtimestamp(self.begins, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
     def where(self, agent: str, time: str) -> str:
         """SQL condition on an agent's name and a time."""
-        parts = ["1"]
-        if self.agent is not None:
-            parts.append(f"{agent} = {literal(self.agent)}")
+        named = "1" if self.agent is None else f"{agent} = {literal(self.agent)}"
+        return f"{named} AND {self.timely(time)}"
+
+    def timely(self, time: str) -> str:
+        """SQL condition on a time alone."""
+        return "1" if self.begins is None else f"{time} >= toDateTime({self.begins}, 'UTC')"
+
+    def chosen(self, number: int, passes: int) -> str:
+        """SQL condition that leaves out, early, most interactions that ``where`` would.
+
+        With several ``passes``, of the rest the part of that ``number``.
+        """
+        portion, by_view = (
+            _PORTION.format(whose=whose, passes=passes, number=number) if passes > 1 else "1"
+            for whose in (_WHOSE, "i.session_id")
+        )
+        active = "1"
         if self.since is not None:
-            parts.append(f"{time} >= toDateTime({int(self.since)}, 'UTC')")
-        return " AND ".join(parts)
-
-    @property
-    def cells(self) -> str:
-        """SQL condition on ``cell`` that leaves out, early, most of what ``where`` would."""
-        if self.since is None:
+            active = _ACTIVE.format(cells=self.timely("cell"), portion=portion)
+        if active == portion == "1":
             return "1"
-        return f"cell >= toDateTime({int(self.since) // CELL_SECONDS * CELL_SECONDS}, 'UTC')"
-
-    @property
-    def active(self) -> str:
-        """SQL condition on interactions that does the same."""
-        return "1" if self.since is None else _ACTIVE.format(active=self.cells)
+        return f"{_CHOSEN.format(active=active, portion=portion)} AND {by_view}"
 
 
 def collect(
@@ -173,7 +201,8 @@ def collect(
     -------
     list of dict
         One entry per environment, agent, agent version and scope, 'all' before its parts. Units of
-        interactions and sessions stand at scope 'all' only; durations are in milliseconds.
+        interactions and sessions stand at scope 'all' only, also where no event bears their names;
+        durations are in milliseconds. ``since`` says where the first window begins.
 
     Raises
     ------
@@ -185,22 +214,29 @@ def collect(
     with ThreadPoolExecutor(1) as pool:
         scopes = pool.submit(store.query, asked)
         units = _units(store, chosen, say)
-    return [_entry(row, units) for row in scopes.result().iter_rows(named=True)]
+    rows = scopes.result().to_dicts()
+    # An interaction may bear names that no event bears together: those of who speaks for it, and
+    # the version that is known of it from elsewhere.
+    alone = {key[1:] for key in units} - {_key(row) for row in rows}
+    rows += [dict(zip(_NAMES, key, strict=True)) | _NO_EVENTS for key in alone]
+    rows.sort(key=lambda row: (*_key(row), row["scope"] != "all", row["scope"]))
+    return [_entry(row, units) | {"since": chosen.beginning} for row in rows]
 
 
 def _units(
     store: Store, chosen: Selection, say: Callable[[str], None]
 ) -> dict[tuple[str, ...], dict[str, Any]]:
     """Sums over interactions and over sessions, in as many passes as memory asks for."""
-    counted = store.query(f"SELECT count() AS n FROM interaction_cells WHERE {chosen.cells}")
+    counted = store.query(
+        f"SELECT count() AS n FROM interaction_cells WHERE {chosen.timely('cell')}"
+    )
     passes = 1 + int(counted["n"][0]) // _PARTS_PER_PASS
     found: dict[tuple[str, ...], dict[str, Any]] = {}
     for number in range(passes):
         if passes > 1:
             say(f"adding up interactions, pass {number + 1} of {passes} ...")
-        portion = _PORTION.format(passes=passes, number=number) if passes > 1 else "1"
         asked = _UNITS.format(
-            active=chosen.active, portion=portion, where=chosen.where("u.3", "u.5")
+            chosen=chosen.chosen(number, passes), where=chosen.where("u.3", "u.5")
         )
         for row in store.query(asked).iter_rows(named=True):
             key = row["unit"], *_key(row)
@@ -301,7 +337,7 @@ def _most_frequent(counts: Counter[str]) -> dict[str, int]:
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:
-    return row["environment"], row["agent"], row["agent_version"]
+    return tuple(row[name] for name in _NAMES)
 
 
 def totals(entries: Iterable[dict[str, Any]]) -> dict[str, int]:

@@ -165,14 +165,14 @@ def _watch(
                 return answers
             continue
         asked = time.time()
-        since = int(asked) - _SINCE_S
-        seen = _interactions(store, Selection(since=since))
+        recent = Selection(since=int(asked) - _SINCE_S)
+        seen = _interactions(store, recent)
         answered = time.time()
         if asked < judged_from:
             continue
         answers.took.append(answered - asked)
         for agent, times in sent.items():
-            k = bisect_left(ends[agent], since * 10**9) + seen[agent]
+            k = bisect_left(ends[agent], (recent.begins or 0) * 10**9) + seen[agent]
             newest = min(times[k], asked) if k < len(times) else asked
             answers.behind.append(answered - newest)
             answers.behind_when_asked.append(asked - newest)

@@ -15,7 +15,9 @@ from ingest.errors import UsageError
 
 Since = Annotated[
     str | None,
-    typer.Option(metavar="AGE", help="Only what ended this recently: 90s, 30m, 12h, 7d."),
+    typer.Option(
+        metavar="AGE", help="Only what ended this recently, in whole windows: 90s, 30m, 12h, 7d."
+    ),
 ]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -60,12 +62,20 @@ def metrics(
     from dashboards.metrics import Selection, collect
 
     start = None if since is None else int(time.time()) - seconds(since)
-    entries = collect(_store(), Selection(agent, start), say)
+    selection = Selection(agent, start)
+    entries = collect(_store(), selection, say)
+    if since is not None:
+        say(f"from {selection.beginning} on, where the window begins that holds the time asked for")
     if as_json:
         emit_json(entries)
         return
     if not entries:
-        say("nothing is stored yet; send events with `driftline simulate` or `driftline replay`")
+        if agent is None and since is None:
+            say(
+                "nothing is stored yet; send events with `driftline simulate` or `driftline replay`"
+            )
+        else:
+            say("nothing that is stored fits")
         return
     print_summary(entries)
     if scopes:

@@ -76,12 +76,14 @@ class Truth:
                 found[target].append(event)
         return found
 
-    def units(self, name: str) -> dict[tuple[str, str, str], Row]:
-        """Interactions or sessions added up per (environment, agent, agent version)."""
+    def units(self, name: str, since: int = 0) -> dict[tuple[str, str, str], Row]:
+        """Interactions or sessions that ended since, per (environment, agent, agent version)."""
         outcomes, feedback = self.judged("outcome"), self.judged("feedback")
         rows = self.interactions() if name == "interactions" else self.sessions()
         groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
         for key, row in rows.items():
+            if row["end"] < since * S:
+                continue
             given = list(feedback.get(key, []))
             if name == "sessions":
                 for part, interaction in self.interactions().items():
@@ -97,20 +99,21 @@ class Truth:
             )
         return {key: _unit(rows) for key, rows in groups.items()}
 
-    def reasons(self) -> dict[tuple[str, str, str], Counter[str]]:
+    def reasons(self, since: int = 0) -> dict[tuple[str, str, str], Counter[str]]:
         """Failed interactions by reason; a failed session's, where none of its parts says it."""
         found: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
         seen: dict[str, set[str]] = defaultdict(set)
         for row in self.interactions().values():
             if row["status"] == "error":
                 seen[row["session_id"]].add(row["failure_reason"])
+            if row["status"] == "error" and row["end"] >= since * S:
                 found[row["environment"], row["agent"], row["agent_version"]][
                     row["failure_reason"]
                 ] += 1
         outcomes = self.judged("outcome")
         for key, row in self.sessions().items():
             bad = [e for e in outcomes.get(key, []) if (e.value or 0.0) < 0.5]
-            if bad:
+            if bad and row["end"] >= since * S:
                 _, reason = min((e.value or 0.0, e.reason or "") for e in bad)
                 reason = reason or "outcome"
                 if reason not in seen[key]:

@@ -2,6 +2,8 @@
 
 import json
 import sys
+import time
+from datetime import datetime
 
 import pytest
 
@@ -165,3 +167,30 @@ def test_a_mistyped_password_is_not_shown(driftline, tmp_path):
     assert code == 2
     assert "grafana.clickhouse_password" in err
     assert "98765" not in err
+
+
+def test_metrics_say_where_they_begin(clickhouse, driftline):
+    given = {
+        "clickhouse_url": clickhouse.url,
+        "clickhouse_user": clickhouse.user,
+        "clickhouse_password": clickhouse.password,
+        "clickhouse_database": clickhouse.database,
+    }
+    earliest = int(time.time()) - 3_600
+    code, out, err = driftline("metrics", "--since", "1h", **given)
+    assert (code, out) == (0, "")
+    assert "nothing that is stored fits" in err
+    client = clickhouse.client()
+    for agent, seconds in (("before", earliest // 10 * 10 - 10), ("since", int(time.time()))):
+        client.command(
+            "INSERT INTO windows (environment, agent, width_s, start, scope, version, events)"
+            f" VALUES ('production', '{agent}', 10, {seconds // 10 * 10}, 'all', 1, 1)"
+        )
+    code, out, err = driftline("metrics", "--since", "1h", "--json", **given)
+    (entry,) = json.loads(out)
+    assert (code, entry["agent"]) == (0, "since")
+    begins = datetime.fromisoformat(entry["since"]).timestamp()
+    assert begins % 10 == 0
+    assert earliest - 10 < begins <= time.time() - 3_600
+    assert err.startswith(f"from {entry['since']} on")
+    assert {e["since"] for e in json.loads(driftline("metrics", "--json", **given)[1])} == {None}

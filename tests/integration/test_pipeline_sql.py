@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ from tests.integration.pipeline_reference import Truth, traffic
 
 FAR = 4_102_444_800 * 10**9  # of a record: nothing is in its future
 SEEDS = range(3)
+PLAIN = ("tool_calls", "tool_errors", "input_tokens", "output_tokens")
 
 
 class Pipeline:
@@ -144,15 +145,27 @@ def check(pipeline: Pipeline, truth: Truth) -> None:
     check_metrics(pipeline, truth)
 
 
-def check_metrics(pipeline: Pipeline, truth: Truth) -> None:
-    entries = metrics.collect(pipeline.store)
+def check_metrics(pipeline: Pipeline, truth: Truth, since: int | None = None) -> None:
+    """Everything of the window that holds ``since`` and of those after it, by plain Python."""
+    entries = metrics.collect(pipeline.store, metrics.Selection(since=since))
     keys = [(e["environment"], e["agent"], e["agent_version"] or "", e["scope"]) for e in entries]
-    expected = {(k[0], k[1], k[3], k[4]) for k in truth.windows(10)}
-    assert len(keys) == len(expected)
-    assert set(keys) == expected
-    units = {name: truth.units(name) for name in ("interactions", "sessions")}
-    reasons = truth.reasons()
+    begins = (since or 0) // 10 * 10
+    sums: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    for (environment, agent, start, version, scope), row in truth.windows(10).items():
+        if start >= begins:
+            known = {name: row[name] for name in ("events", "ok", "error", *PLAIN)}
+            sums[environment, agent, version, scope].update(known)
+    units = {name: truth.units(name, begins) for name in ("interactions", "sessions")}
+    reasons = truth.reasons(begins)
+    assert set(keys) == {*sums, *((*key, "all") for found in units.values() for key in found)}
+    assert keys == sorted(keys, key=lambda key: (*key[:3], key[3] != "all", key[3]))
     for (environment, agent, version, scope), entry in zip(keys, entries, strict=True):
+        events = sums[environment, agent, version, scope]
+        assert {name: entry[name] for name in PLAIN} == {name: events[name] for name in PLAIN}
+        assert [entry["events"][name] for name in ("n", "ok", "error")] == [
+            events[name] for name in ("events", "ok", "error")
+        ]
+        assert entry["since"] == (since and f"{datetime.fromtimestamp(begins, UTC):%FT%TZ}")
         if scope != "all":
             assert entry["interactions"] is None
             assert entry["sessions"] is None
@@ -467,6 +480,54 @@ def test_cells_that_lie_far_apart_are_computed(pipeline: Pipeline) -> None:
         found = pipeline.windows()[width]
         assert {k[2]: row["events"] for k, row in found.items() if k[4] == "all"} == expected
     assert len(pipeline.view("interactions", "interaction_id")) == len(events)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_metrics_since_any_second_are_of_whole_windows(pipeline: Pipeline, seed: int) -> None:
+    """Its beginning, its middle and its end; sessions whole, whatever of them was said when."""
+    events = traffic(seed)
+    pipeline.deliver(events)
+    pipeline.recompute()
+    truth = Truth(events)
+    starts = sorted({key[2] for key in truth.windows(10)})
+    for start in (starts[0], starts[len(starts) // 2], starts[-9], starts[-1]):
+        for since in (start, start + 5, start + 9):
+            check_metrics(pipeline, truth, since)
+    assert metrics.collect(pipeline.store, metrics.Selection(since=starts[-1] + 10)) == []
+
+
+def test_interactions_whose_names_no_event_bears_together_are_counted(pipeline: Pipeline) -> None:
+    """It is told of whoever speaks for it, with the version that is known from elsewhere."""
+    at = itertools.count(1_760_000_000 * 10**9, 20 * 10**9)
+    events = [
+        Event(
+            event_id=f"e{number}", time_unix_nano=next(at), environment=environment, agent="shop",
+            agent_version=version, kind=kind, interaction_id=interaction, status=status,
+            error_type="timeout" if status == "error" else None,
+        )
+        for number, (environment, version, kind, interaction, status) in enumerate((
+            ("staging", "v1", "tool_call", "i1", "ok"),
+            ("production", None, "interaction", "i1", "error"),
+            ("staging", "v2", "tool_call", "i2", "ok"),
+            ("production", None, "interaction", "i2", "ok"),
+            ("production", "v2", "interaction", "i3", "ok"),
+        ))
+    ]  # fmt: skip
+    pipeline.deliver(events)
+    pipeline.recompute()
+    truth = Truth(events)
+    check_metrics(pipeline, truth)
+    entries = metrics.collect(pipeline.store)
+    assert metrics.totals(entries) == {"events": 5, "interactions": 3, "sessions": 3}
+    alone = next(
+        e for e in entries if (e["environment"], e["agent_version"]) == ("production", "v1")
+    )
+    assert alone["events"]["n"] == 0
+    assert set(alone["events"]["duration_ms"].values()) == {None}
+    assert alone["interactions"]["success"]["known"] == 1
+    assert alone["failure_reasons"] == {"timeout": 1}
+    for since in range(0, 80, 20):
+        check_metrics(pipeline, truth, 1_760_000_000 + since)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
