@@ -47,28 +47,34 @@ def run(
     seed
         Of the loads.
     say
-        Told what is being measured.
+        Told what is being measured, and each value at once: a run that is broken off leaves those.
     """
     loads = cases(0.4 if quick else 1.0, seed)
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in loads}
-    for turn in range(1 if quick else _TURNS):
-        for name, load in loads.items():
-            if turn > 0 and load.events > loads["base"].events:
-                continue
-            say(f"turn {turn + 1}: {name}, {load.events:,} events ...")
-            measured[name].append({r["metric"]: r["value"] for r in driftline(load)})
+    turns = [
+        (turn, name, load)
+        for turn in range(1, 2 if quick else 1 + _TURNS)
+        for name, load in loads.items()
+        if turn == 1 or load.events <= loads["base"].events
+    ]
+    for number, (turn, name, load) in enumerate(turns, 1):
+        say(f"{number} of {len(turns)}, turn {turn}: {name}, {load.events:,} events ...")
+        found = driftline(load)
+        for r in found:
+            say(f"    {r['metric']}_{name}: {r['value']:,.2f} {r['unit']}")
+        measured[name].append({r["metric"]: r["value"] for r in found})
     results: list[dict[str, Any]] = []
     base = _costs(measured["base"])
-    for name, found in measured.items():
-        costs, n = _costs(found), loads[name].events
-        memory = max(one["worker_memory_peak"] for one in found)
+    for name, ones in measured.items():
+        costs, n = _costs(ones), loads[name].events
+        memory = max(one["worker_memory_peak"] for one in ones)
         results += [
             result(
                 f"cpu_seconds_per_million_{name}", mean(costs), "CPU-s",
                 low=min(costs), high=max(costs), n=n,
             ),
             result(f"relative_cost_{name}", mean(costs) / mean(base), "x", n=n),
-            result(f"throughput_{name}", mean(one["throughput"] for one in found), "events/s"),
+            result(f"throughput_{name}", mean(one["throughput"] for one in ones), "events/s"),
             result(f"worker_memory_peak_{name}", memory, "MiB", n=n),
         ]  # fmt: skip
     return report("scaling", seed, PACKAGES, results)
