@@ -22,10 +22,11 @@ _ASK_EVERY_S: Final = 0.2
 _GROWING_LOGS: Final = 100
 
 _PARTITIONS: Final = """
-SELECT log_id, topic, partition, count() AS records, min(offset) AS first_offset,
-    max(offset) AS last_offset, sum(lines) AS lines, sum(rows) AS rows,
+SELECT log_id, topic, partition, countIf(l.lines > 0) AS records,
+    countIf(l.lines = 0) AS passed_over,
+    min(offset) AS first_offset, max(offset) AS last_offset, sum(lines) AS lines, sum(rows) AS rows,
     sum(dead_lettered) AS dead_lettered, sum(late) AS late, max(ingested) AS booked
-FROM ledger FINAL GROUP BY log_id, topic, partition ORDER BY log_id, topic, partition
+FROM ledger AS l FINAL GROUP BY log_id, topic, partition ORDER BY log_id, topic, partition
 """
 
 # The ledger goes on while we read: whatever is asked is asked up to the same offsets. Of the logs
@@ -80,7 +81,8 @@ def account(store: Store) -> dict[str, Any]:
         longer stored, which the ledger alone would take for duplicates), ``unbooked`` (lines that
         are stored and that the ledger has not got some seconds later: their worker hangs or is
         dead, or they come from elsewhere; no other number counts them, and the books do not
-        balance) and ``partitions``, each with its own ``balanced``.
+        balance) and ``partitions``, each with its own ``balanced`` and with the offsets that were
+        ``passed_over``, because Kafka has no record for them: the ends of transactions.
 
     Raises
     ------
@@ -164,7 +166,8 @@ def _ask(store: Store, statement: str, ends: Mapping[tuple[str, int], int]) -> _
 
 def _partition(row: dict[str, Any], dead_letters: int) -> dict[str, Any]:
     del row["booked"]
-    gapless = row["last_offset"] - row["first_offset"] + 1 == row["records"]
+    offsets = row["last_offset"] - row["first_offset"] + 1
+    gapless = offsets == row["records"] + row["passed_over"]
     whole = row["lines"] == row["rows"] + row["dead_lettered"]
     return row | {
         "gapless": gapless,

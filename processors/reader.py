@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from itertools import pairwise
+from typing import Final, NamedTuple
 
 from aiokafka import (
     AIOKafkaConsumer,
@@ -64,6 +65,14 @@ class Held:
     bad: BadLines = field(default_factory=BadLines)
 
 
+class Gap(NamedTuple):
+    """Offsets from ``first`` on, up to ``after``, that Kafka has no record for."""
+
+    partition: TopicPartition
+    first: int
+    after: int
+
+
 class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
     """A consumer whose acknowledgements are ours alone.
 
@@ -103,6 +112,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer = None
         self._record_bytes = _RECORD_BYTES
         self._owed: dict[TopicPartition, int] = {}
+        self._empty: list[Gap] = []
         self._begin_after = 0.0
         self.held: dict[TopicPartition, Held] = {}
         """The partitions that are ours; what moves away is forgotten, for others move it on."""
@@ -138,6 +148,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in revoked:
             self.held.pop(partition, None)
             self._owed.pop(partition, None)
+        self._empty = [gap for gap in self._empty if gap.partition in self.held]
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Know nothing of them, whoever had them; nothing is taken before it has begun.
@@ -233,7 +244,8 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         """Move on over offsets that are no records for us, such as the end of a transaction.
 
         The consumer passes over them without a word, and they would be waited for, for ever. Only
-        once all that was read is stored, and after the consumer was asked in vain for more.
+        once all that was read is stored, and after the consumer was asked in vain for more. They
+        are committed by whoever takes them into the books.
         """
         place = self.held.get(partition)
         if place is None or place.expected is None or (place.stored or 0) < place.expected:
@@ -245,9 +257,8 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             return  # it moves, or its offset is out of range
         if self.held.get(partition) is not place or position <= place.expected:
             return
-        expected, place.expected = place.expected, position
-        place.stored = self._owed[partition] = max(place.stored or 0, position)
-        await self._tell_of_deleted(partition, expected)
+        if await self._skip(partition, place.expected, position):
+            place.expected = place.stored = position
 
     async def _begin_new(self) -> None:
         new = [p for p in self.assignment() if p in self.held and self.held[p].begun is None]
@@ -283,21 +294,29 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         place.watermark, place.marked = last.watermark, last.marked
 
     async def _follow(self, partition: TopicPartition, records: list[ConsumerRecord]) -> None:
-        """Notice records that Kafka deleted before they were read, and a log that began anew."""
+        """Notice offsets that no record came for, and a log that began anew."""
         place, first = self.held.get(partition), records[0].offset
         if place is None:
             return  # it has moved away just now
         expected, place.expected = place.expected, records[-1].offset + 1
         place.read = records[-1].timestamp
-        if expected is None or first == expected:
-            return
-        if first < expected:
+        if expected is not None and first < expected:
             await self.check_incarnation()
-            return
-        await self._tell_of_deleted(partition, expected)
+        elif expected is not None and first > expected:
+            await self._skip(partition, expected, first)
+        if records[-1].offset - first >= len(records):
+            offsets = [record.offset for record in records]
+            self._empty += [
+                Gap(partition, one + 1, other)
+                for one, other in pairwise(offsets)
+                if one + 1 < other
+            ]
 
-    async def _tell_of_deleted(self, partition: TopicPartition, expected: int) -> None:
-        """Log records that Kafka deleted before they were read. Reading goes on in any case."""
+    async def _skip(self, partition: TopicPartition, expected: int, after: int) -> bool:
+        """Tell offsets whose records Kafka deleted unread from those that it has no records for.
+
+        False when Kafka does not say. Reading goes on in any case.
+        """
         try:
             async with asyncio.timeout(_BEGIN_SECONDS):
                 available = (await self._consumer.beginning_offsets([partition]))[partition]
@@ -307,13 +326,29 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
                 " read: %r",
                 partition, expected, error,
             )  # fmt: skip
-            return
-        if available > expected:  # else transactions took the offsets between
+            return False
+        if available > expected:
             log.error(
                 "%s partition %s: records %s to %s were deleted before they were read, see"
                 " `driftline accounting`; keep records for longer or add workers",
                 partition.topic, partition.partition, expected, available - 1,
             )  # fmt: skip
+        if available < after:
+            self._empty.append(Gap(partition, max(available, expected), after))
+        return True
+
+    def empty(self, commits: Mapping[TopicPartition, int]) -> list[Gap]:
+        """Take offsets without a record, such as ends of transactions, to be booked and committed.
+
+        Only those before the offsets given, of other partitions before what is stored: the books
+        must not say that more was read than was stored.
+        """
+        found: tuple[list[Gap], list[Gap]] = [], []
+        for gap in self._empty:
+            stored = commits.get(gap.partition, self._stored(gap.partition) or 0)
+            found[gap.after <= stored].append(gap)
+        self._empty, taken = found
+        return taken
 
     async def check_incarnation(self) -> None:
         """End when the topic is another one than at start: its offsets begin anew."""

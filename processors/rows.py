@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -94,6 +95,26 @@ def ledger_rows(
             "dead_lettered": np.bincount(rejected, minlength=n),
         }
     ).with_columns(log_id=pl.lit(log_id), topic=pl.lit(topic))
+
+
+def empty_rows(empty: Iterable[tuple[int, int, int]], log_id: str, topic: str) -> pl.DataFrame:
+    """Rows of ``ledger``, without lines, for offsets that Kafka has no record for.
+
+    Parameters
+    ----------
+    empty
+        Partition, first offset and the offset after the last.
+    log_id, topic
+        Incarnation of the log, and its topic.
+    """
+    found = [(partition, at) for partition, first, after in empty for at in range(first, after)]
+    return pl.DataFrame(
+        found, orient="row", schema={"partition": pl.UInt32, "offset": pl.UInt64}
+    ).with_columns(
+        pl.lit(0, pl.Int64).alias("lines"), pl.lit(0, pl.Int64).alias("rows"),
+        pl.lit(0, pl.Int64).alias("late"), pl.lit(0, pl.Int64).alias("dead_lettered"),
+        pl.lit(log_id).alias("log_id"), pl.lit(topic).alias("topic"),
+    )  # fmt: skip
 
 
 def dead_letter_rows(

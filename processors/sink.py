@@ -43,7 +43,7 @@ from processors import marks, rows, watermarks
 from processors.letters import Kept, LettersConfig, kept_of, original_rows
 from processors.names import Names, NamesConfig
 from processors.quality import MAX_BAD_LINES, WINDOW_LINES
-from processors.reader import Held, Reader, Records
+from processors.reader import Gap, Held, Reader, Records
 from processors.retry import until_done
 from processors.store import Store
 
@@ -200,12 +200,18 @@ class Sink(Service):  # type: ignore[misc]
             try:
                 batch = await asyncio.wait_for(self._queue.get(), 1.0)
             except TimeoutError:
-                await self._reader.commit({})  # nothing to do but after an attempt that failed
+                await self._commit_again()
                 continue
             await self._deliver(batch)
             # Only now: what is computed before the last rows are stored is computed twice.
             if self._reader.is_fresh(batch.newest, batch.commits):
                 self._catch_up()
+
+    async def _commit_again(self) -> None:
+        """Commit what could not be committed before, and offsets without a record."""
+        empty = self._reader.empty({})
+        await self._insert("ledger", self._empty_rows(empty))
+        await self._reader.commit(_after_all(empty))
 
     async def tell(self, topic: str, key: str, value: bytes) -> None:
         """Produce one message; returns when Kafka has it.
@@ -273,6 +279,9 @@ class Sink(Service):  # type: ignore[misc]
         events = rows.event_rows(decoded, where[0], batch.partitions, batch.offsets)
         late = rows.is_late(events, self._watermarks_of(events))
         ledger = rows.ledger_rows(decoded, *where, late)
+        empty = self._reader.empty(batch.commits)
+        commits = _after_all(empty) | batch.commits
+        books = pl.concat([ledger, self._empty_rows(empty)])
         await until_done(lambda: asyncio.to_thread(self._names.admit, events))
         await self._insert("events", events)
         await self._insert("evaluations", rows.evaluation_rows(events))
@@ -287,14 +296,18 @@ class Sink(Service):  # type: ignore[misc]
             await self._produce_dead_letters(letters)
         # Whoever reads on after a crash must know of these marks; nothing says so after the commit.
         progress = self._progress()
-        await asyncio.gather(self._insert("ledger", ledger), self._insert("watermarks", progress))
+        await asyncio.gather(self._insert("ledger", books), self._insert("watermarks", progress))
         self._reported = time.monotonic()
-        await self._reader.commit(batch.commits)
+        await self._reader.commit(commits)
         self._advance(events, batch.commits)
         telemetry.ROWS_STORED.inc(len(events))
         telemetry.BATCHES.labels("sink").inc()
         for rejection in decoded.rejections:
             telemetry.DEAD_LETTERS.labels(str(rejection.code)).inc()
+
+    def _empty_rows(self, empty: list[Gap]) -> pl.DataFrame:
+        gaps = [(gap.partition.partition, gap.first, gap.after) for gap in empty]
+        return rows.empty_rows(gaps, self._kafka.log_id, EVENTS_TOPIC)
 
     async def _insert(self, table: str, frame: pl.DataFrame) -> None:
         await until_done(lambda: asyncio.to_thread(self._store.insert, table, frame))
@@ -387,6 +400,10 @@ class Sink(Service):  # type: ignore[misc]
 
 def _after(fetched: Records) -> dict[TopicPartition, int]:
     return {partition: part[-1].offset + 1 for partition, part in fetched.items()}
+
+
+def _after_all(empty: list[Gap]) -> dict[TopicPartition, int]:
+    return {gap.partition: gap.after for gap in empty}
 
 
 def _newest(fetched: Records) -> int:

@@ -79,6 +79,20 @@ def test_every_line_is_accounted_for(store):
     assert partitions[2]["first_offset"] == 7
 
 
+def test_offsets_without_a_record_leave_no_gap(store):
+    """Else the end of every transaction would be one."""
+    good = encode([event(1)])
+    for first in (0, 3, 7):
+        deliver(store, [good, good], first=first)
+    assert not account(store)["balanced"]
+    store.insert("ledger", rows.empty_rows([(0, 2, 3), (0, 5, 7)], "log", EVENTS_TOPIC))
+    books = account(store)
+    (partition,) = books["partitions"]
+    assert books["balanced"]
+    assert (partition["gapless"], partition["records"], partition["passed_over"]) == (True, 6, 3)
+    assert (partition["lines"], books["accepted"], books["unbooked"]) == (6, 6, 0)
+
+
 def test_delivering_again_changes_nothing(store):
     fill(store)
     before = account(store)
