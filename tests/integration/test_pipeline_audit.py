@@ -1,30 +1,129 @@
-"""The audit on a real engine: killed anywhere, the next one repairs what it left behind."""
+"""The audit on a real engine: collisions found, what differs repaired, whoever is killed where."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import polars as pl
 import pytest
 
+from dashboards.accounting import account
 from ingest.errors import Unavailable
-from processors import audit, marks, windows
+from ingest.events import DIRTY_TOPIC, EVENTS_TOPIC
+from processors import audit, marks, watermarks, windows
 from processors.store import Store
-from tests.conftest import ClickHouse
+from tests.integration.pipeline_bed import Pipeline, batches, check, collided
 from tests.integration.pipeline_reference import Truth, traffic
-from tests.integration.test_pipeline_sql import Pipeline, check, collided
 from tests.support import eventually
 
 
-@pytest.fixture
-def pipeline(clickhouse: ClickHouse) -> Pipeline:
-    return Pipeline(clickhouse)
+@pytest.mark.parametrize(("seed", "at_once"), [(0, 100_000), (1, 100_000), (2, 7)])
+def test_of_colliding_events_the_smallest_counts(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, seed: int, at_once: int
+) -> None:
+    """The others are dead-lettered and counted nowhere, whichever came first."""
+    monkeypatch.setattr(audit, "_LOSERS_AT_ONCE", at_once)
+    rng, events = random.Random(seed), collided(traffic(seed))
+    truth = Truth(events)
+    assert len(truth.losers) > 30
+    found = 0
+    for batch in batches(rng, events + rng.sample(events, 40)):
+        pipeline.deliver(batch)
+        if rng.random() < 0.3:
+            pipeline.recompute()
+        if rng.random() < 0.2:
+            found += audit.find_collisions(pipeline.store)
+    pipeline.recompute()
+    found += audit.find_collisions(pipeline.store)
+    assert found == len(truth.losers)
+    assert audit.find_collisions(pipeline.store) == 0
+    known = pipeline.store.query(
+        "SELECT event_id, toUnixTimestamp64Nano(time), payload_hash FROM collisions FINAL"
+    )
+    assert sorted(known.rows()) == truth.losers
+    letters = pipeline.store.query("SELECT code, count() AS n FROM dead_letters FINAL GROUP BY 1")
+    assert letters.rows() == [("id_collision", len(truth.losers))]
+    check(pipeline, truth)
+    books = account(pipeline.store)
+    assert books["balanced"]
+    assert books["collisions"] == len(truth.losers)
+    assert books["stored"] == len(truth.counted)
+    assert books["duplicates"] == 40
+    assert books["accepted"] == books["stored"] + books["duplicates"] + books["collisions"]
+    assert audit.reconcile(pipeline.store) == 0
+
+
+@pytest.mark.parametrize("at_once", [10**9, 40])
+def test_reconcile_repairs_what_was_made_from_a_part(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(audit, "_EVENTS_PER_STATEMENT", at_once)
+    events = collided(traffic(6))
+    pipeline.deliver(events[:200])
+    pipeline.recompute()
+    pipeline.deliver(events[200:])
+    audit.find_collisions(pipeline.store)
+    pipeline.dirty.clear()  # the marks of the second part are lost
+    with pytest.raises(AssertionError):
+        check(pipeline, Truth(events))
+    assert (len(audit._spans(pipeline.store)) > 3) == (at_once == 40)
+    touched = {(e.environment, e.agent, e.time_unix_nano // 10**10) for e in events[200:]}
+    assert 0 < audit.reconcile(pipeline.store) <= len(touched)
+    assert audit.reconcile(pipeline.store) == 0
+    check(pipeline, Truth(events))
+
+
+def test_only_what_differs_twice_alike_is_repaired(pipeline: Pipeline) -> None:
+    """What differs once may have its marks still to come."""
+    events = traffic(8)
+    pipeline.deliver(events[:200])
+    pipeline.recompute()
+    pipeline.deliver(events[200:300])
+    suspected = audit.differences(pipeline.store)
+    assert not suspected.is_empty()
+    pipeline.dirty.pop()  # lost for ever
+    assert audit.reconcile(pipeline.store, suspected.clear()) == 0
+    pipeline.deliver(events[300:])
+    now = audit.differences(pipeline.store)
+    changed = now.join(suspected, on=now.columns, how="anti")
+    assert not changed.is_empty()
+    assert audit.reconcile(pipeline.store, suspected) == len(now) - len(changed) > 0
+    left = audit.differences(pipeline.store)
+    assert left.join(suspected, on=left.columns, how="semi").is_empty()
+    pipeline.recompute()
+    audit.reconcile(pipeline.store)
+    check(pipeline, Truth(events))
+
+
+def test_the_audit_waits_for_the_marks_it_has_seen(pipeline: Pipeline) -> None:
+    service = audit.Audit(pipeline.store, "log", lambda: True, lambda: 0.0)
+    events = traffic(9)
+
+    def report(topic: str, offset: int, marked: list[int]) -> None:
+        now = datetime.now(UTC)
+        row = ("log", topic, 0, 0, offset, 0, marked, now, now)
+        pipeline.store.insert(
+            "watermarks", pl.DataFrame([row], schema=watermarks.SCHEMA, orient="row")
+        )
+
+    pipeline.deliver(events)
+    report(EVENTS_TOPIC, 1, [7])
+    report(DIRTY_TOPIC, 6, [])
+    for _ in range(3):
+        service._look()
+        assert not audit.differences(pipeline.store).is_empty()
+    report(DIRTY_TOPIC, 7, [])
+    service._look()
+    assert audit.differences(pipeline.store).is_empty()
+    check(pipeline, Truth(events))
 
 
 class Killed(Exception):

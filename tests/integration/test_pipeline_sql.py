@@ -7,203 +7,30 @@ repeats and stale marks.
 from __future__ import annotations
 
 import itertools
-import math
 import random
-from collections import Counter, defaultdict
-from datetime import UTC, datetime
+from collections import Counter
 from typing import Any
 
-import msgspec
-import numpy as np
 import polars as pl
 import pytest
 
 from dashboards import metrics
 from dashboards.accounting import account
-from ingest.codec import decode, encode
 from ingest.errors import Unavailable
-from ingest.events import DIRTY_TOPIC, EVENTS_TOPIC, Event
-from processors import audit, interactions, marks, rows, watermarks, windows
-from processors.names import Names
-from processors.store import ClickHouseConfig, Store
-from tests.conftest import ClickHouse
+from ingest.events import Event
+from processors import audit, interactions, windows
+from tests.integration.pipeline_bed import (
+    FAR,
+    SEEDS,
+    Pipeline,
+    batches,
+    check,
+    check_metrics,
+    collided,
+    flat,
+    same,
+)
 from tests.integration.pipeline_reference import Truth, traffic
-
-FAR = 4_102_444_800 * 10**9  # of a record: nothing is in its future
-SEEDS = range(3)
-PLAIN = ("tool_calls", "tool_errors", "input_tokens", "output_tokens")
-
-
-class Pipeline:
-    """The sink's writes and the recompute's, at the moments that the test chooses."""
-
-    def __init__(self, clickhouse: ClickHouse) -> None:
-        config = ClickHouseConfig(
-            clickhouse.url, clickhouse.user, clickhouse.password, clickhouse.database
-        )
-        self.store = Store(config)
-        self.names = Names(self.store)
-        self.offset = 0
-        self.dirty: list[pl.DataFrame] = []
-
-    def deliver(self, events: list[Event]) -> None:
-        """Store a record of events and remember which cells it touched."""
-        decoded = decode([encode(events)], [FAR])
-        assert not decoded.rejections
-        place = np.zeros(1, np.uint32), np.array([self.offset], np.uint64)
-        stored = rows.event_rows(decoded, "log", *place)
-        self.names.admit(stored)
-        self.store.insert("events", stored)
-        self.store.insert("evaluations", rows.evaluation_rows(stored))
-        late = np.zeros(len(stored), np.bool_)
-        self.store.insert("ledger", rows.ledger_rows(decoded, "log", EVENTS_TOPIC, *place, late))
-        self.offset += 1
-        self.dirty.append(marks.dirty_cells(stored))
-
-    def recompute(self, cells: pl.DataFrame | None = None) -> None:
-        """Work off all marks, or those given."""
-        if cells is None:
-            if not self.dirty:
-                return
-            cells, self.dirty = pl.concat(self.dirty).unique(), []
-        finest, *others = windows.WIDTHS
-        windows.recompute(self.store, finest, cells)
-        for width in others:
-            windows.recompute(self.store, width, marks.coarser(cells, width))
-
-    def windows(self) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:
-        """Windows with any events, by width and key."""
-        found: dict[int, dict[tuple[Any, ...], dict[str, Any]]] = {w: {} for w in windows.WIDTHS}
-        for row in self.store.query(
-            "SELECT *, toUnixTimestamp(start) AS at FROM windows FINAL WHERE events > 0"
-        ).to_dicts():
-            bins, counts = row.pop("duration_bins"), row.pop("duration_counts")
-            row["histogram"] = dict(zip(bins, counts, strict=True))
-            key = (row["environment"], row["agent"], row["at"], row["agent_version"], row["scope"])
-            assert key not in found[row["width_s"]]
-            found[row["width_s"]][key] = row
-        return found
-
-    def view(self, name: str, key: str) -> dict[str, dict[str, Any]]:
-        """Rows of a view, times in ns."""
-        found = self.store.query(
-            f"SELECT * REPLACE (toUnixTimestamp64Nano(start) AS start,"
-            f" toUnixTimestamp64Nano(end) AS end) FROM {name}"
-        ).to_dicts()
-        assert len({row[key] for row in found}) == len(found)
-        return {row[key]: row for row in found}
-
-    def state(self) -> tuple[Any, ...]:
-        """All that is derived, to the last bit, versions included."""
-        return (
-            self.store.query("SELECT * FROM windows FINAL ORDER BY ALL").rows(),
-            self.store.query("SELECT * FROM interaction_cells FINAL ORDER BY ALL").rows(),
-            self.store.query("SELECT * FROM interactions ORDER BY interaction_id").rows(),
-            self.store.query("SELECT * FROM sessions ORDER BY session_id").rows(),
-            self.store.query("SELECT * FROM current_evaluations ORDER BY ALL").rows(),
-            metrics.collect(self.store),
-        )
-
-
-@pytest.fixture
-def pipeline(clickhouse: ClickHouse) -> Pipeline:
-    return Pipeline(clickhouse)
-
-
-def same(found: dict[str, Any], expected: dict[str, Any], where: Any) -> None:
-    for name, value in expected.items():
-        if isinstance(value, float):
-            close = math.isclose(found[name], value, rel_tol=1e-12, abs_tol=1e-11)
-            assert close, (where, name, found[name], value)
-        elif not name.startswith("_"):
-            assert found[name] == value, (where, name, found[name], value)
-
-
-def check(pipeline: Pipeline, truth: Truth) -> None:
-    """Everything derived equals what plain Python makes of the events."""
-    found_windows = pipeline.windows()
-    for width in windows.WIDTHS:
-        expected = truth.windows(width)
-        assert found_windows[width].keys() == expected.keys()
-        for key, row in expected.items():
-            same(found_windows[width][key], row, (width, key))
-    for name, key in (("interactions", "interaction_id"), ("sessions", "session_id")):
-        found, rows_ = pipeline.view(name, key), getattr(truth, name)()
-        assert found.keys() == rows_.keys()
-        for unit, row in rows_.items():
-            same(found[unit], row, (name, unit))
-    latest = {
-        key: (e.value, e.reason or "", e.time_unix_nano) for key, e in truth.evaluations().items()
-    }
-    current = pipeline.store.query(
-        "SELECT * REPLACE (toUnixTimestamp64Nano(time) AS time) FROM current_evaluations"
-    )
-    assert latest == {
-        (r["target"], r["kind"], r["name"], r["user_id"]): (r["value"], r["reason"], r["time"])
-        for r in current.to_dicts()
-    }
-    check_metrics(pipeline, truth)
-
-
-def check_metrics(pipeline: Pipeline, truth: Truth, since: int | None = None) -> None:
-    """Everything of the window that holds ``since`` and of those after it, by plain Python."""
-    entries = metrics.collect(pipeline.store, metrics.Selection(since=since))
-    keys = [(e["environment"], e["agent"], e["agent_version"] or "", e["scope"]) for e in entries]
-    begins = (since or 0) // 10 * 10
-    sums: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
-    for (environment, agent, start, version, scope), row in truth.windows(10).items():
-        if start >= begins:
-            known = {name: row[name] for name in ("events", "ok", "error", *PLAIN)}
-            sums[environment, agent, version, scope].update(known)
-    units = {name: truth.units(name, begins) for name in ("interactions", "sessions")}
-    reasons = truth.reasons(begins)
-    assert set(keys) == {*sums, *((*key, "all") for found in units.values() for key in found)}
-    assert keys == sorted(keys, key=lambda key: (*key[:3], key[3] != "all", key[3]))
-    for (environment, agent, version, scope), entry in zip(keys, entries, strict=True):
-        events = sums[environment, agent, version, scope]
-        assert {name: entry[name] for name in PLAIN} == {name: events[name] for name in PLAIN}
-        assert [entry["events"][name] for name in ("n", "ok", "error")] == [
-            events[name] for name in ("events", "ok", "error")
-        ]
-        assert entry["since"] == (since and f"{datetime.fromtimestamp(begins, UTC):%FT%TZ}")
-        if scope != "all":
-            assert entry["interactions"] is None
-            assert entry["sessions"] is None
-            continue
-        key = environment, agent, version
-        assert entry["failure_reasons"] == dict(reasons.get(key, {}))
-        for name, all_of in units.items():
-            if key not in all_of:
-                assert entry[name]["n"] == 0
-                assert entry[name]["success"]["rate"] is None
-                continue
-            same(flat(entry[name]), all_of[key], (name, key))
-
-
-def flat(unit: dict[str, Any]) -> dict[str, Any]:
-    """Interactions or sessions of an agent, without levels."""
-    explicit, duration = unit["satisfaction"]["explicit"], unit["duration_ms"]
-    return {
-        "n": unit["n"],
-        "yes": unit["success"]["yes"],
-        "known": unit["success"]["known"],
-        **{name: duration[name] for name in ("mean", "p50", "p95", "p99")},
-        "cost": unit["cost_usd"]["sum"],
-        "cost_mean": unit["cost_usd"]["mean"],
-        "rated": explicit["n"],
-        "satisfaction": explicit["mean"],
-    }
-
-
-def batches(rng: random.Random, events: list[Event], most: int = 60) -> list[list[Event]]:
-    """Events in any order and cut."""
-    shuffled = rng.sample(events, len(events))
-    found = []
-    while shuffled:
-        size = rng.randint(1, most)
-        found.append(shuffled[:size])
-        shuffled = shuffled[size:]
-    return found
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -257,62 +84,6 @@ def test_no_order_and_no_cut_changes_a_bit(pipeline: Pipeline) -> None:
             assert part == again
 
 
-def collided(events: list[Event], every: int = 9) -> list[Event]:
-    """The events and others that took their ids, some of other agents, kinds, cells and days."""
-    changes: list[dict[str, Any]] = [
-        {"content": "other"},
-        {"cost_usd": 0.5, "kind": "llm_call"},
-        {"agent": "thief", "status": "error"},
-        {"shift": 7_200 * 10**9},
-        {"shift": -3 * 86_400 * 10**9, "interaction_id": "elsewhere"},
-        {"kind": "feedback", "value": 0.1, "target": "i3"},
-    ]
-    taken = []
-    for number, event in enumerate(events[::every]):
-        change = dict(changes[number % len(changes)])
-        time = event.time_unix_nano + change.pop("shift", 0)
-        taken.append(msgspec.structs.replace(event, time_unix_nano=time, **change))
-        if number % 4 == 0:
-            taken.append(msgspec.structs.replace(event, content="third"))
-    return events + taken
-
-
-@pytest.mark.parametrize(("seed", "at_once"), [(0, 100_000), (1, 100_000), (2, 7)])
-def test_of_colliding_events_the_smallest_counts(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, seed: int, at_once: int
-) -> None:
-    """The others are dead-lettered and counted nowhere, whichever came first."""
-    monkeypatch.setattr(audit, "_LOSERS_AT_ONCE", at_once)
-    rng, events = random.Random(seed), collided(traffic(seed))
-    truth = Truth(events)
-    assert len(truth.losers) > 30
-    found = 0
-    for batch in batches(rng, events + rng.sample(events, 40)):
-        pipeline.deliver(batch)
-        if rng.random() < 0.3:
-            pipeline.recompute()
-        if rng.random() < 0.2:
-            found += audit.find_collisions(pipeline.store)
-    pipeline.recompute()
-    found += audit.find_collisions(pipeline.store)
-    assert found == len(truth.losers)
-    assert audit.find_collisions(pipeline.store) == 0
-    known = pipeline.store.query(
-        "SELECT event_id, toUnixTimestamp64Nano(time), payload_hash FROM collisions FINAL"
-    )
-    assert sorted(known.rows()) == truth.losers
-    letters = pipeline.store.query("SELECT code, count() AS n FROM dead_letters FINAL GROUP BY 1")
-    assert letters.rows() == [("id_collision", len(truth.losers))]
-    check(pipeline, truth)
-    books = account(pipeline.store)
-    assert books["balanced"]
-    assert books["collisions"] == len(truth.losers)
-    assert books["stored"] == len(truth.counted)
-    assert books["duplicates"] == 40
-    assert books["accepted"] == books["stored"] + books["duplicates"] + books["collisions"]
-    assert audit.reconcile(pipeline.store) == 0
-
-
 def test_a_stale_row_never_wins(pipeline: Pipeline) -> None:
     """A writer that read a part of the events and writes after all others changes nothing."""
     stale = stale_rows(pipeline)
@@ -338,71 +109,6 @@ def stale_rows(pipeline: Pipeline) -> dict[str, pl.DataFrame]:
     pipeline.recompute()
     check(pipeline, Truth(events))
     return stale
-
-
-@pytest.mark.parametrize("at_once", [10**9, 40])
-def test_reconcile_repairs_what_was_made_from_a_part(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, at_once: int
-) -> None:
-    monkeypatch.setattr(audit, "_EVENTS_PER_STATEMENT", at_once)
-    events = collided(traffic(6))
-    pipeline.deliver(events[:200])
-    pipeline.recompute()
-    pipeline.deliver(events[200:])
-    audit.find_collisions(pipeline.store)
-    pipeline.dirty.clear()  # the marks of the second part are lost
-    with pytest.raises(AssertionError):
-        check(pipeline, Truth(events))
-    assert (len(audit._spans(pipeline.store)) > 3) == (at_once == 40)
-    touched = {(e.environment, e.agent, e.time_unix_nano // 10**10) for e in events[200:]}
-    assert 0 < audit.reconcile(pipeline.store) <= len(touched)
-    assert audit.reconcile(pipeline.store) == 0
-    check(pipeline, Truth(events))
-
-
-def test_only_what_differs_twice_alike_is_repaired(pipeline: Pipeline) -> None:
-    """What differs once may have its marks still to come."""
-    events = traffic(8)
-    pipeline.deliver(events[:200])
-    pipeline.recompute()
-    pipeline.deliver(events[200:300])
-    suspected = audit.differences(pipeline.store)
-    assert not suspected.is_empty()
-    pipeline.dirty.pop()  # lost for ever
-    assert audit.reconcile(pipeline.store, suspected.clear()) == 0
-    pipeline.deliver(events[300:])
-    now = audit.differences(pipeline.store)
-    changed = now.join(suspected, on=now.columns, how="anti")
-    assert not changed.is_empty()
-    assert audit.reconcile(pipeline.store, suspected) == len(now) - len(changed) > 0
-    left = audit.differences(pipeline.store)
-    assert left.join(suspected, on=left.columns, how="semi").is_empty()
-    pipeline.recompute()
-    audit.reconcile(pipeline.store)
-    check(pipeline, Truth(events))
-
-
-def test_the_audit_waits_for_the_marks_it_has_seen(pipeline: Pipeline) -> None:
-    service = audit.Audit(pipeline.store, "log", lambda: True, lambda: 0.0)
-    events = traffic(9)
-
-    def report(topic: str, offset: int, marked: list[int]) -> None:
-        now = datetime.now(UTC)
-        row = ("log", topic, 0, 0, offset, 0, marked, now, now)
-        pipeline.store.insert(
-            "watermarks", pl.DataFrame([row], schema=watermarks.SCHEMA, orient="row")
-        )
-
-    pipeline.deliver(events)
-    report(EVENTS_TOPIC, 1, [7])
-    report(DIRTY_TOPIC, 6, [])
-    for _ in range(3):
-        service._look()
-        assert not audit.differences(pipeline.store).is_empty()
-    report(DIRTY_TOPIC, 7, [])
-    service._look()
-    assert audit.differences(pipeline.store).is_empty()
-    check(pipeline, Truth(events))
 
 
 def test_an_event_of_any_allowed_size_and_age_can_be_computed(pipeline: Pipeline) -> None:

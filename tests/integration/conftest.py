@@ -1,0 +1,13 @@
+"""Fixtures of tests that run the pipeline's statements by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import ClickHouse
+from tests.integration.pipeline_bed import Pipeline
+
+
+@pytest.fixture
+def pipeline(clickhouse: ClickHouse) -> Pipeline:
+    return Pipeline(clickhouse)
