@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 from ingest.events import EVENTS_TOPIC
 from processors.audit import missing
 from processors.store import Store, literal
 
-_BOOKED_WITHIN_S: Final = 3.0
+_BOOKED_WITHIN_S: Final = 10.0
 _ASK_EVERY_S: Final = 0.2
-_GROWING_LOGS: Final = 100
+_PINNED_PLACES: Final = 1_000
 
 _PARTITIONS: Final = """
 SELECT log_id, topic, partition, countIf(l.lines > 0) AS records,
@@ -29,17 +28,19 @@ SELECT log_id, topic, partition, countIf(l.lines > 0) AS records,
 FROM ledger AS l FINAL GROUP BY log_id, topic, partition ORDER BY log_id, topic, partition
 """
 
-# The ledger goes on while we read: whatever is asked is asked up to the same offsets. Of the logs
-# before the last hundred, whose ends would make statements too long, all is booked that ever will.
+# The ledger goes on while we read: whatever is asked is asked up to the same offsets. Those of all
+# logs would make statements too long, but of old ones all is booked that ever will.
 _UP_TO: Final = """
-WITH CAST({places}, 'Array(String)') AS places, CAST({ends}, 'Array(UInt64)') AS ends
+WITH
+    (SELECT (groupArray(place), groupArray(end)) FROM
+    (
+        SELECT concat(log_id, '/', toString(partition)) AS place, max(offset) + 1 AS end
+        FROM ledger WHERE log_id NOT IN {logs} GROUP BY log_id, partition
+    )) AS old,
+    arrayConcat(CAST({places}, 'Array(String)'), old.1) AS places,
+    arrayConcat(CAST({ends}, 'Array(UInt64)'), old.2) AS ends
 """
-_BOOKED: Final = f"""
-(offset < transform(concat(log_id, '/', toString(partition)), places, ends, 0)
-OR (log_id, partition, offset) IN (SELECT log_id, partition, offset FROM ledger WHERE log_id IN
-    (SELECT log_id FROM ledger GROUP BY log_id
-     ORDER BY max(ingested) DESC LIMIT 1000000 OFFSET {_GROWING_LOGS})))
-"""
+_BOOKED: Final = "(offset < transform(concat(log_id, '/', toString(partition)), places, ends, 0))"
 
 _LETTERS: Final = f"code != 'id_collision' AND topic = '{EVENTS_TOPIC}'"
 
@@ -138,15 +139,15 @@ def _booked(store: Store) -> list[dict[str, Any]]:
 
 def _ends(booked: list[dict[str, Any]]) -> dict[tuple[str, int], int]:
     """The offset after the last that is booked, by log and partition, of the newest logs."""
-    newest: dict[str, datetime] = {}
+    logs: dict[str, list[dict[str, Any]]] = {}
     for row in booked:
-        newest[row["log_id"]] = max(row["booked"], newest.get(row["log_id"], row["booked"]))
-    growing = set(sorted(newest, key=newest.__getitem__)[-_GROWING_LOGS:])
-    return {
-        (row["log_id"], row["partition"]): row["last_offset"] + 1
-        for row in booked
-        if row["topic"] == EVENTS_TOPIC and row["log_id"] in growing
-    }
+        logs.setdefault(row["log_id"], []).append(row)
+    ends: dict[tuple[str, int], int] = {}
+    for log_id in sorted(logs, key=lambda log_id: max(r["booked"] for r in logs[log_id]))[::-1]:
+        if ends and len(ends) + len(logs[log_id]) > _PINNED_PLACES:
+            break
+        ends |= {(log_id, row["partition"]): row["last_offset"] + 1 for row in logs[log_id]}
+    return ends
 
 
 def _unbooked(stored: _Rows, ends: Mapping[tuple[str, int], int]) -> _Rows:
@@ -160,7 +161,8 @@ def _unbooked(stored: _Rows, ends: Mapping[tuple[str, int], int]) -> _Rows:
 def _ask(store: Store, statement: str, ends: Mapping[tuple[str, int], int]) -> _Rows:
     """Rows of a statement that asks what is booked up to these offsets."""
     places = ", ".join(literal(f"{log_id}/{partition}") for log_id, partition in ends)
-    up_to = _UP_TO.format(places=f"[{places}]", ends=list(ends.values()))
+    logs = literal({log_id for log_id, _ in ends} or [""])
+    up_to = _UP_TO.format(logs=logs, places=f"[{places}]", ends=list(ends.values()))
     return store.query(up_to + statement).rows()
 
 

@@ -112,7 +112,8 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer = None
         self._record_bytes = _RECORD_BYTES
         self._owed: dict[TopicPartition, int] = {}
-        self._empty: list[Gap] = []
+        self._passed: list[Gap] = []
+        self._doubtful: list[Gap] = []
         self._begin_after = 0.0
         self.held: dict[TopicPartition, Held] = {}
         """The partitions that are ours; what moves away is forgotten, for others move it on."""
@@ -148,7 +149,6 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in revoked:
             self.held.pop(partition, None)
             self._owed.pop(partition, None)
-        self._empty = [gap for gap in self._empty if gap.partition in self.held]
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Know nothing of them, whoever had them; nothing is taken before it has begun.
@@ -204,22 +204,26 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
                 return False
         return True
 
-    async def gather(self) -> tuple[Records, bool]:
-        """Fetch until a piece is full, which says that there is more, or has lingered."""
+    async def gather(self) -> tuple[Records, list[Gap], bool]:
+        """Fetch until a piece is full, which says that there is more, or has lingered.
+
+        With the records come the offsets before and between them that have none.
+        """
         gathered: Records = {}
+        gaps: list[Gap] = []
         size, deadline = 0, time.monotonic() + self._linger
         while size < self._piece_bytes:
             wait = max(0.0, deadline - time.monotonic())
             fetched = await self._fetch(wait)
             for partition, records in fetched.items():
-                await self._follow(partition, records)
+                gaps += await self._follow(partition, records)
                 gathered.setdefault(partition, []).extend(records)
                 sizes = [len(r.value or b"") for r in records]
                 size += sum(sizes)
                 self._record_bytes = max(1, *sizes)
             if not fetched or wait == 0.0:
-                return gathered, False
-        return gathered, True
+                return gathered, gaps, False
+        return gathered, gaps, True
 
     async def _fetch(self, wait: float) -> Records:
         """Take records of the partition that is furthest behind, of those that have any.
@@ -257,7 +261,9 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             return  # it moves, or its offset is out of range
         if self.held.get(partition) is not place or position <= place.expected:
             return
-        if await self._skip(partition, place.expected, position):
+        gap = Gap(partition, place.expected, position)
+        if (empty := await self._without_deleted(gap)) is not None:
+            self._passed += empty
             place.expected = place.stored = position
 
     async def _begin_new(self) -> None:
@@ -288,67 +294,73 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         if self.held.get(partition) is not place or partition not in self.assignment():
             return  # it has moved meanwhile
-        begun = max(first, min(committed or 0, known))
+        begun = min(committed or 0, known)
+        if first > begun and (committed or known):
+            _tell_of_deleted(Gap(partition, begun, first))
+        begun = max(first, begun)
         self._consumer.seek(partition, begun)
         place.begun = place.expected = place.stored = begun
         place.watermark, place.marked = last.watermark, last.marked
 
-    async def _follow(self, partition: TopicPartition, records: list[ConsumerRecord]) -> None:
-        """Notice offsets that no record came for, and a log that began anew."""
+    async def _follow(self, partition: TopicPartition, records: list[ConsumerRecord]) -> list[Gap]:
+        """Notice a log that began anew, and return the offsets that Kafka has no record for."""
         place, first = self.held.get(partition), records[0].offset
+        gaps: list[Gap] = []
+        if records[-1].offset - first >= len(records):
+            offsets = [record.offset for record in records]
+            gaps += [
+                Gap(partition, one + 1, other)
+                for one, other in pairwise(offsets)
+                if one + 1 < other
+            ]
         if place is None:
-            return  # it has moved away just now
+            return gaps  # it has moved away just now
         expected, place.expected = place.expected, records[-1].offset + 1
         place.read = records[-1].timestamp
         if expected is not None and first < expected:
             await self.check_incarnation()
         elif expected is not None and first > expected:
-            await self._skip(partition, expected, first)
-        if records[-1].offset - first >= len(records):
-            offsets = [record.offset for record in records]
-            self._empty += [
-                Gap(partition, one + 1, other)
-                for one, other in pairwise(offsets)
-                if one + 1 < other
-            ]
+            before = Gap(partition, expected, first)
+            if (empty := await self._without_deleted(before)) is None:
+                self._doubtful.append(before)  # its records are read all the same
+            else:
+                gaps += empty
+        return gaps
 
-    async def _skip(self, partition: TopicPartition, expected: int, after: int) -> bool:
-        """Tell offsets whose records Kafka deleted unread from those that it has no records for.
-
-        False when Kafka does not say. Reading goes on in any case.
-        """
+    async def _without_deleted(self, gap: Gap) -> list[Gap] | None:
+        """The gap but for records that Kafka deleted unread; None when it does not say."""
         try:
             async with asyncio.timeout(_BEGIN_SECONDS):
-                available = (await self._consumer.beginning_offsets([partition]))[partition]
+                found = await self._consumer.beginning_offsets([gap.partition])
         except (TimeoutError, KafkaError) as error:
             log.warning(
-                "%s: Kafka does not say whether records from %s on were deleted before they were"
-                " read: %r",
-                partition, expected, error,
+                "%s partition %s: Kafka does not say whether it deleted records %s to %s: %r",
+                gap.partition.topic, gap.partition.partition, gap.first, gap.after - 1, error,
             )  # fmt: skip
-            return False
-        if available > expected:
-            log.error(
-                "%s partition %s: records %s to %s were deleted before they were read, see"
-                " `driftline accounting`; keep records for longer or add workers",
-                partition.topic, partition.partition, expected, available - 1,
-            )  # fmt: skip
-        if available < after:
-            self._empty.append(Gap(partition, max(available, expected), after))
-        return True
+            return None
+        kept = min(gap.after, max(gap.first, found[gap.partition]))
+        if kept > gap.first:
+            _tell_of_deleted(gap._replace(after=kept))
+        return [gap._replace(first=kept)] if kept < gap.after else []
 
-    def empty(self, commits: Mapping[TopicPartition, int]) -> list[Gap]:
-        """Take offsets without a record, such as ends of transactions, to be booked and committed.
+    async def ask_again(self) -> None:
+        """Ask again of gaps of which Kafka did not say whether it deleted records."""
+        doubtful, self._doubtful = self._doubtful, []
+        for gap in doubtful:
+            stored = self._stored(gap.partition) or 0
+            empty = await self._without_deleted(gap) if gap.after <= stored else None
+            if empty is None:
+                self._doubtful.append(gap)
+            else:
+                self._passed += empty
 
-        Only those before the offsets given, of other partitions before what is stored: the books
-        must not say that more was read than was stored.
+    def passed(self) -> list[Gap]:
+        """Take offsets without a record that only stored ones lie before, to book and commit them.
+
+        Such as the end of a transaction. They are true of the log whoever has the partition now.
         """
-        found: tuple[list[Gap], list[Gap]] = [], []
-        for gap in self._empty:
-            stored = commits.get(gap.partition, self._stored(gap.partition) or 0)
-            found[gap.after <= stored].append(gap)
-        self._empty, taken = found
-        return taken
+        passed, self._passed = self._passed, []
+        return passed
 
     async def check_incarnation(self) -> None:
         """End when the topic is another one than at start: its offsets begin anew."""
@@ -386,3 +398,11 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         else:
             # Not what is owed since.
             self._owed = {p: o for p, o in self._owed.items() if o > owed.get(p, -1)}
+
+
+def _tell_of_deleted(gap: Gap) -> None:
+    log.error(
+        "%s partition %s: records %s to %s were deleted before they were read, see"
+        " `driftline accounting`; keep records for longer or add workers",
+        gap.partition.topic, gap.partition.partition, gap.first, gap.after - 1,
+    )  # fmt: skip

@@ -49,6 +49,7 @@ from processors.store import Store
 
 _REPORT_SECONDS: Final = 0.5
 _HEARTBEAT_SECONDS: Final = 10.0
+_DELIVERED_SECONDS: Final = 5.0
 _PIECE_BYTES: Final = 8 << 20  # small pieces keep little memory in undecoded records
 
 
@@ -71,12 +72,14 @@ class SinkConfig:
 class Batch:
     """Records of one or more partitions on their way to the store.
 
-    ``commits`` are the offsets after them, ``newest`` is the timestamp of the last one, ms.
+    ``gaps`` are offsets before and between them that have no record, ``commits`` those after them,
+    ``newest`` is the timestamp of the last one, ms.
     """
 
     decoded: Decoded
     partitions: np.ndarray[Any, np.dtype[np.uint32]]
     offsets: np.ndarray[Any, np.dtype[np.uint64]]
+    gaps: list[Gap]
     commits: dict[TopicPartition, int]
     kept: Kept
     size: int
@@ -92,6 +95,7 @@ class Batch:
             concat([p.decoded for p in pieces]),
             np.concatenate([p.partitions for p in pieces]),
             np.concatenate([p.offsets for p in pieces]),
+            [gap for p in pieces for gap in p.gaps],
             commits,
             Kept(
                 pl.concat([p.kept.columns for p in pieces]),
@@ -136,6 +140,8 @@ class Sink(Service):  # type: ignore[misc]
         self._producer: AIOKafkaProducer = None
         self._connecting: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
+        self._delivered = asyncio.Event()
+        self._delivered.set()
         self._reported = self._beaten = 0.0
         self._marked: list[int] = [0]
         self.caught_up = asyncio.Event()
@@ -162,7 +168,12 @@ class Sink(Service):  # type: ignore[misc]
         self._connected.set()
 
     async def on_stop(self) -> None:
-        """Leave the group, so that another worker takes over at once."""
+        """Leave the group, so that another worker takes over at once.
+
+        After what is being stored is booked, for of an embedded broker nobody reads it again.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._delivered.wait(), _DELIVERED_SECONDS)
         await self._reader.stop()
         if self._producer is not None:
             with contextlib.suppress(KafkaError, asyncio.TimeoutError):
@@ -176,14 +187,14 @@ class Sink(Service):  # type: ignore[misc]
         pieces: list[Batch] = []
         while not self.should_stop:
             self.turned["read"] = time.monotonic()
-            records, more = await self._reader.gather()
+            records, gaps, more = await self._reader.gather()
             if records and not self._reader.is_fresh(_newest(records), _after(records)):
                 self.caught_up.clear()
             elif not records and self._reader.is_fresh(0, {}):
                 self._catch_up()
             if records:
                 try:
-                    pieces.append(await asyncio.to_thread(self._decode, records))
+                    pieces.append(await asyncio.to_thread(self._decode, records, gaps))
                 except Rejected as error:
                     self._fatal(error)
                     return
@@ -202,16 +213,20 @@ class Sink(Service):  # type: ignore[misc]
             except TimeoutError:
                 await self._commit_again()
                 continue
-            await self._deliver(batch)
+            self._delivered.clear()
+            try:
+                await self._deliver(batch)
+            finally:
+                self._delivered.set()
             # Only now: what is computed before the last rows are stored is computed twice.
             if self._reader.is_fresh(batch.newest, batch.commits):
                 self._catch_up()
 
     async def _commit_again(self) -> None:
         """Commit what could not be committed before, and offsets without a record."""
-        empty = self._reader.empty({})
-        await self._insert("ledger", self._empty_rows(empty))
-        await self._reader.commit(_after_all(empty))
+        passed = self._reader.passed()
+        await self._insert("ledger", self._empty_rows(passed))
+        await self._reader.commit(_after_all(passed))
 
     async def tell(self, topic: str, key: str, value: bytes) -> None:
         """Produce one message; returns when Kafka has it.
@@ -236,7 +251,7 @@ class Sink(Service):  # type: ignore[misc]
         """For how many seconds what is stored has been fresh; 0 while a backlog is worked off."""
         return time.monotonic() - self._caught_up_at if self.caught_up.is_set() else 0.0
 
-    def _decode(self, fetched: Records) -> Batch:
+    def _decode(self, fetched: Records, gaps: list[Gap]) -> Batch:
         records = [r for part in fetched.values() for r in part]
         decoded = decode(
             [r.value for r in records],
@@ -248,6 +263,7 @@ class Sink(Service):  # type: ignore[misc]
             decoded,
             np.array([r.partition for r in records], dtype=np.uint32),
             np.array([r.offset for r in records], dtype=np.uint64),
+            gaps,
             _after(fetched),
             kept_of([r.value for r in records], decoded.rejections, self._config.letters),
             sum(len(r.value or b"") for r in records),
@@ -279,9 +295,8 @@ class Sink(Service):  # type: ignore[misc]
         events = rows.event_rows(decoded, where[0], batch.partitions, batch.offsets)
         late = rows.is_late(events, self._watermarks_of(events))
         ledger = rows.ledger_rows(decoded, *where, late)
-        empty = self._reader.empty(batch.commits)
-        commits = _after_all(empty) | batch.commits
-        books = pl.concat([ledger, self._empty_rows(empty)])
+        passed = self._reader.passed()
+        books = pl.concat([ledger, self._empty_rows(batch.gaps + passed)])
         await until_done(lambda: asyncio.to_thread(self._names.admit, events))
         await self._insert("events", events)
         await self._insert("evaluations", rows.evaluation_rows(events))
@@ -298,16 +313,16 @@ class Sink(Service):  # type: ignore[misc]
         progress = self._progress()
         await asyncio.gather(self._insert("ledger", books), self._insert("watermarks", progress))
         self._reported = time.monotonic()
-        await self._reader.commit(commits)
+        await self._reader.commit(_after_all(passed) | batch.commits)
         self._advance(events, batch.commits)
         telemetry.ROWS_STORED.inc(len(events))
         telemetry.BATCHES.labels("sink").inc()
         for rejection in decoded.rejections:
             telemetry.DEAD_LETTERS.labels(str(rejection.code)).inc()
 
-    def _empty_rows(self, empty: list[Gap]) -> pl.DataFrame:
-        gaps = [(gap.partition.partition, gap.first, gap.after) for gap in empty]
-        return rows.empty_rows(gaps, self._kafka.log_id, EVENTS_TOPIC)
+    def _empty_rows(self, gaps: list[Gap]) -> pl.DataFrame:
+        places = [(gap.partition.partition, gap.first, gap.after) for gap in gaps]
+        return rows.empty_rows(places, self._kafka.log_id, EVENTS_TOPIC)
 
     async def _insert(self, table: str, frame: pl.DataFrame) -> None:
         await until_done(lambda: asyncio.to_thread(self._store.insert, table, frame))
@@ -317,7 +332,10 @@ class Sink(Service):  # type: ignore[misc]
         await until_done(lambda: self._send(DEAD_LETTERS_TOPIC, [(None, v) for v in values]))
 
     async def _produce_marks(self, events: pl.DataFrame) -> None:
-        packed = list(marks.pack(marks.dirty_cells(events), len(self._marked)))
+        # As many as the producer knows of; who reports may know of more already.
+        partitions = len(await self._producer.partitions_for(DIRTY_TOPIC))
+        self._marked += [0] * (partitions - len(self._marked))
+        packed = list(marks.pack(marks.dirty_cells(events), partitions))
         await until_done(lambda: self._send(DIRTY_TOPIC, packed))
 
     async def _send(self, topic: str, values: Iterable[tuple[int | None, bytes]]) -> None:
@@ -368,6 +386,7 @@ class Sink(Service):  # type: ignore[misc]
             return
         self._beaten = time.monotonic()
         await self._reader.check_incarnation()
+        await self._reader.ask_again()
         beat = pl.DataFrame(
             {
                 "ts": [datetime.now(UTC)],
@@ -402,8 +421,8 @@ def _after(fetched: Records) -> dict[TopicPartition, int]:
     return {partition: part[-1].offset + 1 for partition, part in fetched.items()}
 
 
-def _after_all(empty: list[Gap]) -> dict[TopicPartition, int]:
-    return {gap.partition: gap.after for gap in empty}
+def _after_all(gaps: list[Gap]) -> dict[TopicPartition, int]:
+    return {gap.partition: gap.after for gap in gaps}
 
 
 def _newest(fetched: Records) -> int:

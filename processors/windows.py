@@ -352,6 +352,8 @@ def _has_others(store: Store, marks: pl.DataFrame) -> bool:
     agents = marks["agent"].unique().sort()
     if len(agents) > _MAX_NAMED_AGENTS:
         return False
+    if OTHER in agents:  # an earlier version may have admitted it
+        return True
     known = _asked(store, f"SELECT value FROM {admitted('agent')} WHERE value IN {literal(agents)}")  # noqa: S608
     return len(known) < len(agents)
 

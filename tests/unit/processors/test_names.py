@@ -203,6 +203,15 @@ def test_other_that_was_refused_by_earlier_versions_keeps_its_windows(store):
     assert store.query("SELECT * FROM windows FINAL ORDER BY ALL").equals(before)
 
 
+def test_other_that_was_admitted_by_earlier_versions_is_counted_with_the_others(store):
+    store.insert("dimension_values", pl.DataFrame({"dimension": ["agent"], "value": [OTHER]}))
+    names = Names(store, SMALL)
+    deliver(store, names, [event(n) for n in range(5)])
+    deliver(store, names, [event(9, agent=OTHER)])
+    assert counts(store, "agent")[OTHER] == 5 - 2 + 1
+    assert reconcile(store) == 0
+
+
 def test_other_is_computed_from_all_where_only_some_of_many_agents_fit_into_a_statement(
     store, monkeypatch
 ):

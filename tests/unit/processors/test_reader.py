@@ -18,7 +18,7 @@ from aiokafka.errors import (
 from ingest.errors import Unavailable
 from ingest.kafka import KafkaConfig
 from processors import watermarks
-from processors.reader import Held, Reader
+from processors.reader import Gap, Held, Reader
 from processors.store import ClickHouseConfig, Store
 
 PIECE_BYTES = 8 << 20
@@ -105,14 +105,20 @@ def reader_of(records: list[ConsumerRecord[Any, Any]]) -> tuple[Reader, Buffered
     return reader, buffered
 
 
-async def taken(reader: Reader) -> list[list[int]]:
-    """Timestamps of the records of each piece, until there are none."""
+async def taken(reader: Reader, gaps: list[tuple[int, int, int]] | None = None) -> list[list[int]]:
+    """Timestamps of the records of each piece, until there are none; adds what has none."""
     pieces = []
     while True:
-        gathered, _ = await reader.gather()
+        gathered, found, _ = await reader.gather()
+        if gaps is not None:
+            gaps += told(found)
         if not gathered:
             return pieces
         pieces.append([r.timestamp for some in gathered.values() for r in some])
+
+
+def told(gaps: list[Gap]) -> list[tuple[int, int, int]]:
+    return [(gap.partition.partition, gap.first, gap.after) for gap in gaps]
 
 
 def test_partitions_are_read_at_one_pace_of_time() -> None:
@@ -283,19 +289,36 @@ def test_records_that_were_deleted_unread_are_told_of(caplog) -> None:
     assert "records 4 to 6 were deleted" in caplog.text
 
 
+def test_records_that_were_deleted_while_nobody_read_are_told_of(monkeypatch, caplog) -> None:
+    """But of a log that is new to us nothing was to be read before its beginning."""
+    Books(monkeypatch, 5)
+    one, other = TopicPartition("driftline.events", 0), TopicPartition("driftline.events", 1)
+    reader, consumer = reader_of([record(0, 9, 0, 1), record(1, 9, 0, 1)])
+    consumer.offsets[one], consumer.first = 5, 9
+    asyncio.run(reader.on_partitions_assigned([one]))
+    asyncio.run(taken(reader))
+    assert reader.held[one].begun == 9
+    assert "partition 0: records 5 to 8 were deleted" in caplog.text
+    Books(monkeypatch, 0)
+    asyncio.run(reader.on_partitions_assigned([other]))
+    asyncio.run(taken(reader))
+    assert reader.held[other].begun == 9
+    assert "partition 1" not in caplog.text
+
+
 def test_reading_goes_on_when_kafka_does_not_say_what_was_deleted(caplog) -> None:
     reader, consumer = reader_of([record(0, 9, 0, 1)])
     reader.held[TopicPartition("driftline.events", 0)].expected = 4
     consumer.first = KafkaTimeoutError()
     assert asyncio.run(taken(reader)) == [[0]]
-    assert "Kafka does not say whether records from 4 on were deleted" in caplog.text
+    assert "Kafka does not say whether it deleted records 4 to 8" in caplog.text
 
 
 def committed(reader: Reader, commits: Mapping[TopicPartition, int]) -> list[tuple[int, int, int]]:
-    """Commit as the sink does, and say which offsets without a record went into the books."""
-    empty = reader.empty(commits)
-    asyncio.run(reader.commit({gap.partition: gap.after for gap in empty} | dict(commits)))
-    return [(gap.partition.partition, gap.first, gap.after) for gap in empty]
+    """Commit as the sink does, and say which offsets that were passed over it books."""
+    passed = reader.passed()
+    asyncio.run(reader.commit({gap.partition: gap.after for gap in passed} | dict(commits)))
+    return told(passed)
 
 
 class TestTheEndOfATransaction:
@@ -328,25 +351,55 @@ class TestTheEndOfATransaction:
         assert consumer.offsets == {self.one: 6}
         assert committed(reader, {}) == []
 
-    def test_between_records_is_booked_once_they_are_stored(self) -> None:
+    def test_before_and_between_records_comes_with_them(self) -> None:
+        """However often the partition moves before they are stored."""
         reader, consumer = self.passed()
-        consumer.positions = {}
         consumer.records[self.one] = [record(0, at, at, 1) for at in (6, 8, 9, 12)]
-        consumer.records[self.other] = [record(1, 0, 20, 1)]
-        reader.held[self.other] = Held(begun=0, expected=0, stored=0)
-        assert sum(map(len, asyncio.run(taken(reader)))) == 5
-        assert committed(reader, {self.other: 1}) == []
-        assert committed(reader, {self.one: 10}) == [(0, 5, 6), (0, 7, 8)]
-        assert consumer.offsets == {self.one: 10, self.other: 1}
-        assert committed(reader, {self.one: 13}) == [(0, 10, 12)]
+        gaps: list[tuple[int, int, int]] = []
+
+        async def moves() -> None:
+            await taken(reader, gaps)
+            await reader.on_partitions_revoked([self.one])
+
+        asyncio.run(moves())
+        assert gaps == [(0, 7, 8), (0, 10, 12), (0, 5, 6)]
+        assert committed(reader, {}) == []  # what is read is not stored yet
+
+    def test_before_records_is_asked_for_again_when_kafka_does_not_answer(self, caplog) -> None:
+        reader, consumer = self.passed()
+        consumer.records[self.one] = [record(0, 9, 0, 1)]
+        consumer.positions = {}
+        consumer.first = KafkaTimeoutError()
+        gaps: list[tuple[int, int, int]] = []
+        assert asyncio.run(taken(reader, gaps)) == [[0]]
+        consumer.first = 7
+        asyncio.run(reader.ask_again())
+        assert committed(reader, {}) == []  # the record behind it is not stored yet
+        reader.held[self.one].stored = 10
+        consumer.first = KafkaTimeoutError()
+        asyncio.run(reader.ask_again())
+        assert committed(reader, {}) == []
+        consumer.first = 7
+        asyncio.run(reader.ask_again())
+        assert "records 5 to 6 were deleted" in caplog.text
+        assert committed(reader, {}) == [(0, 7, 9)]
+        asyncio.run(reader.ask_again())
+        assert (gaps, committed(reader, {})) == ([], [])
 
     def test_before_deleted_records_is_not_taken_for_one_of_them(self, caplog) -> None:
+        """Nor is what was fetched before it was deleted."""
         reader, consumer = self.passed()
         consumer.records[self.one] = [record(0, 9, 0, 1)]
         consumer.first = 7
-        asyncio.run(taken(reader))
+        gaps: list[tuple[int, int, int]] = []
+        asyncio.run(taken(reader, gaps))
         assert "records 5 to 6 were deleted" in caplog.text
-        assert committed(reader, {self.one: 10}) == [(0, 7, 9)]
+        assert gaps == [(0, 7, 9)]
+        consumer.records[self.one] = [record(0, 12, 0, 1), record(0, 13, 0, 1)]
+        consumer.first = 14
+        asyncio.run(taken(reader, gaps))
+        assert "records 10 to 11 were deleted" in caplog.text
+        assert gaps == [(0, 7, 9)]
 
     def test_is_followed_by_what_comes_next(self, caplog) -> None:
         reader, consumer = self.passed()
