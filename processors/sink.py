@@ -106,6 +106,22 @@ class Batch:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a batch has come: offsets after it, and per partition its latest event time, ns."""
+
+    commits: dict[TopicPartition, int]
+    latest: dict[int, int]
+
+    def by(self, partition: TopicPartition, place: Held) -> tuple[int, int, datetime]:
+        """Watermark, offset and time of the last progress of a partition, with this batch."""
+        stored = place.stored or 0
+        if partition not in self.commits:
+            return place.watermark, stored, place.advanced
+        watermark = max(place.watermark, self.latest.get(partition.partition, 0))
+        return watermark, max(stored, self.commits[partition]), datetime.now(UTC)
+
+
 class Sink(Service):  # type: ignore[misc]
     """Consume events, store them, mark what they change, commit.
 
@@ -310,11 +326,12 @@ class Sink(Service):  # type: ignore[misc]
             await self._insert("dead_letters", letters)
             await self._produce_dead_letters(letters)
         # Whoever reads on after a crash must know of these marks; nothing says so after the commit.
-        progress = self._progress()
+        reached = Reached(batch.commits, _latest(events))
+        progress = self._progress(reached)
         await asyncio.gather(self._insert("ledger", books), self._insert("watermarks", progress))
         self._reported = time.monotonic()
         await self._reader.commit(_after_all(passed) | batch.commits)
-        self._advance(events, batch.commits)
+        self._advance(reached)
         telemetry.ROWS_STORED.inc(len(events))
         telemetry.BATCHES.labels("sink").inc()
         for rejection in decoded.rejections:
@@ -355,17 +372,12 @@ class Sink(Service):  # type: ignore[misc]
         found: np.ndarray[Any, np.dtype[np.int64]] = table[where]
         return found
 
-    def _advance(self, events: pl.DataFrame, commits: dict[TopicPartition, int]) -> None:
-        latest = dict(
-            events.group_by("partition").agg(pl.col("time").max().to_physical()).iter_rows()
-        )
-        for partition, stored in commits.items():
+    def _advance(self, reached: Reached) -> None:
+        for partition in reached.commits:
             place = self._reader.held.get(partition)
             if place is None or place.stored is None:
                 continue  # it has moved meanwhile
-            place.watermark = max(place.watermark, latest.get(partition.partition, 0))
-            place.stored = max(place.stored, stored)
-            place.advanced = datetime.now(UTC)
+            place.watermark, place.stored, place.advanced = reached.by(partition, place)
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _report(self) -> None:
@@ -398,7 +410,9 @@ class Sink(Service):  # type: ignore[misc]
         )
         await asyncio.to_thread(self._store.insert, "heartbeats", beat)
 
-    def _progress(self) -> pl.DataFrame:
+    def _progress(self, reached: Reached | None = None) -> pl.DataFrame:
+        """Rows of ``watermarks`` for what is stored, perhaps with a batch that just was."""
+        reached = reached or Reached({}, {})
         held = dict(self._reader.held)
         marked = [place.marked for place in held.values()]
         self._marked = [max(some) for some in zip_longest(self._marked, *marked, fillvalue=0)]
@@ -407,11 +421,12 @@ class Sink(Service):  # type: ignore[misc]
             end = self._reader.end(partition)
             if end is None or place.stored is None:
                 continue  # nothing fetched yet: to claim no lag would be a guess
-            lag = max(0, end - place.stored)
+            watermark, stored, advanced = reached.by(partition, place)
+            lag = max(0, end - stored)
             found.append(
                 (
-                    self._kafka.log_id, *partition, place.watermark, place.stored, lag,
-                    list(self._marked), place.advanced, datetime.now(UTC),
+                    self._kafka.log_id, *partition, watermark, stored, lag,
+                    list(self._marked), advanced, datetime.now(UTC),
                 )
             )  # fmt: skip
         return pl.DataFrame(found, orient="row", schema=watermarks.SCHEMA)
@@ -419,6 +434,10 @@ class Sink(Service):  # type: ignore[misc]
 
 def _after(fetched: Records) -> dict[TopicPartition, int]:
     return {partition: part[-1].offset + 1 for partition, part in fetched.items()}
+
+
+def _latest(events: pl.DataFrame) -> dict[int, int]:
+    return dict(events.group_by("partition").agg(pl.col("time").max().to_physical()).iter_rows())
 
 
 def _after_all(gaps: list[Gap]) -> dict[TopicPartition, int]:

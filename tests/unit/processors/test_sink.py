@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import polars as pl
 import pytest
+from aiokafka import ConsumerRecord, TopicPartition
 
+from ingest.codec import encode
+from ingest.events import EVENTS_TOPIC, Event
 from ingest.kafka import KafkaConfig
 from processors import sink
+from processors.reader import Held
 from processors.sink import Sink, SinkConfig
 from processors.store import ClickHouseConfig, Store
 
@@ -48,3 +53,38 @@ def test_what_is_stored_is_booked_before_it_leaves(
     monkeypatch.setattr(sink, "_DELIVERED_SECONDS", 1.0)
     asyncio.run(run())
     assert happened == told
+
+
+def test_what_a_batch_says_of_its_partitions_counts_the_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else event time would wait for the next report."""
+    partition = TopicPartition(EVENTS_TOPIC, 0)
+    event = Event(event_id="e", time_unix_nano=77, agent="a", kind="tool_call")
+    record: Any = ConsumerRecord(
+        EVENTS_TOPIC, 0, 4, 10**12, 0, None, encode([event]), None, -1, 9, ()
+    )
+    said: list[pl.DataFrame] = []
+    stored_before: list[int | None] = []
+
+    async def insert(table: str, frame: pl.DataFrame) -> None:
+        if table == "watermarks":
+            said.append(frame)
+            stored_before.append(made._reader.held[partition].stored)
+
+    async def done(*_: Any) -> None:
+        pass
+
+    made = Sink(KafkaConfig(), Store(ClickHouseConfig()), SinkConfig(), print, lambda: "log")
+    made._reader.held[partition] = Held(begun=4, expected=5, stored=4)
+    monkeypatch.setattr(made, "_insert", insert)
+    monkeypatch.setattr(made, "_produce_marks", done)
+    monkeypatch.setattr(made._names, "admit", lambda _: 0)
+    monkeypatch.setattr(made._reader, "commit", done)
+    monkeypatch.setattr(made._reader, "end", lambda _: 5)
+    asyncio.run(made._deliver(made._decode({partition: [record]}, [])))
+    (row,) = said[0].select("offset", "lag", pl.col("watermark").to_physical()).rows()
+    assert row == (5, 0, 77)
+    assert stored_before == [4]  # of ourselves only what is booked
+    place = made._reader.held[partition]
+    assert (place.stored, place.watermark) == (5, 77)
