@@ -295,7 +295,8 @@ class _Server(web.Server):
         super().connection_made(handler, transport)
         if len(self._connections) > self._max_connections:
             transport.write(_BUSY)
-            transport.close()
+            # Only once its handler has begun: one that finds it closed ends with a traceback.
+            asyncio.get_running_loop().call_soon(transport.close)
 
 
 def _nothing_accepted(intake: Intake, route: Route, encoding: str) -> web.Response:
