@@ -362,6 +362,11 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         passed, self._passed = self._passed, []
         return passed
 
+    def after(self, passed: list[Gap]) -> dict[TopicPartition, int]:
+        """Offsets to commit with them, never less than what is stored, which may be committed."""
+        stored = {gap.partition: self._stored(gap.partition) or 0 for gap in passed}
+        return {gap.partition: max(gap.after, stored[gap.partition]) for gap in passed}
+
     async def check_incarnation(self) -> None:
         """End when the topic is another one than at start: its offsets begin anew."""
         try:

@@ -241,8 +241,9 @@ class Sink(Service):  # type: ignore[misc]
     async def _commit_again(self) -> None:
         """Commit what could not be committed before, and offsets without a record."""
         passed = self._reader.passed()
+        commits = self._reader.after(passed)
         await self._insert("ledger", self._empty_rows(passed))
-        await self._reader.commit(_after_all(passed))
+        await self._reader.commit(commits)
 
     async def tell(self, topic: str, key: str, value: bytes) -> None:
         """Produce one message; returns when Kafka has it.
@@ -312,6 +313,7 @@ class Sink(Service):  # type: ignore[misc]
         late = rows.is_late(events, self._watermarks_of(events))
         ledger = rows.ledger_rows(decoded, *where, late)
         passed = self._reader.passed()
+        commits = self._reader.after(passed) | batch.commits
         books = pl.concat([ledger, self._empty_rows(batch.gaps + passed)])
         await until_done(lambda: asyncio.to_thread(self._names.admit, events))
         await self._insert("events", events)
@@ -330,7 +332,7 @@ class Sink(Service):  # type: ignore[misc]
         progress = self._progress(reached)
         await asyncio.gather(self._insert("ledger", books), self._insert("watermarks", progress))
         self._reported = time.monotonic()
-        await self._reader.commit(_after_all(passed) | batch.commits)
+        await self._reader.commit(commits)
         self._advance(reached)
         telemetry.ROWS_STORED.inc(len(events))
         telemetry.BATCHES.labels("sink").inc()
@@ -438,10 +440,6 @@ def _after(fetched: Records) -> dict[TopicPartition, int]:
 
 def _latest(events: pl.DataFrame) -> dict[int, int]:
     return dict(events.group_by("partition").agg(pl.col("time").max().to_physical()).iter_rows())
-
-
-def _after_all(gaps: list[Gap]) -> dict[TopicPartition, int]:
-    return {gap.partition: gap.after for gap in gaps}
 
 
 def _newest(fetched: Records) -> int:
