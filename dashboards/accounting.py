@@ -12,9 +12,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ingest.events import EVENTS_TOPIC
+from ingest.core.events import EVENTS_TOPIC
 from processors.audit import missing
-from processors.store import Store, literal
+from processors.clickhouse import Store, literal
 
 _BOOKED_WITHIN_S: Final = 10.0
 _ASK_EVERY_S: Final = 0.2

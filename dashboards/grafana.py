@@ -19,7 +19,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from dashboards.query import Json
-from ingest.errors import Unavailable, UsageError
+from ingest.core.errors import Unavailable, UsageError
 
 Kind: TypeAlias = Literal["folder", "data source", "dashboard", "rule group"]
 

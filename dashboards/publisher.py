@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from dashboards import alerts, overview, pipeline
+from dashboards import rules
+from dashboards.boards import overview, pipeline
 from dashboards.grafana import (
     Grafana,
     GrafanaApi,
@@ -24,7 +25,7 @@ from dashboards.grafana import (
     Kind,
 )
 from dashboards.query import DATASOURCE_NAME, DATASOURCE_UID, PLUGIN, PLUGIN_VERSION, Json
-from ingest.errors import UsageError
+from ingest.core.errors import UsageError
 
 RENDERED: Final = Path(__file__).parent / "rendered"
 MINIMUM_VERSION: Final = (11, 6)
@@ -80,10 +81,10 @@ def dashboards() -> list[Json]:
 
 
 def resources(
-    config: GrafanaConfig, components: Sequence[str] = alerts.COMPONENTS
+    config: GrafanaConfig, components: Sequence[str] = rules.COMPONENTS
 ) -> list[Resource]:
     """Everything that belongs into a Grafana, in the order in which to save it."""
-    folder = alerts.FOLDER_UID
+    folder = rules.FOLDER_UID
     return [
         Resource("folder", folder, {"uid": folder, "title": config.folder}),
         Resource("data source", DATASOURCE_UID, data_source(config)),
@@ -93,7 +94,7 @@ def resources(
         ),
         *(
             Resource("rule group", f"{folder}/{group['title']}", group)
-            for group in alerts.rule_groups(components)
+            for group in rules.rule_groups(components)
         ),
     ]
 
@@ -128,7 +129,7 @@ def publish(
     config: GrafanaConfig,
     dry_run: bool = False,
     *,
-    components: Sequence[str] = alerts.COMPONENTS,
+    components: Sequence[str] = rules.COMPONENTS,
     grafana: Grafana | None = None,
 ) -> Published:
     """Bring folder, data source, dashboards and rule groups into a Grafana.
@@ -185,7 +186,7 @@ def publish(
 def rendered() -> dict[str, str]:
     """File name and text of every dashboard and rule group, as they are committed."""
     objects = {board["uid"]: board for board in dashboards()}
-    objects |= {f"rules-{group['title']}": group for group in alerts.rule_groups()}
+    objects |= {f"rules-{group['title']}": group for group in rules.rule_groups()}
     return {
         f"{name}.json": json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         for name, body in objects.items()

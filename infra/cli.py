@@ -19,18 +19,13 @@ from typer.main import get_command
 from infra.commands import (
     deadletters,
     demo,
-    door,
     gateway,
     ingest,
-    looking,
-    measuring,
-    publishing,
-    reading,
     runtime,
     tokens,
 )
 from infra.console import emit, fail
-from ingest.errors import DriftlineError, Unavailable, UsageError
+from ingest.core.errors import DriftlineError, Unavailable, UsageError
 
 app = typer.Typer(
     name="driftline",
@@ -51,14 +46,14 @@ for module in (
     demo,
     runtime,
     gateway,
-    door,
+    receiver,
     tokens,
     ingest,
-    reading,
+    report,
     deadletters,
-    looking,
-    publishing,
-    measuring,
+    inspect,
+    grafana,
+    bench,
 ):
     module.register(app)
 

@@ -11,17 +11,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from infra import connections
+from infra import wiring
+from infra.catch_up import wait_until_settled
 from infra.settings import Settings
-from infra.settling import wait_until_settled
 from infra.topics import log_id
-from ingest.errors import Unavailable
-from ingest.events import EVENTS_TOPIC
+from ingest.core.errors import Unavailable
+from ingest.core.events import EVENTS_TOPIC
 from ingest.producer import KafkaEventProducer
-from ingest.replay import replay
+from ingest.replay.publish import replay
 from ingest.simulate import Simulation, SimulationConfig
 from ingest.simulate.incidents import parse_incident
-from processors.store import Store
+from processors.clickhouse import Store
 
 HOURS: Final = 6
 RATE: Final = 2.0
@@ -83,7 +83,7 @@ def send(settings: Settings, report: Callable[[float], None]) -> tuple[Sent, dic
         )
     )
     begun = time.monotonic()
-    with KafkaEventProducer(connections.kafka(settings)) as producer:
+    with KafkaEventProducer(wiring.kafka(settings)) as producer:
         tally = replay(
             simulation.events(),
             producer,
@@ -95,8 +95,8 @@ def send(settings: Settings, report: Callable[[float], None]) -> tuple[Sent, dic
 
 def process(settings: Settings, offsets: dict[int, int], tick: Callable[[], None]) -> None:
     """Wait until everything that was sent is in the numbers."""
-    log = log_id(connections.kafka(settings), EVENTS_TOPIC)
-    wait_until_settled(Store(connections.clickhouse(settings)), log, offsets, tick=tick)
+    log = log_id(wiring.kafka(settings), EVENTS_TOPIC)
+    wait_until_settled(Store(wiring.clickhouse(settings)), log, offsets, tick=tick)
 
 
 def finding(store: Store, sent: Sent, timeout: float = 30.0) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ingest.errors import DriftlineError
+from ingest.core.errors import DriftlineError
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _FRAMES = 12

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ingest.errors import Unavailable, UsageError
-from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC, FINDINGS_TOPIC
-from ingest.reach import reach
+from ingest.core.connection import reach
+from ingest.core.errors import Unavailable, UsageError
+from ingest.core.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC, FINDINGS_TOPIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ingest.kafka import KafkaConfig
+    from ingest.core.kafka import KafkaConfig
 
 _HOUR_MS = 3600 * 1000
 RECORD_BYTES = 8 << 20  # a record of 1,000 lines with full content stays below

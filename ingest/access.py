@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from ingest.errors import UsageError
+from ingest.core.errors import UsageError
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ import polars as pl
 from msgspec.structs import astuple
 from xxhash import xxh3_64_intdigest
 
-from ingest.events import (
+from ingest.core.events import (
     FIELDS,
     MAX_FUTURE_NS,
     MAX_LINE_BYTES,

@@ -14,8 +14,8 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from ingest.errors import Rejected
-from ingest.events import RejectionCode
+from ingest.core.errors import Rejected
+from ingest.core.events import RejectionCode
 
 if sys.version_info >= (3, 14):
     from compression import zstd

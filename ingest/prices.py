@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from ingest.errors import UsageError
+from ingest.core.errors import UsageError
 
 _MILLION: Final = 1e6
 _REMEMBERED: Final = 1_000

@@ -23,10 +23,10 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.partitioner.default import murmur2
 
 from ingest import codec
-from ingest.errors import Unavailable, UsageError
-from ingest.events import EVENTS_TOPIC, Event
-from ingest.kafka import KafkaConfig
-from ingest.reach import reach
+from ingest.core.connection import reach
+from ingest.core.errors import Unavailable, UsageError
+from ingest.core.events import EVENTS_TOPIC, Event
+from ingest.core.kafka import KafkaConfig
 
 
 class Producer(Protocol):

@@ -27,17 +27,17 @@ from aiokafka.errors import KafkaError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 
-from ingest.errors import DriftlineError
-from ingest.events import DIRTY_TOPIC, FINDINGS_TOPIC
-from ingest.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
-from ingest.sampling import Place
+from ingest.core.errors import DriftlineError
+from ingest.core.events import DIRTY_TOPIC, FINDINGS_TOPIC
+from ingest.core.health.sampler import Place
+from ingest.core.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
 from processors.audit import Audit
-from processors.detection import Detection, DetectionConfig
+from processors.clickhouse import ClickHouseConfig, Store
+from processors.derive.window_updater import Recompute
 from processors.health import Health, HealthConfig
-from processors.letters import Letterbox
-from processors.recompute import Recompute
-from processors.sink import Sink, SinkConfig
-from processors.store import ClickHouseConfig, Store
+from processors.stations.detection import Detection, DetectionConfig
+from processors.write.dead_letters import Letterbox
+from processors.write.event_writer import Sink, SinkConfig
 
 log = logging.getLogger(__name__)
 

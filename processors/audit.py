@@ -17,10 +17,10 @@ from typing import Any, Final
 import polars as pl
 from mode import Service
 
-from ingest.errors import Unavailable
-from processors import marks, watermarks, windows
-from processors.names import named
-from processors.store import Store
+from ingest.core.errors import Unavailable
+from processors.clickhouse import Store
+from processors.derive import dirty_marks, sealing, windows
+from processors.write.cardinality import named
 
 log = logging.getLogger(__name__)
 
@@ -288,7 +288,7 @@ def _recompute(store: Store, found: pl.DataFrame) -> None:
     for width in windows.WIDTHS:
         within = found.filter(pl.col("width_s") <= width)
         if not within.is_empty():
-            windows.recompute(store, width, marks.coarser(within, width))
+            windows.recompute(store, width, dirty_marks.coarser(within, width))
 
 
 class Audit(Service):  # type: ignore[misc]
@@ -363,12 +363,12 @@ class Audit(Service):  # type: ignore[misc]
             self._seen = stored
 
     def _reconcile(self) -> None:
-        reports = watermarks.read(self._store, self._log_id)
+        reports = sealing.read(self._store, self._log_id)
         if self._suspected is None:
-            self._suspected = differences(self._store), watermarks.marks_made(reports)
+            self._suspected = differences(self._store), sealing.marks_made(reports)
             return
         suspected, marked = self._suspected
-        if not watermarks.worked_off(reports, marked):
+        if not sealing.worked_off(reports, marked):
             return
         different = reconcile(self._store, suspected)
         log.info("reconciled: %s windows differed from what they are made of", different)

@@ -1,7 +1,7 @@
 """A worker's health: how far the sink and the recomputation have come, judged by progress.
 
 `Health` samples twice a second what the event loop knows without asking anybody; threads of
-`ingest.probes` judge the last sample against the clock. So a worker is found out whether its
+`health.probes` judge the last sample against the clock. So a worker is found out whether its
 ClickHouse hangs, its broker is silent, one of its loops is stuck, or the event loop itself.
 """
 
@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from mode import Service
 
-from ingest import probes
-from ingest.progress import Facts, Limits, Verdict, judge
-from ingest.sampling import Place, Sampler
+from ingest.core.health import probes
+from ingest.core.health.sampler import Place, Sampler
+from ingest.core.health.verdict import Facts, Limits, Verdict, judge
 
 _SAMPLE_S: Final = 0.5
 

@@ -17,11 +17,11 @@ import pytest
 from infra.embedded.broker import start_broker
 from infra.embedded.clickhouse import start_clickhouse
 from infra.embedded.process import stop
-from infra.migrate import migrate
-from infra.state import Home, State
+from infra.runtime_home import Home, State
+from infra.schema.migrate import migrate
 from infra.topics import Topic, create_topics, log_id
-from ingest.kafka import KafkaConfig
-from tests.support import free_port
+from ingest.core.kafka import KafkaConfig
+from tests.support.common import free_port
 
 PASSWORD = "test-password"
 READER_PASSWORD = "reader-password"

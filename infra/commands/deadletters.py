@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.commands.reading import seconds
+from infra.commands.report import seconds
 from infra.console import Json, emit, emit_json, print_table, say
-from ingest.errors import UsageError
+from ingest.core.errors import UsageError
 
 if TYPE_CHECKING:
     from infra.settings import Settings
-    from processors.letters import Selection, Trial
-    from processors.store import Store
+    from processors.clickhouse import Store
+    from processors.write.dead_letters import Selection, Trial
 
 Code = Annotated[str | None, typer.Option("--code", help="Only this reason, such as invalid_json.")]
 Topic = Annotated[
@@ -56,7 +56,7 @@ def list_command(
     Examples: driftline deadletters list --since 1h
               driftline deadletters list --code invalid_field --json
     """
-    from processors.letters import listed
+    from processors.write.dead_letters import listed
 
     rows = listed(_store(reader=True), _selection(code, topic, since))
     if as_json:
@@ -90,7 +90,7 @@ def show(
     Examples: driftline deadletters show --code invalid_json --limit 3
               driftline deadletters show driftline.events/2/1041/17 --json
     """
-    from processors.letters import shown
+    from processors.write.dead_letters import shown
 
     selection = _selection(code, topic, since, places, limit)
     rows = [_told(row) for row in shown(_store(reader=True), selection)]
@@ -142,7 +142,7 @@ def replay(
     Examples: driftline deadletters replay --code future_time
               driftline deadletters replay --code future_time --yes
     """
-    from processors.letters import note_sent, shown, tried
+    from processors.write.dead_letters import note_sent, shown, tried
 
     if dry_run and yes:
         raise UsageError("--dry-run and --yes contradict each other")
@@ -163,12 +163,12 @@ def replay(
 
 def _send(settings: Settings, trials: list[Trial]) -> None:
     """Redact like everything that is produced; returns when Kafka has all of it."""
-    from infra import connections
+    from infra import wiring
     from ingest.producer import KafkaEventProducer
 
     events = [trial.event for trial in trials if trial.event is not None]
-    with KafkaEventProducer(connections.kafka(settings)) as producer:
-        producer.send(connections.redactor(settings).apply(events))
+    with KafkaEventProducer(wiring.kafka(settings)) as producer:
+        producer.send(wiring.redactor(settings).apply(events))
 
 
 def _report(trials: list[Trial], *, sent: bool, as_json: bool) -> None:
@@ -211,7 +211,7 @@ def _report(trials: list[Trial], *, sent: bool, as_json: bool) -> None:
 
 
 def _told(row: dict[str, Any]) -> dict[str, Any]:
-    from ingest.letters import WHY_NOT
+    from ingest.core.dead_letters import WHY_NOT
 
     original = row.pop("original")
     return {
@@ -233,8 +233,8 @@ def _selection(
     places: list[str] | None = None,
     limit: int | None = None,
 ) -> Selection:
-    from ingest.events import EVENTS_TOPIC
-    from processors.letters import Selection
+    from ingest.core.events import EVENTS_TOPIC
+    from processors.write.dead_letters import Selection
 
     for place in places or ():
         if not _PLACE.fullmatch(place):
@@ -249,11 +249,11 @@ def _selection(
 
 
 def _store(*, reader: bool) -> Store:
-    from infra import connections
+    from infra import wiring
     from infra.settings import load
-    from processors.store import Store
+    from processors.clickhouse import Store
 
-    return Store(connections.clickhouse(load(), reader=reader))
+    return Store(wiring.clickhouse(load(), reader=reader))
 
 
 def _clock(moment: datetime) -> str:

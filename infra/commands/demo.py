@@ -43,11 +43,11 @@ def demo(
 
     Example: driftline demo --keep
     """
-    from infra import connections
     from infra import demo as steps
+    from infra import wiring
     from infra.commands.runtime import down, up
     from infra.settings import load
-    from processors.store import Store
+    from processors.clickhouse import Store
 
     home = load().home / "demo"
     begun = time.monotonic()
@@ -65,7 +65,7 @@ def demo(
         _step("3/4", "computing windows, interactions and sessions ...")
         steps.process(settings, offsets, lambda: None)
         _step("4/4", "waiting for the detector ...")
-        store = Store(connections.clickhouse(settings))
+        store = Store(wiring.clickhouse(settings))
         found = steps.finding(store, sent)
         _summary(store, sent, found, time.monotonic() - begun)
     finally:
@@ -94,8 +94,8 @@ def _progress() -> Iterator[Any]:
 
 def _summary(store: Any, sent: Sent, found: dict[str, Any], took: float) -> None:
     from dashboards.accounting import account
-    from dashboards.metrics import collect
-    from infra.commands.reading import failure_text, print_summary
+    from dashboards.agent_report import collect
+    from infra.commands.report import failure_text, print_summary
 
     emit("\nWhat came of it\n")
     print_summary(collect(store), narrated=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from infra.console import say
-from ingest.errors import UsageError
+from ingest.core.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,10 +39,10 @@ def gateway() -> None:
               DRIFTLINE_GATEWAY_PORT=4319 driftline gateway
               curl localhost:4318/readyz
     """
-    from infra import connections, logs
-    from infra.price_settings import install_prices
+    from infra import logs, wiring
     from infra.settings import load
-    from ingest.gateway.running import run_gateway
+    from infra.settings.prices import install_prices
+    from ingest.gateway.process import run_gateway
     from ingest.gateway.server import Policy
 
     settings = load()
@@ -50,13 +50,13 @@ def gateway() -> None:
     install_prices(settings)
     config = gateway_config(settings)
     tokens = settings.gateway.tokens_file or settings.home / "tokens.json"
-    policy = Policy(grant=admission(tokens, settings), redact=connections.redactor(settings).apply)
+    policy = Policy(grant=admission(tokens, settings), redact=wiring.redactor(settings).apply)
     scheme = "http" if config.tls is None else "https"
 
     def ready(port: int) -> None:
         say(f"gateway at {scheme}://{config.host}:{port}")
 
-    run_gateway(config, connections.kafka(settings), policy, ready)
+    run_gateway(config, wiring.kafka(settings), policy, ready)
 
 
 def gateway_config(settings: Settings) -> GatewayConfig:
@@ -100,7 +100,7 @@ def admission(path: Path, settings: Settings) -> Callable[[str | None], Grant | 
         Other machines could send and there is no file, or it is damaged.
     """
     from ingest.access import Tokens
-    from ingest.gateway.intake import ANYONE
+    from ingest.gateway.admission import ANYONE
 
     host = settings.gateway.host
     named = settings.gateway.tokens_file is not None

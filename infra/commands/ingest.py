@@ -17,14 +17,14 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from infra.console import Json, emit_json, fail, print_table, say
-from ingest.errors import Rejected, Unavailable, UsageError
+from ingest.core.errors import Rejected, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ingest.producer import KafkaEventProducer
-    from ingest.readers import Options
-    from ingest.replay import Tally
+    from ingest.replay import Options
+    from ingest.replay.publish import Tally
 
 _Item = TypeVar("_Item")
 SpeedOption = Annotated[
@@ -88,11 +88,10 @@ def replay(
               driftline replay events.ndjson --shift-to-now --speed 10
               driftline replay traces.jsonl.gz --explain
     """
-    from infra.connections import redactor
-    from infra.price_settings import install_prices
     from infra.settings import load
-    from ingest import replay as replaying
-    from ingest.readers import Format, Options, format_of, load_info, read
+    from infra.settings.prices import install_prices
+    from infra.wiring import redactor
+    from ingest.replay import Format, Options, format_of, load_info, publish, read
 
     settings = load()
     install_prices(settings)
@@ -113,13 +112,13 @@ def replay(
     shift = None
     if shift_to_now:
         again = (item for path in files for item in read(path, options))
-        shift = replaying.shift_to_now(again, time.time_ns(), factor)
+        shift = publish.shift_to_now(again, time.time_ns(), factor)
     with _kafka() as producer, _Bar(as_json) as bar:
         started = time.monotonic()
         items = bar.watch(files, lambda path, file: read(path, options, file))
         if shift is not None:
             items = (item if isinstance(item, Rejected) else shift(item) for item in items)
-        tally = replaying.replay(
+        tally = publish.replay(
             items, producer, speed=factor, report=bar.show, redact=redactor(settings).apply
         )
     took_s = time.monotonic() - started
@@ -130,9 +129,9 @@ def replay(
 
 def _explain(paths: list[Path], options: Options, as_json: bool) -> None:
     """Print how spans are understood: their kinds, then attribute by attribute."""
-    from ingest.coverage import KEPT, Coverage
-    from ingest.readers import Format, format_of, otel
-    from ingest.readers.files import records
+    from ingest.otlp.explain import KEPT, Coverage
+    from ingest.replay import Format, format_of, otel
+    from ingest.replay.files import records
 
     coverage = Coverage()
     for path in paths:
@@ -202,14 +201,14 @@ def simulate(
               driftline simulate --duration 30m --speed 1 --incident bad_version@5m+10m:support
               driftline simulate --to-file traffic.ndjson.gz --truth truth.json
     """
-    from ingest import replay as replaying
     from ingest.producer import file_producer
+    from ingest.replay import publish
     from ingest.simulate import Simulation, SimulationConfig
     from ingest.simulate.incidents import parse_incident, seconds
 
     factor, length_s = _speed(speed), seconds(duration)
     span_ns, now_ns = int(length_s * 1e9), time.time_ns()
-    last_ns = replaying.end_ns(now_ns, span_ns, factor) if end == "now" else _time(end)
+    last_ns = publish.end_ns(now_ns, span_ns, factor) if end == "now" else _time(end)
     scheduled = [parse_incident(text, n) for n, text in enumerate(incidents or [], start=1)]
     simulation = Simulation(
         SimulationConfig(
@@ -223,11 +222,11 @@ def simulate(
     )
     sink: AbstractContextManager[Any] = file_producer(to_file) if to_file else _kafka()
     # A file may speak of any time; the topic takes no event of the future.
-    clock = replaying.Clock(now_ns=lambda: last_ns) if to_file else replaying.Clock()
+    clock = publish.Clock(now_ns=lambda: last_ns) if to_file else publish.Clock()
     with _written(truth, simulation.truth), sink as producer, _Bar(as_json) as bar:
         started = time.monotonic()
         bar.expect(last_ns - span_ns, span_ns)
-        tally = replaying.replay(
+        tally = publish.replay(
             simulation.events(),
             producer,
             speed=math.inf if to_file else factor,
@@ -242,26 +241,26 @@ def simulate(
 
 
 def _kafka() -> KafkaEventProducer:
-    from infra import connections
+    from infra import wiring
     from infra.settings import load
     from ingest.producer import KafkaEventProducer
 
-    return KafkaEventProducer(connections.kafka(load()))
+    return KafkaEventProducer(wiring.kafka(load()))
 
 
 def _await_processing(producer: KafkaEventProducer) -> None:
     """Wait until workers have caught up; say so when none does, for the events are safe anyway."""
-    from infra import connections
+    from infra import wiring
+    from infra.catch_up import wait_until_settled
     from infra.settings import load
-    from infra.settling import wait_until_settled
     from infra.topics import log_id
-    from ingest.events import EVENTS_TOPIC
-    from processors.store import Store
+    from ingest.core.events import EVENTS_TOPIC
+    from processors.clickhouse import Store
 
     settings = load()
-    log = log_id(connections.kafka(settings), EVENTS_TOPIC)
+    log = log_id(wiring.kafka(settings), EVENTS_TOPIC)
     try:
-        store = Store(connections.clickhouse(settings, reader=True))
+        store = Store(wiring.clickhouse(settings, reader=True))
         wait_until_settled(store, log, producer.acknowledged, timeout=30.0)
     except Unavailable as error:
         say(f"note: {error}")

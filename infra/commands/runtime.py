@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from infra.console import Json, emit, emit_json, print_table
-from ingest.errors import DriftlineError, Unavailable, UsageError
+from ingest.core.errors import DriftlineError, Unavailable, UsageError
 
 HomeOption = Annotated[
     Path | None,
@@ -143,8 +143,8 @@ def worker(health_port: HealthPort = None) -> None:
               driftline worker --health-port 9300
     """
     from infra import logs
-    from infra.connections import worker_config
     from infra.settings import load
+    from infra.wiring import worker_config
 
     settings = load()
     logs.configure("worker", settings.log.format, settings.log.level)
@@ -162,18 +162,18 @@ def migrate_command() -> None:
 
     Example: driftline migrate
     """
-    from infra import connections
-    from infra.migrate import migrate
+    from infra import wiring
+    from infra.schema.migrate import migrate
     from infra.settings import load
     from infra.topics import create_topics, driftline_topics
 
     settings = load()
-    config = connections.clickhouse(settings)
-    with connections.client(config, database="default") as client:
+    config = wiring.clickhouse(settings)
+    with wiring.client(config, database="default") as client:
         applied = migrate(client, config.database)
     kafka = settings.kafka
     created = create_topics(
-        connections.kafka(settings),
+        wiring.kafka(settings),
         driftline_topics(kafka.partitions, kafka.retention_hours),
         kafka.replication,
     )
@@ -183,7 +183,7 @@ def migrate_command() -> None:
 
 def _up_in_background(settings: Any) -> None:
     """Start `driftline up` as a process of its own and return when it is ready."""
-    from infra.state import Home
+    from infra.runtime_home import Home
 
     home = Home(settings.home)
     os.close(home.acquire())  # says at once when something already runs there
@@ -224,8 +224,8 @@ def _failure_of(exit_code: int, log: Path) -> DriftlineError:
 
 
 def _home(home: Path | None) -> Any:
+    from infra.runtime_home import Home
     from infra.settings import load
-    from infra.state import Home
 
     return Home(load({"home": home}).home)
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from infra.console import Json, emit, emit_json, print_table, say
-from ingest.errors import UsageError
+from ingest.core.errors import UsageError
 
 File = Annotated[
     Path | None, typer.Option("--file", help="File of tokens; without it that of the settings.")
@@ -53,7 +53,7 @@ def add(
     Examples: driftline tokens add support-team --environment production --expires 90d
               driftline tokens add shop --agent shop --agent shop-refunds
     """
-    from infra.commands.reading import seconds
+    from infra.commands.report import seconds
     from ingest import access
 
     if not name.strip() or len(name) > 256:

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from infra.embedded.process import port_is_free, start, stop, wait_for_port
-from ingest.errors import UsageError
+from ingest.core.errors import UsageError
 
 
 def start_broker(port: int, log: Path) -> subprocess.Popen[bytes]:

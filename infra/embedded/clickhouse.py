@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from infra.embedded.process import port_is_free, start, stop, wait_for_port
-from ingest.errors import DriftlineError, UsageError
+from ingest.core.errors import DriftlineError, UsageError
 
 HOST = "127.0.0.1"
 MEMORY_MB = 4096

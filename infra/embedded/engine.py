@@ -25,7 +25,7 @@ from infra.embedded import native
 from infra.embedded.memory_file import MemoryFile
 from infra.embedded.reserve import RESERVE_BYTES, Reserve
 from infra.embedded.statements import MIB, EngineError, Limits, Result, Statement
-from ingest.errors import UsageError
+from ingest.core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

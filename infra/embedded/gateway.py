@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from infra.embedded.process import port_is_free, start, stop, wait_for_port
-from infra.gateway_settings import GatewaySettings
-from ingest.errors import UsageError
+from infra.settings.gateway import GatewaySettings
+from ingest.core.errors import UsageError
 
 
 def gateway_address(section: GatewaySettings, port: int) -> str:

@@ -8,9 +8,9 @@ import urllib.request
 from functools import partial
 from typing import Any, Final
 
-from infra.state import Component, State
-from ingest import probes
-from ingest.progress import Reason, Verdict
+from infra.runtime_home import Component, State
+from ingest.core.health import probes
+from ingest.core.health.verdict import Reason, Verdict
 
 _TIMEOUT_S: Final = 1.0
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ingest.errors import Unavailable, UsageError
+from ingest.core.errors import Unavailable, UsageError
 
 _PR_SET_PDEATHSIG = 1
 _LOOK_BACK = 50

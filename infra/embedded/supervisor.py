@@ -19,19 +19,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from infra import connections
+from infra import wiring
 from infra.embedded import health
 from infra.embedded.broker import start_broker
 from infra.embedded.clickhouse import start_clickhouse
 from infra.embedded.gateway import gateway_address, start_gateway
 from infra.embedded.process import last_line, start, stop
-from infra.migrate import migrate
-from infra.sections import revealed
+from infra.runtime_home import Component, Home, State
+from infra.schema.migrate import migrate
 from infra.settings import Settings
-from infra.state import Component, Home, State
+from infra.settings.sections import revealed
 from infra.topics import create_topics, driftline_topics, log_id
-from ingest.errors import DriftlineError, Rejected, Unavailable, UsageError
-from ingest.events import EVENTS_TOPIC
+from ingest.core.errors import DriftlineError, Rejected, Unavailable, UsageError
+from ingest.core.events import EVENTS_TOPIC
 
 KAFKA_PORT: Final = 0
 CLICKHOUSE_PORT: Final = 1
@@ -241,14 +241,14 @@ class Supervisor:
         part.component.detail = ""
 
     def _prepare_tables(self) -> None:
-        config = connections.clickhouse(self._settings)
-        with connections.client(config, database="default") as client:
+        config = wiring.clickhouse(self._settings)
+        with wiring.client(config, database="default") as client:
             applied = migrate(client, config.database)
         if applied:
             self._say(f"  tables      {', '.join(applied)}")
 
     def _prepare_topics(self) -> None:
-        brokers = connections.kafka(self._settings)
+        brokers = wiring.kafka(self._settings)
         section = self._settings.kafka
         topics = driftline_topics(section.partitions, section.retention_hours)
         create_topics(brokers, topics, section.replication)

@@ -24,10 +24,10 @@ import msgspec
 from msgspec import Meta
 from xxhash import xxh3_128_hexdigest
 
-from ingest.conventions import DEFAULT_SERVICE
-from ingest.errors import Rejected
-from ingest.events import Event, RejectionCode
-from ingest.values import content, ns_from_iso
+from ingest.core.errors import Rejected
+from ingest.core.events import Event, RejectionCode
+from ingest.otlp.conventions import DEFAULT_SERVICE
+from ingest.otlp.truncation import content, ns_from_iso
 
 RETRY_NS: Final = 10 * 60 * 10**9
 """The same rating of the same target by the same user within ten minutes is one."""

@@ -1,4 +1,4 @@
-"""What the gateway counts, in the registry of `ingest.telemetry`.
+"""What the gateway counts, in the registry of `ingest.core.telemetry`.
 
 Labels are routes and codes of ours, never anything that a request says.
 """
@@ -9,7 +9,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from ingest.telemetry import REGISTRY
+from ingest.core.telemetry import REGISTRY
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 

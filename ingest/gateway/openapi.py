@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ingest.events import Event
+from ingest.core.events import Event
 from ingest.gateway.feedback import Feedback
 from ingest.limits import ENCODINGS
 

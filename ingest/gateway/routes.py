@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ingest import codec, otlp
-from ingest.errors import Rejected
-from ingest.events import MAX_LINE_BYTES, Event, RejectionCode
+from ingest.core.errors import Rejected
+from ingest.core.events import MAX_LINE_BYTES, Event, RejectionCode
+from ingest.gateway.admission import Refusal
 from ingest.gateway.feedback import Memory, event_of
-from ingest.gateway.intake import Refusal
 from ingest.limits import Limits, check_depth
 
 MEDIA_TYPES: Final = {

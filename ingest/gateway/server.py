@@ -1,7 +1,7 @@
 """Connections, routes, who may come in, and the body within its bounds.
 
 For each request, in this order: the route, the token, room in the queue, the body as far as it is
-allowed, decoding and the rules of `ingest.gateway.intake`, Kafka's acknowledgement, the answer. A
+allowed, decoding and the rules of `admission`, Kafka's acknowledgement, the answer. A
 refusal ends it at once with its code; a body that is still coming is then read for a moment and
 thrown away, so that the sender gets to see the answer.
 """
@@ -26,10 +26,16 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from ingest.access import Grant
-from ingest.errors import Overloaded, Rejected, UsageError
-from ingest.events import RejectionCode
+from ingest.core.errors import Overloaded, Rejected, UsageError
+from ingest.core.events import RejectionCode
+from ingest.core.health.verdict import Reason, Verdict
+from ingest.core.telemetry import REGISTRY
 from ingest.gateway import metrics, routes
-from ingest.gateway.answers import (
+from ingest.gateway.admission import Intake, Redact, span_of, take_in
+from ingest.gateway.batcher import KafkaAway, Outbox
+from ingest.gateway.config import GatewayConfig
+from ingest.gateway.feedback import Memory
+from ingest.gateway.responses import (
     CODE_HEADER,
     JSON,
     code_of,
@@ -38,13 +44,7 @@ from ingest.gateway.answers import (
     refusal,
     status_of,
 )
-from ingest.gateway.config import GatewayConfig
-from ingest.gateway.feedback import Memory
-from ingest.gateway.intake import Intake, Redact, span_of, take_in
-from ingest.gateway.outbox import KafkaAway, Outbox
 from ingest.limits import decompress
-from ingest.progress import Reason, Verdict
-from ingest.telemetry import REGISTRY
 
 _log = logging.getLogger(__name__)
 # It quotes what it could not parse; nothing that was sent belongs in a log.

@@ -1,6 +1,6 @@
 """OTLP trace and log requests, protobuf or JSON, become events; a bad span costs only itself.
 
-``protobuf`` and ``json`` decode, each to the same `ingest.fields.Span` and `ingest.logs.Record`.
+``protobuf`` and ``json`` decode, each to the same `attributes.Span` and `log_records.Record`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from ingest.errors import Rejected
-from ingest.events import Event, RejectionCode
+from ingest.core.errors import Rejected
+from ingest.core.events import Event, RejectionCode
 from ingest.limits import Limits
-from ingest.logs import events_of as events_of_record
 from ingest.otlp import json, protobuf
+from ingest.otlp.log_records import events_of as events_of_record
+from ingest.otlp.translate import events_of as events_of_span
 from ingest.prices import Prices
-from ingest.spans import events_of as events_of_span
 
 Encoding = Literal["protobuf", "json"]
 
@@ -62,7 +62,7 @@ def events_of_traces(
         ``max_records`` bounds the spans, ``max_depth`` nested values; attributes beyond
         ``max_attributes`` and text beyond ``max_attribute_length`` are cut.
     prices
-        See `ingest.spans.event_of`.
+        See `ingest.otlp.translate.event_of`.
 
     Raises
     ------

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ingest.errors import Rejected
-from ingest.events import RejectionCode
-from ingest.fields import SERVER, Moment, Span, with_moments
+from ingest.core.errors import Rejected
+from ingest.core.events import RejectionCode
 from ingest.limits import Limits
-from ingest.logs import Record
+from ingest.otlp.attributes import SERVER, Moment, Span, with_moments
+from ingest.otlp.log_records import Record
 from ingest.otlp.shared import ERROR, REMOTE, bound, checked_id, cut
 
 _Item = TypeVar("_Item")

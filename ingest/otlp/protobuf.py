@@ -9,12 +9,12 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from ingest.conventions import FIRST_TOKEN_EVENTS
-from ingest.errors import Rejected
-from ingest.events import RejectionCode
-from ingest.fields import Moment, Span, with_moments
+from ingest.core.errors import Rejected
+from ingest.core.events import RejectionCode
 from ingest.limits import Limits
-from ingest.logs import Record
+from ingest.otlp.attributes import Moment, Span, with_moments
+from ingest.otlp.conventions import FIRST_TOKEN_EVENTS
+from ingest.otlp.log_records import Record
 from ingest.otlp.shared import ERROR, REMOTE, bound, checked_id, cut
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ingest.conventions import KNOWN
-from ingest.errors import Rejected
-from ingest.events import RejectionCode
+from ingest.core.errors import Rejected
+from ingest.core.events import RejectionCode
 from ingest.limits import Limits
+from ingest.otlp.conventions import KNOWN
 
 ERROR: Final = 2
 """STATUS_CODE_ERROR."""

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from ingest.conventions import carries_content
-from ingest.events import Event
+from ingest.core.events import Event
+from ingest.otlp.conventions import carries_content
 from ingest.redaction.scanner import SEPARATOR, Scanner, Span
 
 

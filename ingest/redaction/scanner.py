@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import hyperscan
 
-from ingest.errors import UsageError
+from ingest.core.errors import UsageError
 from ingest.redaction.rule import ESCAPE, Rule
 from ingest.redaction.rules import RULES
 

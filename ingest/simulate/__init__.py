@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_hexdigest
 
-from ingest.events import Event
+from ingest.core.events import Event
 from ingest.simulate.agents import AGENTS, Agent
 from ingest.simulate.incidents import Incident
 from ingest.simulate.sessions import Conditions, Request, Session

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ingest.errors import UsageError
+from ingest.core.errors import UsageError
 from ingest.simulate.agents import AGENTS, Agent
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

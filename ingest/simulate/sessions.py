@@ -12,7 +12,7 @@ from functools import partial
 from random import Random
 from typing import Any, Final, TypeVar
 
-from ingest.events import Event
+from ingest.core.events import Event
 from ingest.simulate.agents import (
     COMMENTS,
     COMPLAINTS,

@@ -21,11 +21,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.bed import SHORT, Bed, Size, worker_command
 from tests.chaos.check import MEMORY_MIB, check
 from tests.chaos.faults import FAULTS, Fault
-from tests.kafka_cluster import Cluster, cluster, missing
-from tests.processes import free_ports
+from tests.chaos.harness import SHORT, Bed, Size, worker_command
+from tests.support.kafka_cluster import Cluster, cluster, missing
+from tests.support.processes import free_ports
 
 LIMIT_S = 30 * 60
 _FAULT_LIMIT_S = 600

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from tests.chaos import tables, truth
-from tests.chaos.bed import PARTITIONS, Bed
+from tests.chaos.harness import PARTITIONS, Bed
 from tests.chaos.log import read_log
 from tests.chaos.truth import OTHER, Rows, Truth, differences
-from tests.processes import until
+from tests.support.processes import until
 
 MEMORY_MIB = 1024
 # Collisions are found by a look over all ids, which rests for 30 times as long as it took: seconds

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.chaos.bed import EVENTS, PARTITIONS, SESSION_S, SINK_GROUP, Bed
+from tests.chaos.harness import EVENTS, PARTITIONS, SESSION_S, SINK_GROUP, Bed
 from tests.chaos.load import CODECS
 from tests.chaos.store import no_small_disk
 from tests.chaos.traffic import Shape
-from tests.kafka_cluster import Cluster
-from tests.processes import until
+from tests.support.kafka_cluster import Cluster
+from tests.support.processes import until
 
 LONGER_THAN_A_SESSION_S = 2.5 * SESSION_S
 

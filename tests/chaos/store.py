@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.truth import Rows
-from tests.processes import kill, last_line, port_is_free, start, stop, until
+from tests.support.processes import kill, last_line, port_is_free, start, stop, until
 
 DATABASE = "chaos"
 USER = "driftline"

@@ -13,8 +13,8 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from tests.chaos.store import Store
-from tests.kafka_cluster import Cluster
-from tests.processes import port_is_free
+from tests.support.kafka_cluster import Cluster
+from tests.support.processes import port_is_free
 
 EVERY_S = 0.5
 

@@ -20,7 +20,7 @@ import pytest
 
 from tests.clients.stub import CACHED, MODEL, REASONING, Model, serving
 from tests.conftest import Runtime
-from tests.support import REQUIRED, eventually
+from tests.support.common import REQUIRED, eventually
 
 pytestmark = pytest.mark.clients
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from ingest.gateway.openapi import openapi
 from ingest.redaction import RedactionConfig, Redactor
-from tests.unit.ingest.gateway_bed import served
+from tests.unit.ingest.gateway_harness import served
 
 SLOWEST_S = 5.0
 CHECKS = (

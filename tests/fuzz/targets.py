@@ -15,11 +15,11 @@ from typing import Final
 from backports import zstd
 
 from ingest import codec
-from ingest.errors import Rejected
-from ingest.events import Event, RejectionCode
+from ingest.core.errors import Rejected
+from ingest.core.events import Event, RejectionCode
 from ingest.gateway import routes
+from ingest.gateway.admission import ANYONE, take_in
 from ingest.gateway.feedback import Memory
-from ingest.gateway.intake import ANYONE, take_in
 from ingest.limits import ENCODINGS, Limits, check_depth, decompress
 from ingest.otlp import events_of_logs, events_of_traces
 from ingest.redaction import RedactionConfig, Redactor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import ClickHouse
-from tests.integration.pipeline_bed import Pipeline
+from tests.integration.pipeline_harness import Pipeline
 
 
 @pytest.fixture

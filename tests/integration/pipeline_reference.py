@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-from detectors.failures import fingerprint, template
+from detectors.failures.fingerprint import fingerprint, template
 from ingest.codec import payload_hash
-from ingest.events import EVALUATION_KINDS, Event
+from ingest.core.events import EVALUATION_KINDS, Event
 
 S = 10**9
 GAMMA = 1.01 / 0.99

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.support import REPOSITORY, REQUIRED
+from tests.support.common import REPOSITORY, REQUIRED
 
 
 def chaos(*arguments: str) -> subprocess.CompletedProcess[str]:

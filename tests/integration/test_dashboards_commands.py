@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from infra import cli
-from tests.fake_grafana import PASSWORD, TOKEN, USER, serve
+from tests.support.fake_grafana import PASSWORD, TOKEN, USER, serve
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dashboards import alerts
-from infra.migrate import migrate
+from dashboards import rules
+from infra.schema.migrate import migrate
 from tests.conftest import ClickHouse
-from tests.grafana_macros import back_end
-from tests.integration import dashboard_data as data
+from tests.integration import dashboard_data
+from tests.support.grafana_macros import back_end
 
 NUMERIC = re.compile(r"(Nullable\()?(U?Int\d+|Float\d+|Decimal.*?)\)?")
 TEXTUAL = re.compile(
@@ -80,18 +80,18 @@ def by_label(instances, name):
 def alert(**changes):
     """A row of ``alert_events`` of this moment."""
     event = {"key": "k", "agent": "a", "status": "firing", "ago": 0, "score": 50.0, "since": 30}
-    return data.alert(now(), **{**event, **changes})
+    return dashboard_data.alert(now(), **{**event, **changes})
 
 
 class TestDetectors:
     def test_no_alerts_are_no_rows(self, reader):
         """An empty table is healthy: the rule's state for no data is OK."""
-        assert evaluate(alerts.detectors(), reader) == {}
-        assert alerts.detectors()["noDataState"] == "OK"
+        assert evaluate(rules.detectors(), reader) == {}
+        assert rules.detectors()["noDataState"] == "OK"
 
     def test_a_fresh_alert_fires_with_its_score(self, owner, reader):
-        data.insert(owner, "alert_events", [alert(key="k1", agent="o'brien")])
-        (instance,) = evaluate(alerts.detectors(), reader).items()
+        dashboard_data.insert(owner, "alert_events", [alert(key="k1", agent="o'brien")])
+        (instance,) = evaluate(rules.detectors(), reader).items()
         labels, (value, firing) = instance
         assert dict(labels) == {
             "alert_key": "k1",
@@ -122,20 +122,20 @@ class TestDetectors:
     )
     def test_the_latest_event_decides(self, owner, reader, events, value, firing):
         rows = [alert(status=status, ago=ago, score=score) for status, ago, score in events]
-        data.insert(owner, "alert_events", list(reversed(rows)))
-        instances = list(evaluate(alerts.detectors(), reader).values())
+        dashboard_data.insert(owner, "alert_events", list(reversed(rows)))
+        instances = list(evaluate(rules.detectors(), reader).values())
         assert instances == ([] if value is None else [(value, firing)])
 
     def test_a_repeated_event_changes_nothing(self, owner, reader):
         rows = [alert(status="firing", ago=9), alert(status="resolved", ago=3, score=0.0)]
         for _ in range(3):
-            data.insert(owner, "alert_events", rows)
-        assert list(evaluate(alerts.detectors(), reader).values()) == [(0.0, False)]
+            dashboard_data.insert(owner, "alert_events", rows)
+        assert list(evaluate(rules.detectors(), reader).values()) == [(0.0, False)]
 
     def test_an_escalation_leaves_one_instance_per_alert(self, owner, reader):
         rows = [{**alert(ago=9), "severity": "warning"}, alert(ago=3)]
-        data.insert(owner, "alert_events", rows)
-        (labels,) = evaluate(alerts.detectors(), reader)
+        dashboard_data.insert(owner, "alert_events", rows)
+        (labels,) = evaluate(rules.detectors(), reader)
         assert dict(labels)["severity"] == "critical"
 
     def test_many_alerts_are_as_many_instances(self, owner, reader):
@@ -143,39 +143,39 @@ class TestDetectors:
             alert(key=f"k{n}", status="firing" if n % 2 else "resolved", ago=n % 14)
             for n in range(40)
         ]
-        data.insert(owner, "alert_events", rows)
-        found = by_label(evaluate(alerts.detectors(), reader), "alert_key")
+        dashboard_data.insert(owner, "alert_events", rows)
+        found = by_label(evaluate(rules.detectors(), reader), "alert_key")
         assert len(found) == 40
         assert {key for key, (_, firing) in found.items() if firing} == {
             f"k{n}" for n in range(1, 40, 2)
         }
 
     def test_the_store_being_away_keeps_the_last_state(self):
-        assert alerts.detectors()["execErrState"] == "KeepLast"
+        assert rules.detectors()["execErrState"] == "KeepLast"
 
 
 class TestDeadman:
     def beat(self, owner, component, ago):
         row = {"component": component, "instance": "i", "detail": ""}
-        data.insert(owner, "heartbeats", [{**row, "ts": now() - timedelta(seconds=ago)}])
+        dashboard_data.insert(owner, "heartbeats", [{**row, "ts": now() - timedelta(seconds=ago)}])
 
     def test_a_component_that_never_spoke_fires(self, owner, reader):
         self.beat(owner, "processors", 0)
-        rule = alerts.deadman(["processors", "it's\\new"])
+        rule = rules.deadman(["processors", "it's\\new"])
         found = by_label(evaluate(rule, reader), "component")
         assert found["it's\\new"] == (86400.0, True)
         assert found["processors"][1] is False
 
     def test_one_that_stopped_an_hour_ago_still_fires(self, owner, reader):
         self.beat(owner, "processors", 3700)
-        found = by_label(evaluate(alerts.deadman(["processors"]), reader), "component")
+        found = by_label(evaluate(rules.deadman(["processors"]), reader), "component")
         assert found == {"processors": (86400.0, True)}
 
     @pytest.mark.parametrize(("ago", "firing"), [(2, False), (290, False), (305, True)])
     def test_after_five_minutes(self, owner, reader, ago, firing):
         for older in (ago + 60, ago, ago + 30):
             self.beat(owner, "processors", older)
-        ((value, found),) = evaluate(alerts.deadman(["processors"]), reader).values()
+        ((value, found),) = evaluate(rules.deadman(["processors"]), reader).values()
         assert found is firing
         assert ago <= value < ago + 9
 
@@ -183,16 +183,16 @@ class TestDeadman:
         """The rule is about the work being done, whoever does it."""
         self.beat(owner, "processors", 4)
         row = {"component": "processors", "instance": "gone", "detail": ""}
-        data.insert(owner, "heartbeats", [{**row, "ts": now() - timedelta(seconds=900)}])
-        assert [f for _, f in evaluate(alerts.deadman(["processors"]), reader).values()] == [False]
+        dashboard_data.insert(owner, "heartbeats", [{**row, "ts": now() - timedelta(seconds=900)}])
+        assert [f for _, f in evaluate(rules.deadman(["processors"]), reader).values()] == [False]
 
     def test_one_that_nobody_expects_is_ignored(self, owner, reader):
         self.beat(owner, "processors", 4)
         self.beat(owner, "trial", 900)
-        assert len(evaluate(alerts.deadman(["processors"]), reader)) == 1
+        assert len(evaluate(rules.deadman(["processors"]), reader)) == 1
 
     def test_fires_when_nothing_can_be_read(self):
-        rule = alerts.deadman()
+        rule = rules.deadman()
         assert (rule["noDataState"], rule["execErrState"]) == ("Alerting", "Alerting")
 
 
@@ -211,7 +211,7 @@ class TestEvaluator:
         ],
     )
     def test_refuses(self, reader, sql):
-        rule = alerts.detectors()
+        rule = rules.detectors()
         rule["data"][0]["model"]["rawSql"] = sql
         with pytest.raises(QueryFailed):
             evaluate(rule, reader)
@@ -224,11 +224,11 @@ def test_migrations_have_the_tables_of_the_rules(_clickhouse_port):
         client.command(f"CREATE DATABASE {empty.database}")
         try:
             with empty.client("reader") as reader:
-                for rule in (alerts.detectors(), alerts.deadman()):
+                for rule in (rules.detectors(), rules.deadman()):
                     with pytest.raises(Exception, match="UNKNOWN_TABLE"):
                         evaluate(rule, reader)
             migrate(client, empty.database)
             with empty.client("reader") as reader:
-                assert evaluate(alerts.detectors(), reader) == {}
+                assert evaluate(rules.detectors(), reader) == {}
         finally:
             client.command(f"DROP DATABASE {empty.database} SYNC")

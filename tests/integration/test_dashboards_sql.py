@@ -13,22 +13,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dashboards import metrics, publisher
+from dashboards import agent_report, publisher
 from dashboards.query import quantile_ms, wilson
 from detectors import sketch
-from detectors.failures import fingerprint
-from infra.migrate import migrate
-from processors.store import ClickHouseConfig, Store
+from detectors.failures.fingerprint import fingerprint
+from infra.schema.migrate import migrate
+from processors.clickhouse import ClickHouseConfig, Store
 from tests.conftest import ClickHouse
-from tests.grafana_macros import ALL, back_end, front_end
-from tests.integration import dashboard_data as data
+from tests.integration import dashboard_data
+from tests.support.grafana_macros import ALL, back_end, front_end
 
 BOARDS = {board["uid"]: board for board in publisher.dashboards()}
 PANELS = {p["id"]: p for board in BOARDS.values() for p in board["panels"] if p["type"] != "row"}
 EVERYTHING = {"environment": ALL, "agent": ALL}
 CHOICES = {
     "all": EVERYTHING,
-    "some": {"environment": ["production"], "agent": ["booking", data.QUOTED]},
+    "some": {"environment": ["production"], "agent": ["booking", dashboard_data.QUOTED]},
 }
 STRINGS = ("String", "LowCardinality(String)", "Enum")
 NUMBERS = ("UInt", "Int", "Float", "Decimal")
@@ -41,9 +41,9 @@ def database(_clickhouse_port):
     with ClickHouse(_clickhouse_port, "default").client() as client:
         migrate(client, made.database)
         with made.client() as owner:
-            traffic = data.traffic(now)
-            data.fill(owner, traffic)
-            data.fill_monitor(owner, now)
+            traffic = dashboard_data.traffic(now)
+            dashboard_data.fill(owner, traffic)
+            dashboard_data.fill_monitor(owner, now)
         with made.client("reader") as reader:
             yield SimpleNamespace(reader=reader, traffic=traffic, now=now, made=made)
         client.command(f"DROP DATABASE {made.database} SYNC")
@@ -144,7 +144,11 @@ class TestVariables:
         assert self.values(database, "environment", EVERYTHING) == ["production", "staging"]
 
     def test_agents_of_the_chosen_environments(self, database):
-        assert self.values(database, "agent", EVERYTHING) == ["booking", data.QUOTED, "search"]
+        assert self.values(database, "agent", EVERYTHING) == [
+            "booking",
+            dashboard_data.QUOTED,
+            "search",
+        ]
         chosen = {"environment": ["staging"], "agent": ALL}
         assert self.values(database, "agent", chosen) == ["search"]
 
@@ -206,7 +210,7 @@ class TestSuccess:
         )
         told = {
             (entry["environment"], entry["agent"], entry["agent_version"] or ""): entry
-            for entry in metrics.collect(store)
+            for entry in agent_report.collect(store)
             if entry["scope"] == "all"
         }
         for panel, unit, n in ((10, "interactions", "interactions"), (14, "sessions", "sessions")):
@@ -395,12 +399,14 @@ class TestCost:
         assert found["booking", "v1"]["known_cost"] > 0
         assert found["booking", "v2"]["known_cost"] is None
         assert found["search", "v7"]["calls_without_price"] > 0
-        assert found[data.QUOTED, ""]["input"] is None
+        assert found[dashboard_data.QUOTED, ""]["input"] is None
 
     def test_sum(self, database):
         total = sum(c.cost for c in database.traffic.calls if c.cost is not None)
         assert rows(database, 5) == [{"cost": pytest.approx(total)}]
-        assert rows(database, 5, {"environment": ALL, "agent": [data.QUOTED]}) == [{"cost": None}]
+        assert rows(database, 5, {"environment": ALL, "agent": [dashboard_data.QUOTED]}) == [
+            {"cost": None}
+        ]
 
     def test_tokens_per_minute(self, database):
         found = rows(database, 40, interval_s=300)
@@ -586,16 +592,16 @@ class TestMonitor:
 def probe(database):
     """An agent whose windows of width w hold w tokens each, at every hour of 40 days."""
     hours = [database.now.replace(minute=0, second=0) - timedelta(hours=h) for h in range(24 * 40)]
-    empty = data.window_rows(
-        [data.Call("probe", "probe", "", database.now, "x", "", False, None)], 10
+    empty = dashboard_data.window_rows(
+        [dashboard_data.Call("probe", "probe", "", database.now, "x", "", False, None)], 10
     )
     cells = [
         {**empty[0], "width_s": width, "start": hour, "input_tokens": width}
         for hour in hours
-        for width in data.WIDTHS
+        for width in dashboard_data.WIDTHS
     ]
     with database.made.client() as owner:
-        data.insert(owner, "windows", cells)
+        dashboard_data.insert(owner, "windows", cells)
     return {"environment": ["probe"], "agent": ["probe"]}
 
 

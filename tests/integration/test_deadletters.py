@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer
 
-from ingest.events import DEAD_LETTERS_TOPIC, EVENTS_TOPIC
+from ingest.core.events import DEAD_LETTERS_TOPIC, EVENTS_TOPIC
 from tests.conftest import Runtime
-from tests.support import eventually, free_port
+from tests.support.common import eventually, free_port
 
 CARD, MAIL = "4111 1111 1111 1111", "ann.lee@example.org"
 

@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaProducer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.conftest import Runtime
-from tests.support import eventually, free_port
+from tests.support.common import eventually, free_port
 
 MAIL = "ann.lee@example.org"
 COMPRESSIONS = (None, "gzip", "snappy", "lz4", "zstd")

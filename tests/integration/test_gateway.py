@@ -16,8 +16,8 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from tests.conftest import Runtime
-from tests.gateway_load import Exporters, Flood, Memory, spans
-from tests.support import eventually, free_port
+from tests.support.common import eventually, free_port
+from tests.support.gateway_load import Exporters, Flood, Memory, spans
 
 QUEUE_MB = 8
 

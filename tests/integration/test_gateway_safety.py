@@ -15,7 +15,7 @@ from backports import zstd
 
 from ingest.access import Grant
 from ingest.redaction import RedactionConfig, Redactor
-from tests.unit.ingest.gateway_bed import Answer, Served, served
+from tests.unit.ingest.gateway_harness import Answer, Served, served
 
 ROUTES = ("/v1/traces", "/v1/logs", "/v1/events", "/v1/feedback")
 NOW_NS = 1_790_000_000 * 10**9

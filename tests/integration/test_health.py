@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Runtime
-from tests.support import eventually, free_port
+from tests.support.common import eventually, free_port
 
 SOON = {
     "DRIFTLINE_HEALTH_UNREADY_AFTER_S": "3",

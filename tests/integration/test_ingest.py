@@ -16,9 +16,9 @@ import pytest
 from infra.cli import main
 from infra.topics import Topic, create_topics
 from ingest import codec
-from ingest.errors import Unavailable
-from ingest.events import EVENTS_TOPIC, Event
-from ingest.kafka import KafkaConfig
+from ingest.core.errors import Unavailable
+from ingest.core.events import EVENTS_TOPIC, Event
+from ingest.core.kafka import KafkaConfig
 from ingest.producer import (
     KafkaEventProducer,
     ListProducer,
@@ -28,7 +28,7 @@ from ingest.producer import (
     partition_of,
 )
 from tests.conftest import Broker
-from tests.support import data_file, free_port
+from tests.support.common import data_file, free_port
 
 
 def events(count: int, size: int = 10) -> list[Event]:

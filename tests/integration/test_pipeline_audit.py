@@ -16,13 +16,14 @@ import polars as pl
 import pytest
 
 from dashboards.accounting import account
-from ingest.errors import Unavailable
-from ingest.events import DIRTY_TOPIC, EVENTS_TOPIC
-from processors import audit, marks, watermarks, windows
-from processors.store import Store
-from tests.integration.pipeline_bed import Pipeline, batches, check, collided
+from ingest.core.errors import Unavailable
+from ingest.core.events import DIRTY_TOPIC, EVENTS_TOPIC
+from processors import audit
+from processors.clickhouse import Store
+from processors.derive import dirty_marks, sealing, windows
+from tests.integration.pipeline_harness import Pipeline, batches, check, collided
 from tests.integration.pipeline_reference import Truth, traffic
-from tests.support import eventually
+from tests.support.common import eventually
 
 
 @pytest.mark.parametrize(("seed", "at_once"), [(0, 100_000), (1, 100_000), (2, 7)])
@@ -111,7 +112,7 @@ def test_the_audit_waits_for_the_marks_it_has_seen(pipeline: Pipeline) -> None:
         now = datetime.now(UTC)
         row = ("log", topic, 0, 0, offset, 0, marked, now, now)
         pipeline.store.insert(
-            "watermarks", pl.DataFrame([row], schema=watermarks.SCHEMA, orient="row")
+            "watermarks", pl.DataFrame([row], schema=sealing.SCHEMA, orient="row")
         )
 
     pipeline.deliver(events)
@@ -178,7 +179,7 @@ def test_minutes_and_hours_that_stayed_behind_are_found_and_computed(
     pipeline.deliver(events[200:])
     cells, pipeline.dirty = pl.concat(pipeline.dirty), []
     for width in windows.WIDTHS[:made]:
-        windows.recompute(pipeline.store, width, marks.coarser(cells, width))
+        windows.recompute(pipeline.store, width, dirty_marks.coarser(cells, width))
     with pytest.raises(AssertionError):
         check(pipeline, Truth(events))
 

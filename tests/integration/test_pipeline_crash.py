@@ -19,9 +19,9 @@ import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from kafka import KafkaConsumer
 
-from ingest.events import FINDINGS_TOPIC
+from ingest.core.events import FINDINGS_TOPIC
 from tests.conftest import Runtime, run_driftline
-from tests.support import eventually, free_port
+from tests.support.common import eventually, free_port
 
 SMALL_BATCHES = {
     "DRIFTLINE_PROCESSING_BATCH_MB": "1",

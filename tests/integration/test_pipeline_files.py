@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Runtime
-from tests.support import data_file, eventually
+from tests.support.common import data_file, eventually
 
 RETAIL = "tau2_retail_gpt41_vs_sft_simulations.jsonl.gz"
 TELECOM = "tau2_telecom_gpt41_vs_sft_simulations.jsonl.gz"

@@ -15,9 +15,9 @@ import pytest
 from kafka import KafkaProducer
 
 from ingest import codec
-from ingest.events import EVENTS_TOPIC, MAX_FUTURE_NS, Event, json_schema
+from ingest.core.events import EVENTS_TOPIC, MAX_FUTURE_NS, Event, json_schema
 from tests.conftest import Runtime
-from tests.support import eventually
+from tests.support.common import eventually
 
 VALID = jsonschema.Draft202012Validator(json_schema())
 NOW = 1_760_000_000 * 10**9

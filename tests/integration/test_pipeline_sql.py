@@ -14,12 +14,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from dashboards import metrics
+from dashboards import agent_report
 from dashboards.accounting import account
-from ingest.errors import Unavailable
-from ingest.events import Event
-from processors import audit, interactions, windows
-from tests.integration.pipeline_bed import (
+from ingest.core.errors import Unavailable
+from ingest.core.events import Event
+from processors import audit
+from processors.derive import interactions, windows
+from tests.integration.pipeline_harness import (
     FAR,
     SEEDS,
     Pipeline,
@@ -137,7 +138,7 @@ def test_an_event_of_any_allowed_size_and_age_can_be_computed(pipeline: Pipeline
     assert pipeline.store.query("SELECT count() AS n FROM interactions")["n"][0] == len(extremes)
     for row in pipeline.store.query("SELECT duration_ms FROM interactions").rows():
         assert row[0] >= 0
-    (entry, *_) = metrics.collect(pipeline.store)
+    (entry, *_) = agent_report.collect(pipeline.store)
     assert entry["events"]["n"] == len(extremes)
     assert entry["events"]["duration_ms"]["p99"] == pytest.approx(1e15, rel=0.01)
 
@@ -199,7 +200,7 @@ def test_metrics_since_any_second_are_of_whole_windows(pipeline: Pipeline, seed:
     for start in (starts[0], starts[len(starts) // 2], starts[-9], starts[-1]):
         for since in (start, start + 5, start + 9):
             check_metrics(pipeline, truth, since)
-    assert metrics.collect(pipeline.store, metrics.Selection(since=starts[-1] + 10)) == []
+    assert agent_report.collect(pipeline.store, agent_report.Selection(since=starts[-1] + 10)) == []
 
 
 def test_interactions_whose_names_no_event_bears_together_are_counted(pipeline: Pipeline) -> None:
@@ -223,8 +224,8 @@ def test_interactions_whose_names_no_event_bears_together_are_counted(pipeline: 
     pipeline.recompute()
     truth = Truth(events)
     check_metrics(pipeline, truth)
-    entries = metrics.collect(pipeline.store)
-    assert metrics.totals(entries) == {"events": 5, "interactions": 3, "sessions": 3}
+    entries = agent_report.collect(pipeline.store)
+    assert agent_report.totals(entries) == {"events": 5, "interactions": 3, "sessions": 3}
     alone = next(
         e for e in entries if (e["environment"], e["agent_version"]) == ("production", "v1")
     )
@@ -243,19 +244,19 @@ def test_computed_in_small_parts_it_is_the_same(
     events = traffic(seed)
     pipeline.deliver(events)
     cells = pl.concat(pipeline.dirty)
-    since = metrics.Selection(since=events[len(events) // 2].time_unix_nano // 10**9)
+    since = agent_report.Selection(since=events[len(events) // 2].time_unix_nano // 10**9)
     statements, answers = [], []
     for most in (10**9, 20):
         monkeypatch.setattr(windows, "_MAX_EVENTS_PER_STATEMENT", most)
         monkeypatch.setattr(windows, "_MAX_WINDOWS_PER_STATEMENT", most)
-        monkeypatch.setattr(metrics, "_PARTS_PER_PASS", most)
+        monkeypatch.setattr(agent_report, "_PARTS_PER_PASS", most)
         statements.append(
             [len(windows._portions(pipeline.store, w, cells)) for w in windows.WIDTHS]
         )
         pipeline.recompute(cells)
         check(pipeline, Truth(events))
         passes: list[str] = []
-        answers.append(metrics.collect(pipeline.store, since, passes.append))
+        answers.append(agent_report.collect(pipeline.store, since, passes.append))
         assert (len(passes) > 1) == (most == 20)
         pipeline.store.command("TRUNCATE TABLE windows")
         pipeline.store.command("TRUNCATE TABLE interaction_cells")
@@ -297,7 +298,7 @@ def test_a_backlog_that_is_larger_than_memory_is_computed(
     monkeypatch.setattr(windows, "_MAX_EVENTS_PER_STATEMENT", 5 * each)
     pipeline.recompute(marked)
     assert len(pipeline.view("interactions", "interaction_id")) == cells * each
-    (entry, *_) = metrics.collect(pipeline.store)
+    (entry, *_) = agent_report.collect(pipeline.store)
     assert entry["events"]["n"] == entry["interactions"]["n"] == cells * each
 
 

@@ -16,7 +16,7 @@ from kafka import KafkaProducer
 
 from tests.conftest import Runtime, run_driftline
 from tests.integration.test_runtime_broker import alive
-from tests.support import eventually, free_port
+from tests.support.common import eventually, free_port
 
 
 def pids(status: dict[str, Any]) -> dict[str, int]:

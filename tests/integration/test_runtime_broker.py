@@ -15,10 +15,10 @@ from kafka import KafkaProducer
 from infra.embedded.broker import start_broker
 from infra.embedded.process import stop
 from infra.topics import Topic, create_topics, log_id
-from ingest.errors import Unavailable, UsageError
-from ingest.kafka import KafkaConfig
+from ingest.core.errors import Unavailable, UsageError
+from ingest.core.kafka import KafkaConfig
 from tests.conftest import Broker
-from tests.support import eventually, free_port
+from tests.support.common import eventually, free_port
 
 PARTITIONS = 4
 

@@ -31,10 +31,10 @@ from hypothesis import strategies as st
 
 from infra.embedded.clickhouse import start_clickhouse
 from infra.embedded.process import stop
-from infra.migrate import Migration, migrate
-from ingest.errors import UsageError
+from infra.schema.migrate import Migration, migrate
+from ingest.core.errors import UsageError
 from tests.conftest import PASSWORD, READER_PASSWORD, ClickHouse
-from tests.support import free_port
+from tests.support.common import free_port
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ClickHouse
-from tests.kafka.bed import Bed
+from tests.kafka.harness import Bed
 from tests.kafka.secure import PASSWORD, USER, Certificates, secure_settings
-from tests.kafka_cluster import Cluster, cluster, missing
-from tests.support import REQUIRED, free_port
+from tests.support.common import REQUIRED, free_port
+from tests.support.kafka_cluster import Cluster, cluster, missing
 
 
 @pytest.fixture(scope="session")

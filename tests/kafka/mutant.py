@@ -22,10 +22,10 @@ from faust.transport.consumer import ThreadDelegateConsumer
 
 import infra.topics
 from infra.cli import main
-from ingest.events import DIRTY_TOPIC
-from processors import marks
-from processors.reader import GROUP
-from processors.store import Store
+from ingest.core.events import DIRTY_TOPIC
+from processors.clickhouse import Store
+from processors.consumer import GROUP
+from processors.derive import dirty_marks
 
 _LATE_S = 30
 _said = set[str]()
@@ -123,7 +123,7 @@ def same_log() -> None:
 
 def without_late() -> None:
     """Leave windows alone once later ones have been seen."""
-    real, newest = marks.dirty_cells, [0]
+    real, newest = dirty_marks.dirty_cells, [0]
 
     def dirty_cells(events: pl.DataFrame) -> pl.DataFrame:
         cells = real(events)
@@ -133,7 +133,7 @@ def without_late() -> None:
             _hit("without_late")
         return kept
 
-    marks.dirty_cells = dirty_cells
+    dirty_marks.dirty_cells = dirty_cells
 
 
 def pass_over() -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.support import REPOSITORY
+from tests.support.common import REPOSITORY
 
 pytestmark = [
     pytest.mark.kafka,

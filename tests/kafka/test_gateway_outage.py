@@ -11,9 +11,9 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 
 from dashboards.accounting import account
 from infra.embedded.process import start, stop, wait_for_port
-from tests.gateway_load import Exporters, Flood, Memory
-from tests.kafka.bed import Bed
-from tests.support import eventually, free_port
+from tests.kafka.harness import Bed
+from tests.support.common import eventually, free_port
+from tests.support.gateway_load import Exporters, Flood, Memory
 
 OUTAGE_S = 120
 QUEUE_MB = 16

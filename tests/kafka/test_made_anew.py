@@ -8,9 +8,9 @@ import pytest
 
 from infra.embedded.process import last_line
 from infra.topics import log_id
-from ingest.events import EVENTS_TOPIC
+from ingest.core.events import EVENTS_TOPIC
 from ingest.producer import KafkaEventProducer
-from tests.kafka.bed import Bed
+from tests.kafka.harness import Bed
 from tests.kafka.traffic import Traffic
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]

@@ -12,11 +12,11 @@ import pytest
 from kafka import KafkaProducer
 
 from ingest import codec
-from ingest.events import EVENTS_TOPIC, Event
-from tests.kafka.bed import Bed
+from ingest.core.events import EVENTS_TOPIC, Event
+from tests.kafka.harness import Bed
 from tests.kafka.mutant import MUTATIONS, hit
 from tests.kafka.traffic import Traffic
-from tests.support import eventually
+from tests.support.common import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 

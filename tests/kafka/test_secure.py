@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from ingest.errors import Unavailable
-from ingest.kafka import KafkaConfig
+from ingest.core.errors import Unavailable
+from ingest.core.kafka import KafkaConfig
 from ingest.producer import KafkaEventProducer
-from tests.kafka.bed import Bed
+from tests.kafka.harness import Bed
 from tests.kafka.secure import PASSWORD, USER, Certificates, secure_port
 from tests.kafka.traffic import Traffic
 

@@ -13,12 +13,12 @@ from kafka import KafkaProducer
 from dashboards.accounting import account
 from infra.topics import log_id
 from ingest import codec
-from ingest.events import EVENTS_TOPIC, Event
+from ingest.core.events import EVENTS_TOPIC, Event
 from ingest.producer import KafkaEventProducer
-from tests.kafka.bed import SINK_GROUP, Bed
+from tests.kafka.harness import SINK_GROUP, Bed
 from tests.kafka.mutant import hit
 from tests.kafka.traffic import Load, Traffic
-from tests.support import eventually
+from tests.support.common import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from ingest.events import DIRTY_TOPIC, EVENTS_TOPIC
-from tests.kafka.bed import Bed
+from ingest.core.events import DIRTY_TOPIC, EVENTS_TOPIC
+from tests.kafka.harness import Bed
 from tests.kafka.traffic import Load
-from tests.kafka_cluster import Cluster
-from tests.support import eventually
+from tests.support.common import eventually
+from tests.support.kafka_cluster import Cluster
 
 pytestmark = [
     pytest.mark.kafka,

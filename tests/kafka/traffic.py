@@ -7,9 +7,9 @@ import threading
 import time
 from typing import Self
 
-from ingest.errors import Unavailable
-from ingest.events import Event
-from ingest.kafka import KafkaConfig
+from ingest.core.errors import Unavailable
+from ingest.core.events import Event
+from ingest.core.kafka import KafkaConfig
 from ingest.producer import KafkaEventProducer
 
 _TOOLS = ("search", "refund", "lookup")

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from ingest.events import Event
+from ingest.core.events import Event
 
 _LOG_GAMMA = math.log(1.01 / 0.99)
 _EVALUATIONS = ("feedback", "score", "outcome")

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support import REPOSITORY
+from tests.support.common import REPOSITORY
 
 PROJECT = {"dashboards", "detectors", "infra", "ingest", "processors"}
 CHAOS = REPOSITORY / "tests" / "chaos"

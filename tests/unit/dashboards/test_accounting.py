@@ -9,10 +9,11 @@ import pytest
 from dashboards import accounting
 from dashboards.accounting import account
 from ingest.codec import decode, encode
-from ingest.events import EVENTS_TOPIC, Event
-from processors import marks, rows, windows
-from processors.names import Names
-from processors.store import ClickHouseConfig, Store
+from ingest.core.events import EVENTS_TOPIC, Event
+from processors.clickhouse import ClickHouseConfig, Store
+from processors.derive import dirty_marks, windows
+from processors.write import rows
+from processors.write.cardinality import Names
 
 T0 = 1_760_000_000 * 10**9
 
@@ -144,7 +145,7 @@ def test_events_that_the_store_lost_are_no_duplicates(store):
     fill(store)
     events = store.query("SELECT * FROM events")
     Names(store).admit(events)
-    windows.recompute(store, 10, marks.dirty_cells(events))
+    windows.recompute(store, 10, dirty_marks.dirty_cells(events))
     assert account(store)["balanced"]
     store.command("DELETE FROM events WHERE event_id IN ('e1', 'e2')")
     books = account(store)

@@ -4,8 +4,9 @@ import copy
 
 import pytest
 
-from dashboards import alerts, overview
-from tests.foundation import dashboard_faults, rule_group_faults
+from dashboards import rules
+from dashboards.boards import overview
+from tests.support.grafana_schema import dashboard_faults, rule_group_faults
 
 
 def change(body, path, value):
@@ -51,6 +52,6 @@ def test_a_wrong_dashboard_is_noticed(path, value):
     ],
 )
 def test_a_wrong_rule_group_is_noticed(path, value):
-    group = alerts.rule_groups()[0]
+    group = rules.rule_groups()[0]
     assert rule_group_faults(group) == []
     assert rule_group_faults(change(group, path, value))

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from dashboards import alerts
+from dashboards import rules
 from dashboards.grafana import (
     GrafanaApi,
     GrafanaConfig,
@@ -15,8 +15,8 @@ from dashboards.grafana import (
 )
 from dashboards.publisher import resources
 from dashboards.query import DATASOURCE_UID, PLUGIN
-from ingest.errors import Unavailable, UsageError
-from tests.fake_grafana import PASSWORD, TOKEN, USER, serve
+from ingest.core.errors import Unavailable, UsageError
+from tests.support.fake_grafana import PASSWORD, TOKEN, USER, serve
 
 CONFIG = GrafanaConfig(token=TOKEN)
 
@@ -190,7 +190,7 @@ class TestFaults:
             api.version()
 
     def test_a_refusal_says_what_grafana_said(self, fake, api):
-        group = alerts.rule_groups()[0]
+        group = rules.rule_groups()[0]
         with pytest.raises(GrafanaRejected, match="400 folder does not exist"):
             api.save("rule group", "driftline/detectors", group, exists=False)
 

@@ -7,13 +7,14 @@ import re
 import pytest
 from grafana_foundation_sdk.models import units
 
-from dashboards import alerts, incidents, overview, pipeline, publisher
+from dashboards import publisher, rules
+from dashboards.boards import incidents, overview, pipeline
 from dashboards.query import DATASOURCE_UID, PLUGIN, layout
-from tests.foundation import dashboard_faults, rule_group_faults
-from tests.grafana_macros import FRONT_END_ONLY
+from tests.support.grafana_macros import FRONT_END_ONLY
+from tests.support.grafana_schema import dashboard_faults, rule_group_faults
 
 DASHBOARDS = {board["uid"]: board for board in publisher.dashboards()}
-RULES = [rule for group in alerts.rule_groups() for rule in group["rules"]]
+RULES = [rule for group in rules.rule_groups() for rule in group["rules"]]
 PANELS = [
     pytest.param(panel, id=f"{uid}:{panel['id']}")
     for uid, board in DASHBOARDS.items()
@@ -168,7 +169,7 @@ class TestQuery:
 
 class TestRules:
     def test_groups_are_valid_in_grafanas_schema(self):
-        for group in alerts.rule_groups():
+        for group in rules.rule_groups():
             assert rule_group_faults(group) == []
             assert group["interval"] == 60
 
@@ -200,7 +201,7 @@ class TestRules:
         assert any(r["execErrState"] == r["noDataState"] == "Alerting" for r in RULES)
 
     def test_staleness_allows_three_heartbeats(self):
-        from processors import detection
+        from processors.stations import detection
 
         assert incidents.STALE_MINUTES * 60 >= 3 * detection._HEARTBEAT_NS / 1e9
 

@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dashboards import metrics
-from dashboards.metrics import Selection, collect, totals, unit, wilson
+from dashboards import agent_report
+from dashboards.agent_report import Selection, collect, totals, unit, wilson
 from ingest.codec import decode, encode
-from ingest.events import Event
-from processors import marks, rows, windows
-from processors.names import Names
-from processors.store import ClickHouseConfig, Store
+from ingest.core.events import Event
+from processors.clickhouse import ClickHouseConfig, Store
+from processors.derive import dirty_marks, windows
+from processors.write import rows
+from processors.write.cardinality import Names
 
 S = 10**9
 T0 = 1_760_000_000
@@ -35,9 +36,9 @@ def put(store, events):
     Names(store).admit(stored)
     store.insert("events", stored)
     store.insert("evaluations", rows.evaluation_rows(stored))
-    cells = marks.dirty_cells(stored)
+    cells = dirty_marks.dirty_cells(stored)
     for width in windows.WIDTHS:
-        windows.recompute(store, width, marks.coarser(cells, width))
+        windows.recompute(store, width, dirty_marks.coarser(cells, width))
 
 
 def calls(agent, durations, **fields):
@@ -303,10 +304,12 @@ def test_a_unit_without_rows_is_empty_but_whole():
 
 def test_the_bins_of_sql_are_those_of_the_detectors(store):
     """Interactions are binned by SQL and events by numpy, also at the edges of bins."""
-    values = pl.DataFrame({"duration_ms": [0.0, *(metrics.GAMMA**k for k in range(-900, 1200))]})
+    values = pl.DataFrame(
+        {"duration_ms": [0.0, *(agent_report.GAMMA**k for k in range(-900, 1200))]}
+    )
     found = store.query(
         "SELECT groupArray(bin) AS bins FROM (SELECT arrayJoin({v:Array(Float64)}) AS duration_ms,"
-        f" {metrics._BIN} AS bin)",
+        f" {agent_report._BIN} AS bin)",
         {"v": values["duration_ms"].to_list()},
     )
     from detectors.sketch import bin_index, bin_value

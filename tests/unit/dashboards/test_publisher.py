@@ -14,8 +14,8 @@ from dashboards.grafana import (
 )
 from dashboards.publisher import publish
 from dashboards.query import PLUGIN
-from ingest.errors import UsageError
-from tests.fake_grafana import TOKEN, serve
+from ingest.core.errors import UsageError
+from tests.support.fake_grafana import TOKEN, serve
 
 EVERYTHING = [
     ("folder", "driftline"),

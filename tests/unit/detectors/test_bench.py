@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from infra.bench import agentrx, clusters, detectors, pairs, planted
-from infra.bench.isolated import run_peer
-from infra.bench.plots import scatter
-from infra.bench.scenarios import CHANGES, quiet, quiet_events
-from tests.support import data_file
+from bench import agentrx, clusters, detectors, pairs, planted
+from bench.isolated import run_peer
+from bench.plots import scatter
+from bench.scenarios import CHANGES, quiet, quiet_events
+from tests.support.common import data_file
 
 
 def test_a_peer_that_is_not_installed_is_left_out():

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, v_measure_score
 
-from detectors.clusters import FailureClusters
-from detectors.features import Failure, FailureFeatures
-from detectors.lineage import Transition
-from detectors.pool import Pool
-from detectors.slices import over_represented
-from detectors.terms import Profiles, Rarity, Usage, terms_of
-from infra.bench import planted
+from bench import planted
+from detectors.failures.clusters import FailureClusters
+from detectors.failures.features import Failure, FailureFeatures
+from detectors.failures.lineage import Transition
+from detectors.failures.slices import over_represented
+from detectors.failures.terms import Profiles, Rarity, Usage, terms_of
+from detectors.failures.unassigned import Pool
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_profiles_and_rarity():
 
 
 def test_the_pool_forgets_the_oldest(monkeypatch):
-    monkeypatch.setattr("detectors.pool.CAPACITY", 2)
+    monkeypatch.setattr("detectors.failures.unassigned.CAPACITY", 2)
     pool = Pool()
     for key in "abc":
         pool.add(key, Failure(text=key), {"x": 1.0})

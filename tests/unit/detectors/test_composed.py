@@ -8,12 +8,17 @@ import pytest
 from scipy import special
 
 from detectors import sketch
-from detectors.budget import ErrorBudget, board
-from detectors.drift import InputAndBehaviour, Topics
-from detectors.ensembles import EnsembleDetector
-from detectors.metrics import RankReference, change_of_quantile, metric_detector, rank_dispersion
-from detectors.seasonal import HourOfWeek
-from detectors.slices import over_represented, rank_slices
+from detectors.change.budget import ErrorBudget, board
+from detectors.change.drift import InputAndBehaviour, Topics
+from detectors.change.ensembles import EnsembleDetector
+from detectors.change.heavy_tails import (
+    RankReference,
+    change_of_quantile,
+    metric_detector,
+    rank_dispersion,
+)
+from detectors.change.seasonal import HourOfWeek
+from detectors.failures.slices import over_represented, rank_slices
 
 
 def latency_run(factor: float, seed: int, ticks: int = 60) -> EnsembleDetector:

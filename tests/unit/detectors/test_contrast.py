@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from detectors.contrast import FleetContrast
-from detectors.rates import RateDetector
+from detectors.change.contrast import FleetContrast
+from detectors.change.rates import RateDetector
 
 AGENTS, LEARN, WATCH = 60, 200, 300
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors import failures
+from detectors.failures import fingerprint
 
 PYTHON_TRACE = (
     "Traceback (most recent call last):\n"
@@ -41,18 +41,18 @@ JAVA_TRACE = (
     ],
 )
 def test_template(message: str, expected: str):
-    assert failures.template(message) == expected
+    assert fingerprint.template(message) == expected
 
 
 def test_status_codes_stay_apart_while_other_numbers_merge():
-    assert failures.template("HTTP 404") != failures.template("HTTP 500")
-    assert failures.template("got 404 rows") == failures.template("got 500 rows")
+    assert fingerprint.template("HTTP 404") != fingerprint.template("HTTP 500")
+    assert fingerprint.template("got 404 rows") == fingerprint.template("got 500 rows")
 
 
 @pytest.mark.parametrize("trace", [PYTHON_TRACE, JAVA_TRACE])
 def test_stack_frames_do_not_matter_but_the_exception_does(trace: str):
-    one = failures.template(trace.format(line=3, host="db-1", n=30))
-    other = failures.template(trace.format(line=99, host="db-22", n=5))
+    one = fingerprint.template(trace.format(line=3, host="db-1", n=30))
+    other = fingerprint.template(trace.format(line=99, host="db-22", n=5))
     assert one == other
     assert "File" not in one and ".java" not in one
     assert "TimeoutError: no answer" in one or "java.io.IOException: pipe" in one
@@ -74,14 +74,14 @@ def test_stack_frames_do_not_matter_but_the_exception_does(trace: str):
     ).map("".join)
 )  # fmt: skip
 def test_what_is_left_out_for_speed_would_have_found_nothing(message: str):
-    found = failures.template(message)
-    signs, masks = failures._TRACE_SIGNS, failures._MASKS
+    found = fingerprint.template(message)
+    signs, masks = fingerprint._TRACE_SIGNS, fingerprint._MASKS
     try:
-        failures._TRACE_SIGNS = ("",)
-        failures._MASKS = tuple((pattern, mask, "") for pattern, mask, _ in masks)
-        assert failures._masked.__wrapped__(message) == found
+        fingerprint._TRACE_SIGNS = ("",)
+        fingerprint._MASKS = tuple((pattern, mask, "") for pattern, mask, _ in masks)
+        assert fingerprint._masked.__wrapped__(message) == found
     finally:
-        failures._TRACE_SIGNS, failures._MASKS = signs, masks
+        fingerprint._TRACE_SIGNS, fingerprint._MASKS = signs, masks
 
 
 @given(
@@ -92,15 +92,15 @@ def test_what_is_left_out_for_speed_would_have_found_nothing(message: str):
 )
 def test_one_problem_has_one_template(order, uuid, path, quoted):
     message = f"Order #W{order} ({uuid}) in /{'/'.join(path)} failed with '{quoted}' after {order}"
-    assert failures.template(message) == (
+    assert fingerprint.template(message) == (
         "Order <id> (<uuid>) in <path> failed with <str> after <num>"
     )
 
 
 @given(st.text(max_size=400))
 def test_any_text_gives_a_bounded_single_line(message: str):
-    result = failures.template(message)
-    assert len(result) <= failures.MAX_TEMPLATE
+    result = fingerprint.template(message)
+    assert len(result) <= fingerprint.MAX_TEMPLATE
     assert "\n" not in result
     assert result == result.strip()
 
@@ -113,30 +113,30 @@ def test_hostile_messages_take_bounded_time(hostile: str):
     import time
 
     begin = time.perf_counter()
-    failures._masked.cache_clear()
-    failures.template(hostile)
+    fingerprint._masked.cache_clear()
+    fingerprint.template(hostile)
     assert time.perf_counter() - begin < 0.5
 
 
 def test_fingerprints_are_those_of_every_other_day():
     # golden: stored identities must survive upgrades
-    assert failures.fingerprint("tool_error", "get_order", "Order <id> not found") == (
+    assert fingerprint.fingerprint("tool_error", "get_order", "Order <id> not found") == (
         "2e0a2799f7ba8047"
     )
-    assert failures.fingerprint("", "", "") == "b8c9e440ead3ddac"
+    assert fingerprint.fingerprint("", "", "") == "b8c9e440ead3ddac"
 
 
 def test_parts_cannot_be_shifted_into_each_other():
-    assert failures.fingerprint("ab", "c", "d") != failures.fingerprint("a", "bc", "d")
+    assert fingerprint.fingerprint("ab", "c", "d") != fingerprint.fingerprint("a", "bc", "d")
 
 
 def test_many_at_once_equal_one_by_one():
     reasons, tools = ["timeout", "timeout", ""], ["get", "put", ""]
     messages = ["after 3 s", "after 4 s", "boom"]
-    names, templates = failures.fingerprints(reasons, tools, messages)
+    names, templates = fingerprint.fingerprints(reasons, tools, messages)
     assert templates == ["after <num>", "after <num>", "boom"]
     assert names == [
-        failures.fingerprint(*parts) for parts in zip(reasons, tools, templates, strict=True)
+        fingerprint.fingerprint(*parts) for parts in zip(reasons, tools, templates, strict=True)
     ]
     with pytest.raises(ValueError, match="zip"):
-        failures.fingerprints(["a"], [], ["b"])
+        fingerprint.fingerprints(["a"], [], ["b"])

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from detectors.cores import Window, regroup
-from detectors.lineage import Transition, absorb, match
-from detectors.terms import Usage, affinity
+from detectors.failures.lineage import Transition, absorb, match
+from detectors.failures.regroup import Window, regroup
+from detectors.failures.terms import Usage, affinity
 
 
 def matched(before, after, weights=None, few=1):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.base import Detector, pack, unpack
-from detectors.rates import RateDetector
+from detectors.change.rates import RateDetector
 
 
 def run(detector: RateDetector, rates, rng, n: int = 1) -> np.ndarray:

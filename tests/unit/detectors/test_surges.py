@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from detectors.lineage import Transition
-from detectors.surges import ClusterSurges
+from detectors.failures.cluster_rates import ClusterSurges
+from detectors.failures.lineage import Transition
 
 WEEK = 168
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from detectors.ensembles import EnsembleDetector
-from detectors.transitions import END, OTHER, START, TransitionDetector, transition_counts
+from detectors.change.ensembles import EnsembleDetector
+from detectors.change.transitions import END, OTHER, START, TransitionDetector, transition_counts
 
 STATES = ["find", "check", "refund"]
 USUAL, HASTY = STATES, ["find", "refund", "check"]

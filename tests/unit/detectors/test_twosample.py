@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from detectors.drift import text_features
-from detectors.twosample import ClassifierBet, classifier_test, energy_test, mmd_test
+from detectors.change.drift import text_features
+from detectors.compare.twosample import ClassifierBet, classifier_test, energy_test, mmd_test
 
 TESTS = (energy_test, mmd_test, classifier_test)
 

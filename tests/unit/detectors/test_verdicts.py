@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detectors import sketch
-from detectors.verdicts import (
+from detectors.compare.verdicts import (
     compare_means,
     compare_paired,
     compare_quantile,

@@ -8,9 +8,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize(
-    "name", ["infra.embedded.engine", "infra.embedded.native", "infra.connections"]
-)
+@pytest.mark.parametrize("name", ["infra.embedded.engine", "infra.embedded.native", "infra.wiring"])
 def test_examples(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0

@@ -9,8 +9,8 @@ import pytest
 from infra.commands.gateway import admission, gateway_config
 from infra.settings import Settings, load
 from ingest.access import Grant, add, revoke
-from ingest.errors import UsageError
-from ingest.gateway.intake import ANYONE
+from ingest.core.errors import UsageError
+from ingest.gateway.admission import ANYONE
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **gateway: str) -> Settings:

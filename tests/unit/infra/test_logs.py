@@ -12,7 +12,7 @@ import pytest
 
 from infra.embedded.process import last_line
 from infra.logs import JsonLines
-from ingest.errors import Unavailable
+from ingest.core.errors import Unavailable
 
 
 def line_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from infra.migrate import Migration, shipped
+from infra.schema.migrate import Migration, shipped
 
 
 def test_statements_are_split_at_eight_dashes_and_comments_dropped() -> None:

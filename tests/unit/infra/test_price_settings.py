@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.price_settings import install_prices
 from infra.settings import load
+from infra.settings.prices import install_prices
 from ingest import prices
-from ingest.errors import UsageError
+from ingest.core.errors import UsageError
 
 
 @pytest.fixture(autouse=True)

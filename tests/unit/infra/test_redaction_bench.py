@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from infra.bench import redaction
-from infra.bench.messages import Corpus, hidden
+from bench import redaction
+from bench.messages import Corpus, hidden
 from ingest.redaction import Redactor
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import typer
 
-from infra import connections
+from infra import wiring
 from infra.commands import tokens
 from infra.settings import load
 from ingest.access import Tokens
-from ingest.errors import UsageError
-from ingest.events import Event
+from ingest.core.errors import UsageError
+from ingest.core.events import Event
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_pseudonyms_outlive_a_restart(home: Path) -> None:
     event = Event(
         event_id="e", time_unix_nano=1, agent="a", kind="llm_call", user_id="ann@example.org"
     )
-    first, again = (connections.redactor(load()).apply([event])[0] for _ in range(2))
+    first, again = (wiring.redactor(load()).apply([event])[0] for _ in range(2))
     assert first == again
     assert first.user_id != event.user_id
     assert stat.S_IMODE((home / "redaction.key").stat().st_mode) == 0o600
@@ -66,7 +66,7 @@ def test_settings_of_redaction(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("DRIFTLINE_REDACTION_PATTERNS", '{"customer": "KD-[0-9]{4}"}')
     monkeypatch.setenv("DRIFTLINE_REDACTION_KEEP", '["email"]')
     monkeypatch.setenv("DRIFTLINE_REDACTION_KEY", "shared")
-    redactor = connections.redactor(load())
+    redactor = wiring.redactor(load())
     assert redactor.redact_text("KD-1234 a@b.io") == "[customer] a@b.io"
     said = Event(event_id="e", time_unix_nano=1, agent="quiet", kind="llm_call", content="x")
     assert redactor.apply([said])[0].content is None
@@ -86,4 +86,4 @@ def test_wrong_settings_are_refused(
 ) -> None:
     monkeypatch.setenv(f"DRIFTLINE_{name}", value)
     with pytest.raises(UsageError):
-        connections.redactor(load())
+        wiring.redactor(load())

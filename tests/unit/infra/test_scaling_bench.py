@@ -2,8 +2,8 @@
 
 import pytest
 
-from infra.bench import scaling
-from infra.bench.report import result
+from bench import scaling
+from bench.report import result
 
 
 @pytest.mark.parametrize(("quick", "runs"), [(True, 10), (False, 19)])

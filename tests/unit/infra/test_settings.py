@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.settings import describe, load
-from ingest.errors import UsageError
+from ingest.core.errors import UsageError
 
 
 @pytest.fixture(autouse=True)

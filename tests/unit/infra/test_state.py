@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.state import Component, Home, State
-from ingest.errors import UsageError
+from infra.runtime_home import Component, Home, State
+from ingest.core.errors import UsageError
 
 
 def test_only_one_can_have_a_home(tmp_path: Path) -> None:

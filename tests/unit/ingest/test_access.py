@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ingest import access
 from ingest.access import Grant, Tokens
-from ingest.errors import UsageError
+from ingest.core.errors import UsageError
 
 
 @pytest.fixture

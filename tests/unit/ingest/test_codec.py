@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.codec import SCHEMA, decode, encode, payload_hash, split_lines
-from ingest.events import FIELDS, Event, RejectionCode, json_schema
+from ingest.core.events import FIELDS, Event, RejectionCode, json_schema
 
 NOW = 1_760_000_000_000_000_000
 VALID = jsonschema.Draft202012Validator(json_schema())

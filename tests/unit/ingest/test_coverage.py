@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ingest.coverage import KEPT, Coverage, Use
-from ingest.fields import Span
-from ingest.readers import otel
-from ingest.readers.files import records
-from tests.support import data_file
+from ingest.otlp.attributes import Span
+from ingest.otlp.explain import KEPT, Coverage, Use
+from ingest.replay import otel
+from ingest.replay.files import records
+from tests.support.common import data_file
 
 
 def test_every_recorded_span_is_understood_by_kind() -> None:

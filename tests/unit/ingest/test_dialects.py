@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import codec, conventions, messages
-from ingest.errors import Rejected, UsageError
-from ingest.events import Event
-from ingest.fields import SERVER, Moment, Span, with_moments
+from ingest import codec
+from ingest.core.errors import Rejected, UsageError
+from ingest.core.events import Event
+from ingest.otlp import chat_messages, conventions
+from ingest.otlp.attributes import SERVER, Moment, Span, with_moments
+from ingest.otlp.translate import event_of, events_of
 from ingest.prices import Price, Prices, load
-from ingest.spans import event_of, events_of
 
 CHILD = "c" * 16
 
@@ -139,20 +140,20 @@ def test_a_call_of_a_model_in_every_dialect(dialect: str) -> None:
 
 
 def test_a_version_changes_with_prompt_tools_and_model_and_with_nothing_else() -> None:
-    before = messages.version_of("Sell. Today is Monday, 3 March 2025.", [TOOL], "m")
-    assert before == messages.version_of(" Sell.  Today is Friday, 7 March 2025.", [TOOL], "m")
-    assert before == messages.version_of(
+    before = chat_messages.version_of("Sell. Today is Monday, 3 March 2025.", [TOOL], "m")
+    assert before == chat_messages.version_of(" Sell.  Today is Friday, 7 March 2025.", [TOOL], "m")
+    assert before == chat_messages.version_of(
         "Sell. Today is Monday, 3 March 2025.", json.dumps([TOOL]), "m"
     )
     others = {
         before,
-        messages.version_of("Buy. Today is Monday, 3 March 2025.", [TOOL], "m"),
-        messages.version_of("Sell. Today is Monday, 3 March 2025.", [], "m"),
-        messages.version_of("Sell. Today is Monday, 3 March 2025.", [TOOL], "n"),
+        chat_messages.version_of("Buy. Today is Monday, 3 March 2025.", [TOOL], "m"),
+        chat_messages.version_of("Sell. Today is Monday, 3 March 2025.", [], "m"),
+        chat_messages.version_of("Sell. Today is Monday, 3 March 2025.", [TOOL], "n"),
     }
     assert len(others) == 4
-    assert messages.version_of(None, [TOOL], "m") is None
-    assert messages.version_of("Sell.", [TOOL], None) is None
+    assert chat_messages.version_of(None, [TOOL], "m") is None
+    assert chat_messages.version_of("Sell.", [TOOL], None) is None
 
 
 def test_a_given_version_goes_before_a_computed_one() -> None:
@@ -260,7 +261,7 @@ def test_messages_as_events_of_a_span() -> None:
     found = {e.kind: e for e in events_of(span(None, attributes=attributes, moments=moments))}
     assert found["user_message"].content == ASKED
     assert found["agent_message"].content == ANSWERED
-    assert found["llm_call"].agent_version == messages.version_of(SYSTEM, None, "m")
+    assert found["llm_call"].agent_version == chat_messages.version_of(SYSTEM, None, "m")
 
 
 def test_judgements_of_a_span_are_scores_of_its_interaction() -> None:

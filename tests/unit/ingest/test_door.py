@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from ingest import door
-from ingest.door import BadMessages, DoorConfig, Policy, Translated, translate
+from ingest import kafka_receiver
+from ingest.kafka_receiver import BadMessages, DoorConfig, Policy, Translated, translate
 from ingest.limits import Limits
 from ingest.redaction import Redactor
 
@@ -137,9 +137,9 @@ def test_a_bug_in_the_translation_costs_the_message_and_not_the_door(
     def broken(*_: Any, **__: Any) -> None:
         raise KeyError(MAIL)
 
-    monkeypatch.setattr(door.otlp, "events_of_traces", broken)
+    monkeypatch.setattr(kafka_receiver.otlp, "events_of_traces", broken)
     (one,) = run(b"{}").letters
-    assert (one.code, one.detail) == (door.UNTRANSLATABLE, "KeyError")
+    assert (one.code, one.detail) == (kafka_receiver.UNTRANSLATABLE, "KeyError")
     assert "could not be translated" in caplog.text
 
 
@@ -149,7 +149,7 @@ def test_whatever_arrives_is_an_event_a_letter_or_nothing(values: list[bytes]) -
     assert len(translated.bad) == 2 * len(values)
     whole = [one for one in translated.letters if one.bytes]
     assert len({one.offset for one in whole}) == len(whole)
-    assert all(one.code != door.UNTRANSLATABLE for one in translated.letters)
+    assert all(one.code != kafka_receiver.UNTRANSLATABLE for one in translated.letters)
 
 
 def test_the_limit_needs_a_full_window() -> None:

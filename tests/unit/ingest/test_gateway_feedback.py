@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.errors import Rejected
-from ingest.events import Event
+from ingest.core.errors import Rejected
+from ingest.core.events import Event
 from ingest.gateway.feedback import RETRY_NS, Memory, event_of
 
 NOW = 1_780_000_000_000_000_000

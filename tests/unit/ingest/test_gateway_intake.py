@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from ingest import codec
 from ingest.access import Grant
-from ingest.events import MAX_FUTURE_NS, Event
-from ingest.gateway.intake import ANYONE, MAX_BYTES, MAX_EVENTS, Intake, Refusal, take_in
+from ingest.core.events import MAX_FUTURE_NS, Event
+from ingest.gateway.admission import ANYONE, MAX_BYTES, MAX_EVENTS, Intake, Refusal, take_in
 from ingest.producer import locality_key, partition_of
 
 NOW = 1_780_000_000_000_000_000

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from ingest.errors import Overloaded, Unavailable
-from ingest.gateway import outbox as module
-from ingest.gateway.intake import MAX_EVENTS, Parcel
-from ingest.gateway.link import MemoryLink
-from ingest.gateway.outbox import KafkaAway, Outbox
+from ingest.core.errors import Overloaded, Unavailable
+from ingest.gateway import batcher
+from ingest.gateway.admission import MAX_EVENTS, Parcel
+from ingest.gateway.batcher import KafkaAway, Outbox
+from ingest.gateway.record_producer import MemoryLink
 
 LINGER_S = 0.01
 
@@ -99,11 +99,11 @@ def test_while_kafka_is_away_one_request_at_a_time_tries_it(
             hold(1)
             with pytest.raises(KafkaAway) as early:
                 box.check()
-            clock = module.time.monotonic()
-            monkeypatch.setattr(module.time, "monotonic", lambda: clock + 15)
+            clock = batcher.time.monotonic()
+            monkeypatch.setattr(batcher.time, "monotonic", lambda: clock + 15)
             with pytest.raises(KafkaAway) as later:
                 box.check()
-            monkeypatch.setattr(module.time, "monotonic", lambda: clock + 3600)
+            monkeypatch.setattr(batcher.time, "monotonic", lambda: clock + 3600)
             with pytest.raises(KafkaAway) as late:
                 box.check()
         waits = [caught.value.retry_after for caught in (early, later, late)]
@@ -136,7 +136,7 @@ def test_the_queue_is_bounded_by_bytes_but_takes_one_large_request() -> None:
 
 
 def test_a_link_that_fails_for_long_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PROBE_S", 0.02)
+    monkeypatch.setattr(batcher, "PROBE_S", 0.02)
     links: list[MemoryLink] = []
     kafka = {"there": False}
 

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.letters import MAX_TEXT_BYTES, WHY_NOT, Letter, keep, letter
+from ingest.core.dead_letters import MAX_TEXT_BYTES, WHY_NOT, Letter, keep, letter
 from ingest.redaction import Redactor
 
 redact = Redactor().redact_text

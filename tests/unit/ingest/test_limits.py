@@ -15,8 +15,8 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.errors import Rejected
-from ingest.events import RejectionCode
+from ingest.core.errors import Rejected
+from ingest.core.events import RejectionCode
 from ingest.limits import Limits, check_depth, decompress
 
 

@@ -14,8 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from ingest import codec
-from ingest.errors import Rejected
-from ingest.events import Event
+from ingest.core.errors import Rejected
+from ingest.core.events import Event
 from ingest.limits import Limits
 from ingest.otlp import Encoding, Translation, events_of_logs, events_of_traces
 

@@ -12,12 +12,11 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ingest import telemetry
-from ingest.errors import UsageError
-from ingest.gateway import metrics as gateway_metrics
-from ingest.probes import Probes, serve
-from ingest.progress import Facts, Limits, Standing, Verdict, judge
-from tests.support import REPOSITORY
+from ingest.core import telemetry
+from ingest.core.errors import UsageError
+from ingest.core.health.probes import Probes, serve
+from ingest.core.health.verdict import Facts, Limits, Standing, Verdict, judge
+from tests.support.common import REPOSITORY
 
 NOW = {"stalled_s": 0.0}
 
@@ -79,7 +78,7 @@ def test_every_metric_is_documented_with_its_type_and_labels() -> None:
     rows = re.findall(r"^\| `(driftline_\w+)` \| (\w+) \|(.*?)\|", text, re.MULTILINE)
     documented = {name: (kind, re.findall(r"`(\w+)`", labels)) for name, kind, labels in rows}
     declared = {}
-    for metric in (*vars(telemetry).values(), *vars(gateway_metrics).values()):
+    for metric in (*vars(telemetry).values(), *vars(metrics).values()):
         if hasattr(metric, "_labelnames"):
             suffix = "_total" if metric._type == "counter" else ""
             declared[metric._name + suffix] = (metric._type, list(metric._labelnames))

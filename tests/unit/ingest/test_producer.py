@@ -9,8 +9,8 @@ import pytest
 from kafka.partitioner.default import murmur2
 
 from ingest import codec
-from ingest.errors import UsageError
-from ingest.events import Event
+from ingest.core.errors import UsageError
+from ingest.core.events import Event
 from ingest.producer import ListProducer, Producer, file_producer, locality_key, partition_of
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.progress import LOOP_SECONDS, Facts, Limits, Standing, Track, judge
+from ingest.core.health.verdict import LOOP_SECONDS, Facts, Limits, Standing, Track, judge
 
 LIMITS = Limits(unready_after=15, unhealthy_after=120)
 TOPIC = "driftline.events"

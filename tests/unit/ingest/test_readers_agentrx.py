@@ -8,11 +8,11 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
-from ingest.errors import Rejected
-from ingest.events import Event
-from ingest.readers import Options, read
-from ingest.readers.agentrx import EPOCH_NS
-from tests.support import data_file
+from ingest.core.errors import Rejected
+from ingest.core.events import Event
+from ingest.replay import Options, read
+from ingest.replay.agentrx import EPOCH_NS
+from tests.support.common import data_file
 
 FILE = "agentrx_tau_retail_trajectories.jsonl.gz"
 

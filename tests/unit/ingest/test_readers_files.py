@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest import codec
-from ingest.errors import Rejected, UsageError
-from ingest.events import Event
-from ingest.readers import Format, Options, detect, format_of, load_info, read
-from ingest.readers.files import records
-from ingest.values import MAX_ATTRIBUTES, attributes, capped, ns_from_iso
-from tests.support import data_file
+from ingest.core.errors import Rejected, UsageError
+from ingest.core.events import Event
+from ingest.otlp.truncation import MAX_ATTRIBUTES, attributes, capped, ns_from_iso
+from ingest.replay import Format, Options, detect, format_of, load_info, read
+from ingest.replay.files import records
+from tests.support.common import data_file
 
 
 def event(**fields: object) -> Event:

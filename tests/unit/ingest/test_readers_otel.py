@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest import codec
-from ingest.errors import Rejected
-from ingest.events import Event
-from ingest.fields import Span
-from ingest.readers import Options, otel, read
-from ingest.spans import cost_of, event_of
-from tests.support import data_file
+from ingest.core.errors import Rejected
+from ingest.core.events import Event
+from ingest.otlp.attributes import Span
+from ingest.otlp.translate import cost_of, event_of
+from ingest.replay import Options, otel, read
+from tests.support.common import data_file
 
 FILE = "any_agent_otel_traces.jsonl.gz"
 

@@ -11,10 +11,10 @@ from statistics import mean
 import msgspec
 import pytest
 
-from ingest.errors import Rejected
-from ingest.events import Event
-from ingest.readers import Options, load_info, read
-from tests.support import data_file
+from ingest.core.errors import Rejected
+from ingest.core.events import Event
+from ingest.replay import Options, load_info, read
+from tests.support.common import data_file
 
 SFT = "ft:gpt-4.1-2025-04-14:sierra:tau2-full-sft:BzrYdMNm"
 RETAIL = "tau2_retail_gpt41_vs_sft_simulations.jsonl.gz"

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.errors import UsageError
-from ingest.events import Event
+from ingest.core.errors import UsageError
+from ingest.core.events import Event
 from ingest.redaction import LABELS, Capture, RedactionConfig, Redactor
 from ingest.redaction.checks import luhn
 from ingest.redaction.rules import RULES

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.errors import Rejected, Unavailable
-from ingest.events import Event
+from ingest.core.errors import Rejected, Unavailable
+from ingest.core.events import Event
 from ingest.producer import ListProducer
-from ingest.replay import TICK_S, Clock, Shift, Tally, end_ns, replay, shift_to_now
+from ingest.replay.publish import TICK_S, Clock, Shift, Tally, end_ns, replay, shift_to_now
 
 S = 10**9
 

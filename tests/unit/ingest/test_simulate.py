@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from ingest import codec
-from ingest.errors import UsageError
-from ingest.events import EVALUATION_KINDS, Event
+from ingest.core.errors import UsageError
+from ingest.core.events import EVALUATION_KINDS, Event
 from ingest.simulate import Simulation, SimulationConfig
 from ingest.simulate.agents import AGENTS
 from ingest.simulate.incidents import KINDS, parse_incident, seconds

@@ -7,10 +7,10 @@ import time
 import pytest
 from aiokafka import TopicPartition
 
-from ingest.kafka import KafkaConfig
-from processors.reader import Held
-from processors.sink import Sink, SinkConfig
-from processors.store import ClickHouseConfig, Store
+from ingest.core.kafka import KafkaConfig
+from processors.clickhouse import ClickHouseConfig, Store
+from processors.consumer import Held
+from processors.write.event_writer import Sink, SinkConfig
 
 ONE, OTHER = TopicPartition("events", 0), TopicPartition("events", 1)
 

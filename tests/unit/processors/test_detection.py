@@ -10,12 +10,14 @@ import polars as pl
 import pytest
 
 from ingest.codec import decode, encode
-from ingest.events import EVENTS_TOPIC, Event
-from processors import detection, marks, rows, watermarks, windows
-from processors.detection import Detection, DetectionConfig, Monitor
+from ingest.core.events import EVENTS_TOPIC, Event
+from processors.clickhouse import ClickHouseConfig, Store
+from processors.derive import dirty_marks, sealing, windows
 from processors.findings import Change, alert_rows, finding_rows, message
-from processors.store import ClickHouseConfig, Store
-from tests.support import free_port
+from processors.stations import detection
+from processors.stations.detection import Detection, DetectionConfig, Monitor
+from processors.write import rows
+from tests.support.common import free_port
 
 S = 10**9
 T0 = 1_760_000_000
@@ -136,7 +138,7 @@ def test_ticks_without_traffic_of_an_agent_are_no_evidence():
 
 
 def test_old_ticks_are_forgotten_without_losing_the_time(monkeypatch):
-    monkeypatch.setattr("processors.detection._TICKS_KEPT", 40)
+    monkeypatch.setattr("processors.stations.detection._TICKS_KEPT", 40)
     monitor = Monitor(CONFIG)
     (found, _) = run(monitor, cells({SHOP: INCIDENT}))
     assert abs(found.began - (T0 + 3_000) * S) <= 30 * S
@@ -247,7 +249,7 @@ def test_the_evidence_is_what_failed_in_the_six_hours_before_and_since(clickhous
     place = np.zeros(1, np.uint32), np.zeros(1, np.uint64)
     stored = rows.event_rows(decode([encode(events)], [2 * T0 * S]), "log", *place)
     store.insert("events", stored)
-    windows.recompute(store, 10, marks.dirty_cells(stored))
+    windows.recompute(store, 10, dirty_marks.dirty_cells(stored))
     detects = Detection(store, "log", CONFIG, lambda: True, None)
     (group,) = json.loads(detects._announce(change())["evidence"][0])
     assert (group["reason"], group["tool"]) == ("http_503", "pay")
@@ -290,9 +292,9 @@ def ended(found):
 
 def seal(store, ns):
     """Say that event time is sealed up to ``ns`` and nothing is left to read."""
-    then, until = datetime.fromtimestamp(0, UTC), ns + watermarks.SEAL_DELAY_NS
+    then, until = datetime.fromtimestamp(0, UTC), ns + sealing.SEAL_DELAY_NS
     report = [("log", EVENTS_TOPIC, 0, until, 1, 0, [], then, then)]
-    store.insert("watermarks", pl.DataFrame(report, schema=watermarks.SCHEMA, orient="row"))
+    store.insert("watermarks", pl.DataFrame(report, schema=sealing.SCHEMA, orient="row"))
 
 
 def test_a_long_past_is_read_in_steps_and_decided_as_at_once(clickhouse):

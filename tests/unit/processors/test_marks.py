@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors import marks, windows
+from processors.derive import dirty_marks, windows
 
 cell = st.tuples(
     st.sampled_from(["production", "test"]),
@@ -23,12 +23,12 @@ def frame(cells):
 
 @given(st.lists(cell, max_size=60), st.integers(1, 7))
 def test_every_cell_arrives_once(cells, partitions):
-    packed = list(marks.pack(frame(cells), partitions))
+    packed = list(dirty_marks.pack(frame(cells), partitions))
     if not cells:
         assert packed == []
         return
     values = [value for _, value in packed]
-    assert sorted(marks.unpack(values * 2).rows()) == sorted(set(cells))
+    assert sorted(dirty_marks.unpack(values * 2).rows()) == sorted(set(cells))
     assert all(0 <= partition < partitions for partition, _ in packed)
     assert len({partition for partition, _ in packed}) == len(packed)
 
@@ -38,8 +38,8 @@ def test_an_agent_has_one_partition_whatever_else_is_marked(cells, partitions, r
     def where(some):
         return {
             agent: partition
-            for partition, value in marks.pack(frame(some), partitions)
-            for agent in marks.unpack([value])["agent"]
+            for partition, value in dirty_marks.pack(frame(some), partitions)
+            for agent in dirty_marks.unpack([value])["agent"]
         }
 
     whole = where(cells)
@@ -56,7 +56,9 @@ def dirty(names):
             "partition": numbers, "offset": [2**60 + n * n for n in numbers],
         }
     )  # fmt: skip
-    return marks.dirty_cells(events.with_columns(pl.col("time").cast(pl.Datetime("ns", "UTC"))))
+    return dirty_marks.dirty_cells(
+        events.with_columns(pl.col("time").cast(pl.Datetime("ns", "UTC")))
+    )
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
@@ -65,20 +67,24 @@ def test_marks_of_the_longest_names_are_records_that_kafka_takes(partitions):
     letters = random.Random(1)
     longest = "".join(map(chr, letters.choices(range(0x10000, 0x110000), k=256)))
     found = dirty(["".join(letters.sample(longest, 256)) for _ in range(4_000)])
-    packed = list(marks.pack(found, partitions))
+    packed = list(dirty_marks.pack(found, partitions))
     assert max(len(value) for _, value in packed) <= (1 << 20) - 1_000
-    assert marks.unpack(value for _, value in packed).sort("agent").equals(found.sort("agent"))
+    assert (
+        dirty_marks.unpack(value for _, value in packed).sort("agent").equals(found.sort("agent"))
+    )
 
 
 def test_marks_that_fit_are_one_record():
     """Each is a record to commit, and the embedded broker counts a batch of them as one."""
-    assert len(list(marks.pack(dirty([f"agent-{n}" for n in range(4_000)]), 1))) == 1
+    assert len(list(dirty_marks.pack(dirty([f"agent-{n}" for n in range(4_000)]), 1))) == 1
 
 
 def test_the_partition_is_part_of_the_contract():
     """Workers of today and tomorrow must agree: xxh3-64 of the name, modulo the partitions."""
-    packed = marks.pack(frame([("p", agent, 0) for agent in ("booking", "support", "shop")]), 4)
-    found = {a: p for p, value in packed for a in marks.unpack([value])["agent"]}
+    packed = dirty_marks.pack(
+        frame([("p", agent, 0) for agent in ("booking", "support", "shop")]), 4
+    )
+    found = {a: p for p, value in packed for a in dirty_marks.unpack([value])["agent"]}
     assert found == {"booking": 3, "support": 1, "shop": 1}
 
 
@@ -94,7 +100,7 @@ def test_an_events_cell_is_the_ten_seconds_around_it(times):
         }
     ).with_columns(pl.col("time").cast(pl.Datetime("ns", "UTC")))
     expected = {t // 10**9 - t // 10**9 % 10 for t in times}
-    found = marks.dirty_cells(events)
+    found = dirty_marks.dirty_cells(events)
     assert sorted(found["start"]) == sorted(expected)
     assert found["rows"].sum() == len(times)
     for start, first, last in found.select("start", "first", "last").iter_rows():
@@ -104,6 +110,6 @@ def test_an_events_cell_is_the_ten_seconds_around_it(times):
 
 @given(st.lists(cell, min_size=1), st.sampled_from(windows.WIDTHS))
 def test_coarser_windows_contain_their_cells(cells, width):
-    found = marks.coarser(frame(cells), width)
+    found = dirty_marks.coarser(frame(cells), width)
     assert found.is_unique().all()
     assert set(found.rows()) == {(e, a, s - s % width) for e, a, s in cells}

@@ -7,11 +7,12 @@ import polars as pl
 import pytest
 
 from ingest.codec import decode, encode
-from ingest.events import Event
-from processors import marks, rows, windows
+from ingest.core.events import Event
 from processors.audit import reconcile
-from processors.names import OTHER, Names, NamesConfig, any_refused
-from processors.store import ClickHouseConfig, Store
+from processors.clickhouse import ClickHouseConfig, Store
+from processors.derive import dirty_marks, windows
+from processors.write import rows
+from processors.write.cardinality import OTHER, Names, NamesConfig, any_refused
 
 T0 = 1_760_000_000_000_000_000
 SMALL = NamesConfig({"environment": 2, "agent": 3, "agent_version": 2, "scope": 2})
@@ -42,7 +43,7 @@ def deliver(store: Store, names: Names, events: list[Event]) -> None:
     names.admit(frame)
     store.insert("events", frame)
     for width in windows.WIDTHS:
-        windows.recompute(store, width, marks.coarser(marks.dirty_cells(frame), width))
+        windows.recompute(store, width, dirty_marks.coarser(dirty_marks.dirty_cells(frame), width))
 
 
 def counts(store: Store, column: str, width: int = 10) -> dict[str, int]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.quality import MAX_BAD_LINES, WINDOW_LINES, BadLines
+from ingest.core.circuit_breaker import MAX_BAD_LINES, WINDOW_LINES, BadLines
 
 
 def naive(flags):

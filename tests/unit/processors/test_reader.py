@@ -15,11 +15,11 @@ from aiokafka.errors import (
     RequestTimedOutError,
 )
 
-from ingest.errors import Unavailable
-from ingest.kafka import KafkaConfig
-from processors import watermarks
-from processors.reader import Gap, Held, Reader
-from processors.store import ClickHouseConfig, Store
+from ingest.core.errors import Unavailable
+from ingest.core.kafka import KafkaConfig
+from processors.clickhouse import ClickHouseConfig, Store
+from processors.consumer import Gap, Held, Reader
+from processors.derive import sealing
 
 PIECE_BYTES = 8 << 20
 
@@ -212,16 +212,16 @@ class Books:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, stored: int) -> None:
         self.away = False
         self.stored = stored
-        monkeypatch.setattr(watermarks, "ledger_end", self.ledger_end)
-        monkeypatch.setattr(watermarks, "last_report", self.last_report)
+        monkeypatch.setattr(sealing, "ledger_end", self.ledger_end)
+        monkeypatch.setattr(sealing, "last_report", self.last_report)
 
     def ledger_end(self, *_: Any) -> int:
         if self.away:
             raise Unavailable("away")
         return self.stored
 
-    def last_report(self, *_: Any) -> watermarks.Report:
-        return watermarks.Report(77, (3, 4))
+    def last_report(self, *_: Any) -> sealing.Report:
+        return sealing.Report(77, (3, 4))
 
 
 @pytest.mark.parametrize(("committed", "stored", "begun"), [(9, 5, 5), (5, 9, 5), (None, 9, 0)])
@@ -243,7 +243,7 @@ def test_it_begins_at_the_commit_but_after_no_row_that_is_missing(
 
 def test_nothing_is_read_while_it_is_not_known_from_where(monkeypatch) -> None:
     """From the commit alone it would skip what another database has and this one has not."""
-    monkeypatch.setattr("processors.reader._BEGIN_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("processors.consumer._BEGIN_AGAIN_SECONDS", 0.0)
     books = Books(monkeypatch, 0)
     books.away = True
     one, other = TopicPartition("driftline.events", 0), TopicPartition("driftline.events", 1)

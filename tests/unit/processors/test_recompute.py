@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 from faust.types import TP
 
-from processors import marks, recompute, windows
-from processors.recompute import Recompute
+from processors.derive import dirty_marks, window_updater, windows
+from processors.derive.window_updater import Recompute
 
 _DIRTY = TP("dirty", 0)
 
@@ -60,7 +60,7 @@ class Stream:
         await asyncio.sleep(self._after_s)
         for start, offset, generation in self._marked:
             frame = pl.DataFrame({"environment": ["e"], "agent": ["a"], "start": [start]})
-            ((_, value),) = marks.pack(frame, 1)
+            ((_, value),) = dirty_marks.pack(frame, 1)
             place = SimpleNamespace(tp=_DIRTY, offset=offset, generation_id=generation)
             yield [SimpleNamespace(value=value, message=place)]
             await asyncio.sleep(0.01)
@@ -104,7 +104,7 @@ def run(
         await made.stop()
 
     monkeypatch.setattr(windows, "recompute", computed)
-    monkeypatch.setattr(recompute, "_COARSER_S", 0.1)
+    monkeypatch.setattr(window_updater, "_COARSER_S", 0.1)
     asyncio.run(follow())
     return told
 
@@ -154,7 +154,7 @@ def test_nothing_is_committed_or_said_while_partitions_move(monkeypatch) -> None
 
 def test_how_far_it_is_is_said_again_though_nothing_comes(monkeypatch) -> None:
     """For whoever had the partition before may say less, and later."""
-    monkeypatch.setattr(recompute, "_REPORT_S", 0.1)
+    monkeypatch.setattr(window_updater, "_REPORT_S", 0.1)
     told = run(monkeypatch, [], group=Group(committed=140))
     assert told.count("report 140") > 1
 
@@ -189,7 +189,7 @@ class TestMarksThatWerePassedOver:
         self, monkeypatch, marked, committed: int, missing: int
     ) -> None:
         """Though nothing else comes, for what had been fetched may have undone it."""
-        monkeypatch.setattr(recompute, "_REWIND_S", 0.1)
+        monkeypatch.setattr(window_updater, "_REWIND_S", 0.1)
         group = Group(generation=marked[-1][2], committed=committed)
         told = run(monkeypatch, marked, group=group)
         assert told.count(f"rewind {missing}") > 1
@@ -207,7 +207,7 @@ class TestMarksThatWerePassedOver:
     def test_are_no_longer_ours_once_partitions_move(
         self, monkeypatch, marked, committed: int, missing: int
     ) -> None:
-        monkeypatch.setattr(recompute, "_REWIND_S", 0.1)
+        monkeypatch.setattr(window_updater, "_REWIND_S", 0.1)
         group = Group(generation=marked[-1][2], committed=committed)
         asked: list[int] = []
 
@@ -221,34 +221,34 @@ class TestMarksThatWerePassedOver:
 
 
 def test_the_last_marks_are_gone_back_to_though_none_come_after_them(monkeypatch) -> None:
-    monkeypatch.setattr(recompute, "_QUIET_S", 0.1)
+    monkeypatch.setattr(window_updater, "_QUIET_S", 0.1)
     told = run(monkeypatch, [(10, 3, 1)], group=Group(committed=3, latest=6))
     assert "rewind 4" in told
 
 
 def test_a_mark_that_has_only_just_come_is_waited_for(monkeypatch) -> None:
     """However long none came before."""
-    monkeypatch.setattr(recompute, "_QUIET_S", 10.0)
+    monkeypatch.setattr(window_updater, "_QUIET_S", 10.0)
     told = run(monkeypatch, [(10, 3, 1)], group=Group(committed=3, latest=6))
     assert not [line for line in told if line.startswith("rewind")]
 
 
 def test_marks_that_wait_for_a_backlog_are_not_missing(monkeypatch) -> None:
-    monkeypatch.setattr(recompute, "_QUIET_S", 0.2)
+    monkeypatch.setattr(window_updater, "_QUIET_S", 0.2)
     told = run(monkeypatch, [(10, 0, 1)], group=Group(latest=1), backlog_s=0.5, after_s=0.1)
     assert not any(line.startswith("rewind") for line in told)
     assert commits(told) == ["commit 1"]
 
 
 def test_nothing_is_gone_back_to_when_all_was_read(monkeypatch) -> None:
-    monkeypatch.setattr(recompute, "_QUIET_S", 0.1)
+    monkeypatch.setattr(window_updater, "_QUIET_S", 0.1)
     told = run(monkeypatch, [(10, 3, 1)], group=Group(committed=3, latest=4))
     assert not [line for line in told if line.startswith("rewind")]
 
 
 def test_marks_that_kafka_deletes_while_they_are_missing_are_given_up(monkeypatch) -> None:
     """What is left is read again, for it was not taken while they were missing."""
-    monkeypatch.setattr(recompute, "_REWIND_S", 0.0)
+    monkeypatch.setattr(window_updater, "_REWIND_S", 0.0)
     group = Group(committed=3)
 
     async def deleted(_partition: TP, offset: int) -> None:

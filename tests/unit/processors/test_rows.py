@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.failures import template
+from detectors.failures.fingerprint import template
 from detectors.sketch import RELATIVE_ERROR, ZERO_BIN, bin_value
 from ingest.codec import decode, encode
-from ingest.events import Event
-from processors import rows
+from ingest.core.events import Event
+from processors.write import rows
 
 NOW = 1_760_000_000_000_000_000
 S = 10**9

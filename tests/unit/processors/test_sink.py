@@ -10,12 +10,12 @@ import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
 from ingest.codec import encode
-from ingest.events import EVENTS_TOPIC, Event
-from ingest.kafka import KafkaConfig
-from processors import sink
-from processors.reader import Held
-from processors.sink import Sink, SinkConfig
-from processors.store import ClickHouseConfig, Store
+from ingest.core.events import EVENTS_TOPIC, Event
+from ingest.core.kafka import KafkaConfig
+from processors.clickhouse import ClickHouseConfig, Store
+from processors.consumer import Held
+from processors.write import event_writer
+from processors.write.event_writer import Sink, SinkConfig
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_what_is_stored_is_booked_before_it_leaves(
             await asyncio.sleep(0.01)
         await made.stop()
 
-    monkeypatch.setattr(sink, "_REPORT_SECONDS", 60)
-    monkeypatch.setattr(sink, "_DELIVERED_SECONDS", 1.0)
+    monkeypatch.setattr(event_writer, "_REPORT_SECONDS", 60)
+    monkeypatch.setattr(event_writer, "_DELIVERED_SECONDS", 1.0)
     asyncio.run(run())
     assert happened == told
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.events import DIRTY_TOPIC, EVENTS_TOPIC
-from processors import watermarks
-from processors.watermarks import Sealing, report, settled
+from ingest.core.events import DIRTY_TOPIC, EVENTS_TOPIC
+from processors.derive import sealing as watermarks
+from processors.derive.sealing import Sealing, report, settled
 
 S = 10**9
 NOW = 1_760_000_000 * S

@@ -8,7 +8,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors import windows
+from processors.derive import windows
 
 MOST_CELLS = 2_000
 

@@ -1,0 +1,197 @@
+"""Freshness: from a record's being sent to its interactions' being in ``driftline metrics``.
+
+Events come at a steady rate with the time of their sending, and about every three seconds (asking
+takes a third of a core-second) what ended in the last seconds is asked for, as by ``driftline
+metrics --since 15s``. Each agent's events go to one partition and are stored in order, so an answer
+with k interactions holds the first k sent. How long ago the next one was sent when the answer came
+is how far behind the answer was; one that holds all that was sent before it was asked for is as far
+behind as it took. Beside it stands how far behind the data were at the moment of asking, without
+what the query took.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from bench.load import Load, records
+from bench.report import report, result
+from bench.throughput import PACKAGES, SEED, bed, cpu_seconds
+from dashboards.agent_report import Selection, collect
+from ingest.codec import CANONICAL_HEADER
+from ingest.core.errors import Unavailable
+from ingest.core.events import EVENTS_TOPIC
+from ingest.core.kafka import KafkaConfig
+from processors.clickhouse import Store
+
+RATE: Final = 20_000
+_SETTLE_S: Final = 5.0  # what is sent before is not judged: the worker warms up
+_PATIENCE_S: Final = 30.0
+_SINCE_S: Final = 15
+
+
+def run(
+    quick: bool, seed: int = SEED, say: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """Measure how old the newest visible number is, at 20,000 events per second.
+
+    Parameters
+    ----------
+    quick
+        For 10 s instead of 60.
+    seed
+        Of the load.
+    say
+        Told what is being measured.
+
+    Raises
+    ------
+    Unavailable
+        When what was sent is not visible 30 s after the last of it.
+    """
+    seconds = _SETTLE_S + (10 if quick else 60)
+    with bed() as found:
+        store = Store(found.clickhouse)
+        worker = found.worker()
+        found.processes.append(worker)
+        _wait_for(worker_ready=lambda: _assigned(store))
+        say(f"sending {RATE:,} events/s for {seconds:.0f} s ...")
+        begun = time.time() + 1.0
+        load = Load(
+            events=int(seconds * RATE), rate=RATE, agents=28, lines_per_record=500, seed=seed,
+            end_ns=int((begun + seconds) * 1e9),
+        )  # fmt: skip
+        values = list(records(load))
+        closings = [_closings(value) for _, value in values]
+        # In the order of their sending.
+        ends: dict[str, list[int]] = defaultdict(list)
+        for agent, end in chain.from_iterable(closings):
+            ends[agent].append(end)
+        sent: dict[str, list[float]] = defaultdict(list)
+        shift = max(0.0, time.time() - begun + 0.5)
+        producer = threading.Thread(
+            target=_produce, args=(found.kafka, values, closings, begun + shift, load, sent)
+        )
+        spent = cpu_seconds(found.processes)
+        producer.start()
+        answers = _watch(store, load, producer, begun + shift + _SETTLE_S, sent, ends, seed)
+        spent = cpu_seconds(found.processes) - spent
+    names = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
+    return report(
+        "freshness", seed, PACKAGES,
+        [
+            result("rate", RATE, "events/s", n=load.events),
+            *(
+                result(f"{metric}_{name}", float(np.quantile(waits, q)), "s", n=len(waits))
+                for metric, waits in (
+                    ("freshness", answers.behind), ("behind_when_asked", answers.behind_when_asked)
+                )
+                for name, q in names
+            ),
+            result("metrics_query_p50", float(np.median(answers.took)), "s", n=len(answers.took)),
+            result("cpu_seconds_per_million", spent / load.events * 1e6, "CPU-s", n=load.events),
+        ],
+    )  # fmt: skip
+
+
+def _produce(
+    kafka: KafkaConfig,
+    values: list[tuple[int, bytes]],
+    closings: list[list[tuple[str, int]]],
+    begun: float,
+    load: Load,
+    sent: dict[str, list[float]],
+) -> None:
+    from kafka import KafkaProducer
+
+    producer = KafkaProducer(
+        **kafka.client_options(), acks="all", compression_type="lz4", batch_size=0,
+        bootstrap_timeout_ms=10_000,
+    )  # fmt: skip
+    for number, ((partition, value), closed) in enumerate(zip(values, closings, strict=True)):
+        due = begun + number * load.lines_per_record / load.rate
+        time.sleep(max(0.0, due - time.time()))
+        now = time.time()
+        producer.send(EVENTS_TOPIC, value=value, partition=partition, headers=[CANONICAL_HEADER])
+        for agent, _ in closed:
+            sent[agent].append(now)
+    producer.flush(30)
+    producer.close()
+
+
+def _closings(value: bytes) -> list[tuple[str, int]]:
+    """Agent and end, ns of event time, of the interactions that a record closes."""
+    events = (msgspec.json.decode(s) for s in value.split(b"\n") if b'"kind":"interaction"' in s)
+    return [(event["agent"], event["time_unix_nano"]) for event in events]
+
+
+@dataclass(slots=True)
+class _Answers:
+    """Seconds: how far behind each agent's number was, and how long each answer took."""
+
+    behind: list[float] = field(default_factory=list)
+    behind_when_asked: list[float] = field(default_factory=list)
+    took: list[float] = field(default_factory=list)
+
+
+def _watch(
+    store: Store,
+    load: Load,
+    producer: threading.Thread,
+    judged_from: float,
+    sent: dict[str, list[float]],
+    ends: dict[str, list[int]],
+    seed: int,
+) -> _Answers:
+    """Ask for the metrics until all is in them."""
+    rng = np.random.default_rng(seed)
+    answers = _Answers()
+    patience = time.monotonic() + load.events / load.rate + _PATIENCE_S
+    while time.monotonic() < patience:
+        # At random moments, so as not to keep step with the worker.
+        time.sleep(rng.uniform(2.0, 4.0))
+        if not producer.is_alive():
+            seen = _interactions(store, Selection())
+            if all(seen[agent] == len(times) for agent, times in sent.items()):
+                return answers
+            continue
+        asked = time.time()
+        recent = Selection(since=int(asked) - _SINCE_S)
+        seen = _interactions(store, recent)
+        answered = time.time()
+        if asked < judged_from:
+            continue
+        answers.took.append(answered - asked)
+        for agent, times in sent.items():
+            k = bisect_left(ends[agent], (recent.begins or 0) * 10**9) + seen[agent]
+            newest = min(times[k], asked) if k < len(times) else asked
+            answers.behind.append(answered - newest)
+            answers.behind_when_asked.append(asked - newest)
+    raise Unavailable("not all of what was sent can be seen 30 s after the last of it")
+
+
+def _interactions(store: Store, selection: Selection) -> Counter[str]:
+    entries = (entry for entry in collect(store, selection) if entry["scope"] == "all")
+    return Counter({entry["agent"]: entry["interactions"]["n"] for entry in entries})
+
+
+def _assigned(store: Store) -> bool:
+    found = store.query("SELECT count() AS n FROM watermarks FINAL")
+    return int(found["n"][0]) >= 4
+
+
+def _wait_for(worker_ready: Callable[[], bool]) -> None:
+    patience = time.monotonic() + 60
+    while not worker_ready():
+        if time.monotonic() > patience:
+            raise Unavailable("the worker was given no partitions within 60 s")
+        time.sleep(0.2)

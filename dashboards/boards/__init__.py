@@ -1,0 +1,1 @@
+"""One module per dashboard, or per group of its panels."""

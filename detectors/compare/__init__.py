@@ -1,0 +1,1 @@
+"""Are two samples or two versions alike? Tests that stay valid however often one looks."""

@@ -1,0 +1,1 @@
+"""Failures as fingerprints, vectors and clusters with an identity that lasts."""

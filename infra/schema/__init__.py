@@ -1,0 +1,1 @@
+"""Tables and views of ClickHouse, and how a database gets them."""

@@ -1,0 +1,128 @@
+"""Bring a ClickHouse database to the tables this version expects.
+
+A migration is a file ``NNNN_name.sql`` in ``infra/schema/migrations``, applied once, in order of
+their names, and never edited afterwards: ClickHouse has no transactional DDL, so there is no way back
+but forward. Statements are separated by a line of eight dashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from ingest.core.errors import UsageError
+
+_SEPARATOR = re.compile(r"^-{8}\s*$", re.MULTILINE)
+_COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
+_DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+_HISTORY = """
+CREATE TABLE IF NOT EXISTS {database}.schema_migrations
+(
+    name String,
+    checksum String,
+    applied DateTime64(3, 'UTC') DEFAULT now64(3)
+)
+ENGINE = ReplacingMergeTree
+ORDER BY name
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of ``infra/schema/migrations``.
+
+    Parameters
+    ----------
+    name
+        File name without its suffix.
+    text
+        Content of the file.
+    """
+
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the content, hexadecimal."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def statements(self) -> list[str]:
+        """Statements in order, without those that are only comments."""
+        parts = (part.strip() for part in _SEPARATOR.split(self.text))
+        return [part for part in parts if _COMMENT.sub("", part).strip()]
+
+
+def shipped() -> list[Migration]:
+    """Return the migrations of this version, in order."""
+    folder = files("infra") / "schema" / "migrations"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [
+        Migration(name.removesuffix(".sql"), (folder / name).read_text("utf-8")) for name in names
+    ]
+
+
+def migrate(
+    client: Any, database: str = "driftline", migrations: Sequence[Migration] | None = None
+) -> list[str]:
+    """Apply what is missing and return the names of what was applied.
+
+    Safe to repeat: a migration that stopped half-way is applied again from its first statement,
+    so the statements of one file must tolerate that (``IF NOT EXISTS``), or be a single one.
+
+    Parameters
+    ----------
+    client
+        A clickhouse-connect client; its own database does not matter.
+    database
+        Created if it is missing.
+    migrations
+        Those of this version unless given.
+
+    Raises
+    ------
+    UsageError
+        The name of the database is not an identifier, an applied migration has been edited, or
+        the database was made by a newer version.
+    """
+    if not _DATABASE.fullmatch(database):
+        raise UsageError(f"{database!r} is not a name for a database; use letters, digits and _")
+    wanted = list(shipped() if migrations is None else migrations)
+    client.command(f"CREATE DATABASE IF NOT EXISTS {database}")
+    client.command(_HISTORY.format(database=database))
+    rows = client.query(f"SELECT name, checksum FROM {database}.schema_migrations FINAL")  # noqa: S608
+    applied = dict(rows.result_rows)
+    _refuse_other_history(wanted, applied, database)
+    pending = [migration for migration in wanted if migration.name not in applied]
+    for migration in pending:
+        for statement in migration.statements:
+            client.command(statement, settings={"database": database}, use_database=False)
+        client.insert(
+            f"{database}.schema_migrations",
+            [[migration.name, migration.checksum]],
+            column_names=["name", "checksum"],
+        )
+    return [migration.name for migration in pending]
+
+
+def _refuse_other_history(
+    wanted: Sequence[Migration], applied: dict[str, str], database: str
+) -> None:
+    known = {migration.name: migration.checksum for migration in wanted}
+    for name, checksum in sorted(applied.items()):
+        if name not in known:
+            raise UsageError(
+                f"database {database} has migration {name}, which this version does not know;"
+                " use the newer driftline, or another database"
+            )
+        if known[name] != checksum:
+            raise UsageError(
+                f"migration {name} was changed after it had been applied to {database};"
+                " restore the file and put the change into a new migration"
+            )

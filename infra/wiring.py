@@ -1,0 +1,175 @@
+"""Where Kafka and ClickHouse are: those of the settings, else those of the running runtime."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from infra.runtime_home import Home
+from infra.settings.sections import revealed
+from ingest.core.errors import Unavailable
+from ingest.core.kafka import KafkaConfig
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+    from ingest.core.health.verdict import Limits
+    from ingest.redaction import Redactor
+    from processors.app import WorkerConfig
+    from processors.clickhouse import ClickHouseConfig
+
+
+def kafka(settings: Settings) -> KafkaConfig:
+    """Address and credentials of the brokers, without a log id.
+
+    Raises
+    ------
+    Unavailable
+        No broker is configured and no runtime runs.
+    """
+    section = settings.kafka
+    return KafkaConfig(
+        bootstrap_servers=section.bootstrap_servers
+        or _address(settings, "kafka", "DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS"),
+        security_protocol=section.security_protocol,
+        sasl_mechanism=section.sasl_mechanism,
+        sasl_username=section.sasl_username,
+        sasl_password=revealed(section.sasl_password),
+        ssl_cafile=_text(section.ssl_cafile),
+        ssl_certfile=_text(section.ssl_certfile),
+        ssl_keyfile=_text(section.ssl_keyfile),
+    )
+
+
+def clickhouse(settings: Settings, *, reader: bool = False) -> ClickHouseConfig:
+    """Address and credentials of ClickHouse; ``reader`` can only query, where the engine is ours.
+
+    Raises
+    ------
+    Unavailable
+        No server is configured and no runtime runs.
+    """
+    from processors.clickhouse import ClickHouseConfig
+
+    section = settings.clickhouse
+    password = revealed(section.password) or ""
+    user, url = section.user, section.url
+    if url is None:
+        url = _address(settings, "clickhouse", "DRIFTLINE_CLICKHOUSE_URL")
+        kept = Home(settings.home).credentials(password or None, None)
+        user, password = ("reader", kept.reader_password) if reader else (user, kept.password)
+    return ClickHouseConfig(
+        url=url,
+        user=user,
+        password=password,
+        database=section.database,
+        ca_file=_text(section.ca_file),
+    )
+
+
+def client(config: ClickHouseConfig, database: str | None = None) -> Any:
+    """Return a connected clickhouse-connect client.
+
+    Raises
+    ------
+    Unavailable
+        ClickHouse does not answer or refuses the login.
+    """
+    import clickhouse_connect
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    try:
+        return clickhouse_connect.get_client(
+            dsn=config.url,
+            username=config.user,
+            password=config.password,
+            database=database or config.database,
+            ca_cert=config.ca_file,
+            autogenerate_session_id=False,
+        )
+    except ClickHouseError as error:
+        raise Unavailable(f"ClickHouse at {config.url}: {reason(error)}") from error
+
+
+def redactor(settings: Settings) -> Redactor:
+    """What takes secrets and personal data out of whatever is kept."""
+    from infra.settings.redaction import redactor as of_settings
+
+    return of_settings(settings)
+
+
+def limits(settings: Settings) -> Limits:
+    """When a lack of progress counts."""
+    from ingest.core.health.verdict import Limits
+
+    health = settings.health
+    return Limits(health.unready_after_s, health.unhealthy_after_s)
+
+
+def worker_config(settings: Settings, health_port: int | None = None) -> WorkerConfig:
+    """Everything a worker needs to know, with the id of the log as it is now."""
+    from dataclasses import replace
+
+    from infra.topics import log_id
+    from ingest.core.events import EVENTS_TOPIC
+    from processors.app import WorkerConfig
+    from processors.health import HealthConfig
+    from processors.stations.detection import DetectionConfig
+    from processors.write.cardinality import NamesConfig
+    from processors.write.dead_letters import LettersConfig
+    from processors.write.event_writer import SinkConfig
+
+    brokers = kafka(settings)
+    processing, detection = settings.processing, settings.detection
+    return WorkerConfig(
+        kafka=replace(brokers, log_id=log_id(brokers, EVENTS_TOPIC)),
+        clickhouse=clickhouse(settings),
+        sink=SinkConfig(
+            batch_bytes=processing.batch_mb << 20,
+            linger=processing.linger_s,
+            session_timeout=processing.session_timeout_s,
+            names=NamesConfig(
+                {
+                    "environment": processing.max_environments,
+                    "agent": processing.max_agents,
+                    "agent_version": processing.max_agent_versions,
+                    "scope": processing.max_scopes,
+                }
+            ),
+            letters=LettersConfig(redactor(settings).redact_text, processing.keep_originals_hours),
+        ),
+        detection=DetectionConfig(
+            arl=detection.arl, warm_up=detection.warm_up, min_effect=detection.min_effect
+        ),
+        health=HealthConfig(
+            port=health_port or settings.health.port,
+            limits=limits(settings),
+            marks_rest=processing.backlog_rest_s,
+        ),
+        incarnation=lambda: log_id(brokers, EVENTS_TOPIC),
+        recompute_interval=processing.recompute_interval_s,
+        backlog_rest=processing.backlog_rest_s,
+    )
+
+
+def _address(settings: Settings, name: str, variable: str) -> str:
+    running = Home(settings.home).running()
+    if running is None or name not in running.addresses:
+        raise Unavailable(
+            f"no driftline runs in {settings.home}: start it with `driftline up`, or set {variable}"
+        )
+    return running.addresses[name]
+
+
+def _text(path: Any) -> str | None:
+    return None if path is None else str(path)
+
+
+def reason(error: Exception) -> str:
+    """What a ClickHouse error says, in one line without the client's wrapping.
+
+    >>> reason(Exception("Received ClickHouse exception, code: 60, server response: Code: 60. "
+    ...     "DB::Exception: Table x does not exist. (UNKNOWN_TABLE) (version 26.9) (for url u)"))
+    'Table x does not exist. (UNKNOWN_TABLE)'
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = text.rpartition("DB::Exception: ")[2]
+    return text.partition(" (version ")[0].partition(" (for url ")[0][:500]

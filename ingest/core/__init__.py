@@ -1,0 +1,1 @@
+"""What every station shares: events, errors, Kafka, metrics, retry, dead letters, health."""

@@ -1,0 +1,37 @@
+"""Waiting for a service that is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from itertools import chain, repeat
+from typing import Any, Final
+
+from aiokafka.errors import KafkaError
+
+from ingest.core import telemetry
+from ingest.core.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+_WAITS: Final = (0.2, 0.5, 1.0, 2.0)
+_LONGEST: Final = 5.0
+
+
+async def until_done(attempt: Callable[[], Awaitable[Any]]) -> None:
+    """Repeat ``attempt`` until it works.
+
+    Whoever waits here holds one batch and asks for no more, so nothing piles up meanwhile. Only a
+    service being away is waited for; any other exception is a bug and leaves.
+    """
+    for wait in chain(_WAITS, repeat(_LONGEST)):
+        try:
+            await attempt()
+        except (Unavailable, KafkaError) as error:
+            log.warning("will try again in %s s: %s", wait, error)
+            telemetry.RETRIES.inc()
+            with telemetry.doing(f"waiting: {str(error)[:200]}"):
+                await asyncio.sleep(wait)
+        else:
+            return

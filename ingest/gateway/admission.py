@@ -1,0 +1,195 @@
+"""Rules for every event that comes in, whatever it was before, and its way into parcels.
+
+An event keeps its own time: one of 1970 is late, one more than five minutes ahead is refused, as
+the worker would. The environment of the token replaces that of the event, its agents bound it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Final, NamedTuple
+
+from msgspec.structs import force_setattr
+
+from ingest import codec
+from ingest.access import Grant
+from ingest.core.events import MAX_FUTURE_NS, MAX_LINE_BYTES, Event, RejectionCode
+from ingest.producer import ProducerConfig, locality_key, partition_of
+
+MAX_EVENTS: Final = ProducerConfig().max_events
+MAX_BYTES: Final = ProducerConfig().max_bytes
+
+Redact = Callable[[list[Event]], list[Event]]
+
+_time_of = attrgetter("time_unix_nano")
+
+
+ANYONE: Final = Grant("anyone")
+"""The grant of a gateway without tokens, which only this machine can reach."""
+
+
+class Refusal(NamedTuple):
+    """Why one item of a request is no event; ``detail`` quotes no content."""
+
+    code: str
+    detail: str
+
+
+class Parcel(NamedTuple):
+    """Lines for one partition, at most one record."""
+
+    partition: int
+    lines: bytes
+    events: int
+
+
+@dataclass(slots=True)
+class Intake:
+    """What a request came to: ready to send, how many events that is, and what was refused."""
+
+    parcels: list[Parcel] = field(default_factory=list)
+    accepted: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the parcels."""
+        return sum(len(parcel.lines) for parcel in self.parcels)
+
+    def reasons(self) -> str:
+        """Refusals in one line: each code with its count and first detail.
+
+        Examples
+        --------
+        >>> refusals = [Refusal("future_time", "late"), Refusal("future_time", "later")]
+        >>> Intake(refusals=refusals).reasons()
+        'future_time (2): late'
+        """
+        details: dict[str, str] = {}
+        for refusal in self.refusals:
+            details.setdefault(refusal.code, refusal.detail)
+        counts = Counter(refusal.code for refusal in self.refusals)
+        return "; ".join(
+            f"{code} ({counts[code]}): {detail}".removesuffix(": ")
+            for code, detail in details.items()
+        )
+
+
+def take_in(
+    events: list[Event],
+    refusals: Iterable[Refusal],
+    grant: Grant,
+    redact: Redact,
+    partitions: int,
+    now_ns: int,
+    item_of: Callable[[Event], Hashable] = id,
+) -> Intake:
+    """Apply the rules, redact, and pack.
+
+    Parameters
+    ----------
+    events
+        As decoded. Their environment is changed in place.
+    refusals
+        What the decoder refused.
+    grant
+        Of the sender.
+    redact
+        Makes events fit to be kept.
+    partitions
+        Of the topic.
+    now_ns
+        The present.
+    item_of
+        Which item of the request an event came from: itself, but of one span come several.
+    """
+    intake = Intake(refusals=list(refusals))
+    if not events:
+        return intake
+    events = _bounded(events, grant, now_ns, intake.refusals, item_of)
+    if grant.environment is not None:
+        for event in events:
+            if event.environment != grant.environment:
+                force_setattr(event, "environment", grant.environment)
+    intake.parcels = pack(redact(events), partitions, intake.refusals)
+    intake.accepted = sum(parcel.events for parcel in intake.parcels)
+    return intake
+
+
+def span_of(event: Event) -> str:
+    """Trace and span id of an event that came by OTLP, without its role.
+
+    Examples
+    --------
+    >>> span_of(Event(event_id="t:s:span", time_unix_nano=1, agent="shop", kind="llm_call"))
+    't:s'
+    """
+    return event.event_id.rpartition(":")[0]
+
+
+def _bounded(
+    events: list[Event],
+    grant: Grant,
+    now_ns: int,
+    refusals: list[Refusal],
+    item_of: Callable[[Event], Hashable],
+) -> list[Event]:
+    limit = now_ns + MAX_FUTURE_NS
+    if max(map(_time_of, events)) > limit:
+        ahead = Refusal(RejectionCode.FUTURE_TIME, "more than 5 minutes ahead of the gateway")
+        refusals += [ahead] * len({item_of(e) for e in events if e.time_unix_nano > limit})
+        events = [event for event in events if event.time_unix_nano <= limit]
+    agents = grant.agents
+    if agents is not None:
+        foreign = Refusal(RejectionCode.FORBIDDEN, "this token may not send for that agent")
+        refusals += [foreign] * len({item_of(e) for e in events if e.agent not in agents})
+        events = [event for event in events if event.agent in agents]
+    return events
+
+
+def pack(events: Sequence[Event], partitions: int, refusals: list[Refusal]) -> list[Parcel]:
+    """Encode events and group them by partition, each parcel small enough for one record.
+
+    An event whose line is longer than a worker takes is refused here.
+    """
+    by_partition: dict[int, list[Event]] = defaultdict(list)
+    by_key: dict[str, list[Event]] = {}
+    for event in events:
+        key = locality_key(event)
+        group = by_key.get(key)
+        if group is None:
+            group = by_key[key] = by_partition[partition_of(key, partitions)]
+        group.append(event)
+    parcels: list[Parcel] = []
+    for partition, group in by_partition.items():
+        for start in range(0, len(group), MAX_EVENTS):
+            some = group[start : start + MAX_EVENTS]
+            lines = codec.encode(some)
+            if len(lines) <= MAX_BYTES:
+                parcels.append(Parcel(partition, lines, len(some)))
+            else:
+                parcels += _split(partition, lines, refusals)
+    return parcels
+
+
+def _split(partition: int, encoded: bytes, refusals: list[Refusal]) -> list[Parcel]:
+    parcels: list[Parcel] = []
+    lines: list[bytes] = []
+    size = 0
+    for line in encoded.split(b"\n"):
+        if len(line) > MAX_LINE_BYTES:
+            refusals.append(
+                Refusal(RejectionCode.LINE_TOO_LONG, f"{len(line)} bytes, at most {MAX_LINE_BYTES}")
+            )
+            continue
+        if lines and size + len(line) >= MAX_BYTES:
+            parcels.append(Parcel(partition, b"\n".join(lines), len(lines)))
+            lines, size = [], 0
+        lines.append(line)
+        size += len(line) + 1
+    if lines:
+        parcels.append(Parcel(partition, b"\n".join(lines), len(lines)))
+    return parcels

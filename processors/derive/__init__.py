@@ -1,0 +1,1 @@
+"""Dirty marks become windows, interaction results, session results and rollups."""

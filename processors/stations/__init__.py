@@ -1,0 +1,1 @@
+"""Stations read what is sealed and say what changed."""

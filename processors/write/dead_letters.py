@@ -1,0 +1,287 @@
+"""Dead letters in the store: kept with what is left of their text, looked up, and tried again.
+
+The sink stores those of the events topic itself. Those that others send to the topic
+``driftline.deadletters``, as the Kafka door does, are brought to the table by `Letterbox`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+import polars as pl
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+from mode import Service
+
+from ingest.codec import Rejection, decode, split_lines
+from ingest.core import telemetry
+from ingest.core.dead_letters import WHY_NOT, Keeping, Letter, Redact, keep
+from ingest.core.events import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, Event, RejectionCode
+from ingest.core.kafka import KafkaConfig
+from ingest.core.retry import until_done
+from ingest.redaction import Redactor
+from processors.clickhouse import Store
+
+log = logging.getLogger(__name__)
+
+GROUP: Final = "driftline-letters"
+_REST_S: Final = 1.0
+_COLUMNS: Final = {
+    "environment": pl.String,
+    "agent": pl.String,
+    "kept": pl.String,
+    "text": pl.String,
+}
+_ROWS: Final = {
+    "log_id": pl.String,
+    "topic": pl.String,
+    "partition": pl.UInt32,
+    "offset": pl.UInt64,
+    "line": pl.UInt32,
+    "code": pl.String,
+    "detail": pl.String,
+    "bytes": pl.UInt32,
+    "sha256": pl.String,
+    **_COLUMNS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LettersConfig:
+    """What is kept of a dead letter.
+
+    ``redact`` takes secrets and personal data out of a text. ``originals_hours`` is how long the
+    untouched bytes are kept as well; 0 keeps none.
+    """
+
+    redact: Redact = field(default_factory=lambda: Redactor().redact_text)
+    originals_hours: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of a batch's rejections, one row each, in their order."""
+
+    columns: pl.DataFrame
+    originals: list[bytes]
+
+
+def kept_of(
+    values: Sequence[bytes | None], rejections: Sequence[Rejection], config: LettersConfig
+) -> Kept:
+    """What is kept of the rejected lines of these records; a table's columns ``_COLUMNS``."""
+    lines: dict[int, list[bytes]] = {}
+    raw = []
+    for rejection in rejections:
+        if rejection.record not in lines:
+            lines[rejection.record] = split_lines(values[rejection.record])
+        raw.append(lines[rejection.record][rejection.line])
+    columns = pl.DataFrame(
+        [keep(line, config.redact) for line in raw], schema=_COLUMNS, orient="row"
+    )
+    return Kept(columns, raw if config.originals_hours > 0 else [])
+
+
+def original_rows(letters: pl.DataFrame, originals: list[bytes], hours: float) -> pl.DataFrame:
+    """Rows of ``dead_letter_originals``, to go when ``hours`` have passed."""
+    expires = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=hours)
+    return letters.select("log_id", "topic", "partition", "offset", "line").with_columns(
+        pl.Series("original", originals, pl.Binary),
+        pl.lit(expires, pl.Datetime("ms", "UTC")).alias("expires"),
+    )
+
+
+class Letterbox(Service):  # type: ignore[misc]
+    """Brings dead letters that others have sent to the table; insert first, then commit."""
+
+    def __init__(self, kafka: KafkaConfig, store: Store, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._kafka = kafka
+        self._store = store
+        self._consumer: AIOKafkaConsumer = None
+
+    async def on_stop(self) -> None:
+        """Leave the group."""
+        if self._consumer is not None:
+            with contextlib.suppress(KafkaError, asyncio.TimeoutError):
+                await asyncio.wait_for(self._consumer.stop(), 10)
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _read(self) -> None:
+        self._consumer = AIOKafkaConsumer(
+            DEAD_LETTERS_TOPIC,
+            group_id=GROUP,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            rebalance_timeout_ms=10_000,
+            **self._kafka.client_options(),
+        )
+        await self._consumer.start()
+        while not self.should_stop:
+            fetched = await self._consumer.getmany(timeout_ms=int(_REST_S * 1000))
+            records = [record.value for part in fetched.values() for record in part]
+            if not records:
+                continue
+            rows = foreign_rows(records)
+            insert = partial(asyncio.to_thread, self._store.insert, "dead_letters", rows)
+            await until_done(insert)
+            with contextlib.suppress(KafkaError):  # else read again, and collapsed
+                await self._consumer.commit()
+
+
+def foreign_rows(values: Iterable[bytes | None]) -> pl.DataFrame:
+    """Rows of ``dead_letters`` that the sink has not stored itself."""
+    letters = []
+    for value in values:
+        try:
+            letter = msgspec.json.decode(value or b"", type=Letter)
+        except ValueError:
+            telemetry.DEAD_LETTERS.labels("not_a_letter").inc()
+            continue
+        if letter.topic != EVENTS_TOPIC:
+            letters.append(letter)
+    rows = [[getattr(letter, name) for name in _ROWS] for letter in letters]
+    return pl.DataFrame(rows, schema=_ROWS, orient="row")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters; None takes all.
+
+    Attributes
+    ----------
+    code, topic
+        As in the table.
+    since
+        Seconds since 1970.
+    places
+        ``topic/partition/offset/line`` each.
+    limit
+        The newest so many.
+    """
+
+    code: str | None = None
+    topic: str | None = None
+    since: int | None = None
+    places: Sequence[str] = ()
+    limit: int | None = None
+
+
+_WHERE: Final = """
+    ({code:String} = '' OR code = {code:String})
+    AND ({topic:String} = '' OR topic = {topic:String})
+    AND ingested >= toDateTime64({since:Int64}, 3, 'UTC')
+    AND (empty({places:Array(String)})
+        OR has({places:Array(String)}, concat(topic, '/', partition, '/', offset, '/', line)))
+"""
+
+_LIST: Final = f"""
+SELECT code, topic, environment, agent, count() AS letters,
+    countIf(kept IN ('whole', 'redacted')) AS with_text,
+    countIf((log_id, topic, partition, offset, line) IN
+        (SELECT log_id, topic, partition, offset, line FROM dead_letter_replays)) AS replayed,
+    min(ingested) AS first, max(ingested) AS last
+FROM dead_letters FINAL WHERE {_WHERE}
+GROUP BY code, topic, environment, agent ORDER BY letters DESC, code, topic, agent
+"""  # noqa: S608 - our own constant
+
+_SHOW: Final = f"""
+SELECT log_id, topic, partition, offset, line, code, detail, bytes, sha256, environment, agent,
+    kept, text, ingested, hex(original) AS original, sent_as
+FROM (SELECT * FROM dead_letters FINAL WHERE {_WHERE}) AS letter
+LEFT ANY JOIN
+(
+    SELECT log_id, topic, partition, offset, line, original
+    FROM dead_letter_originals FINAL WHERE expires > now()
+) AS kept_original USING (log_id, topic, partition, offset, line)
+LEFT ANY JOIN
+(
+    SELECT log_id, topic, partition, offset, line, event_id AS sent_as
+    FROM dead_letter_replays FINAL
+) AS sent USING (log_id, topic, partition, offset, line)
+ORDER BY ingested DESC, topic, partition, offset, line
+LIMIT {{limit:UInt64}}
+"""  # noqa: S608 - our own constant
+
+
+def listed(store: Store, selection: Selection) -> list[dict[str, Any]]:
+    """How many letters of each code, topic and agent, with their first and last time."""
+    return store.query(_LIST, _parameters(selection)).to_dicts()
+
+
+def shown(store: Store, selection: Selection) -> list[dict[str, Any]]:
+    """The letters themselves, the newest first; ``original`` is bytes, empty where not kept."""
+    letters = store.query(_SHOW, _parameters(selection)).to_dicts()
+    # In hexadecimal on its way, for it may be no text.
+    return [letter | {"original": bytes.fromhex(letter["original"])} for letter in letters]
+
+
+def _parameters(selection: Selection) -> dict[str, Any]:
+    return {
+        "code": selection.code or "",
+        "topic": selection.topic or "",
+        "since": selection.since or 0,
+        "places": list(selection.places),
+        "limit": selection.limit or 2**62,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What becomes of a letter that is tried again: an event, or why there is none."""
+
+    letter: dict[str, Any]
+    event: Event | None
+    why_not: str = ""
+
+
+def tried(letter: dict[str, Any], now_ns: int, *, again: bool = False) -> Trial:
+    """Decode a letter again with the rules of now. Pure.
+
+    Parameters
+    ----------
+    letter
+        As `shown` gives it.
+    now_ns
+        Against which future times are judged.
+    again
+        Also what has been sent before; it has the same event id and counts once.
+    """
+    kept: Keeping = letter["kept"]
+    original: bytes = letter["original"]
+    if letter["code"] == RejectionCode.ID_COLLISION:
+        return Trial(letter, None, "another payload of the same event id counts")
+    if letter["topic"] != EVENTS_TOPIC:
+        return Trial(letter, None, f"it is no line of {EVENTS_TOPIC}: send it again at its source")
+    if letter["sent_as"] and not again:
+        return Trial(letter, None, f"already sent as event {letter['sent_as']}")
+    if not original and kept in WHY_NOT:
+        return Trial(letter, None, WHY_NOT[kept])
+    line = original or letter["text"].encode()
+    decoded = decode([line], [now_ns])
+    if decoded.rejections or len(decoded.frame) != 1:
+        codes = sorted({f"{r.code} ({r.detail})" for r in decoded.rejections})
+        return Trial(letter, None, "still refused: " + ", ".join(codes))
+    return Trial(letter, msgspec.json.decode(line, type=Event))
+
+
+def note_sent(store: Store, trials: Iterable[Trial]) -> None:
+    """Remember which letters were sent again, once Kafka has them."""
+    rows = [
+        {
+            **{name: t.letter[name] for name in ("log_id", "topic", "partition", "offset", "line")},
+            "event_id": t.event.event_id,
+        }
+        for t in trials
+        if t.event is not None
+    ]
+    if rows:
+        store.insert("dead_letter_replays", pl.DataFrame(rows))

@@ -1,0 +1,214 @@
+"""The sink's and the recompute's writes on a real engine, held against plain Python."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter, defaultdict
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from dashboards import agent_report
+from ingest.codec import decode, encode
+from ingest.core.events import EVENTS_TOPIC, Event
+from processors.clickhouse import ClickHouseConfig, Store
+from processors.derive import dirty_marks, windows
+from processors.write import rows
+from processors.write.cardinality import Names
+from tests.conftest import ClickHouse
+from tests.integration.pipeline_reference import Truth
+
+FAR = 4_102_444_800 * 10**9  # of a record: nothing is in its future
+SEEDS = range(3)
+PLAIN = ("tool_calls", "tool_errors", "input_tokens", "output_tokens")
+
+
+class Pipeline:
+    """The sink's writes and the recompute's, at the moments that the test chooses."""
+
+    def __init__(self, clickhouse: ClickHouse) -> None:
+        config = ClickHouseConfig(
+            clickhouse.url, clickhouse.user, clickhouse.password, clickhouse.database
+        )
+        self.store = Store(config)
+        self.names = Names(self.store)
+        self.offset = 0
+        self.dirty: list[pl.DataFrame] = []
+
+    def deliver(self, events: list[Event]) -> None:
+        """Store a record of events and remember which cells it touched."""
+        decoded = decode([encode(events)], [FAR])
+        assert not decoded.rejections
+        place = np.zeros(1, np.uint32), np.array([self.offset], np.uint64)
+        stored = rows.event_rows(decoded, "log", *place)
+        self.names.admit(stored)
+        self.store.insert("events", stored)
+        self.store.insert("evaluations", rows.evaluation_rows(stored))
+        late = np.zeros(len(stored), np.bool_)
+        self.store.insert("ledger", rows.ledger_rows(decoded, "log", EVENTS_TOPIC, *place, late))
+        self.offset += 1
+        self.dirty.append(dirty_marks.dirty_cells(stored))
+
+    def recompute(self, cells: pl.DataFrame | None = None) -> None:
+        """Work off all marks, or those given."""
+        if cells is None:
+            if not self.dirty:
+                return
+            cells, self.dirty = pl.concat(self.dirty).unique(), []
+        finest, *others = windows.WIDTHS
+        windows.recompute(self.store, finest, cells)
+        for width in others:
+            windows.recompute(self.store, width, dirty_marks.coarser(cells, width))
+
+    def windows(self) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:
+        """Windows with any events, by width and key."""
+        found: dict[int, dict[tuple[Any, ...], dict[str, Any]]] = {w: {} for w in windows.WIDTHS}
+        for row in self.store.query(
+            "SELECT *, toUnixTimestamp(start) AS at FROM windows FINAL WHERE events > 0"
+        ).to_dicts():
+            bins, counts = row.pop("duration_bins"), row.pop("duration_counts")
+            row["histogram"] = dict(zip(bins, counts, strict=True))
+            key = (row["environment"], row["agent"], row["at"], row["agent_version"], row["scope"])
+            assert key not in found[row["width_s"]]
+            found[row["width_s"]][key] = row
+        return found
+
+    def view(self, name: str, key: str) -> dict[str, dict[str, Any]]:
+        """Rows of a view, times in ns."""
+        found = self.store.query(
+            f"SELECT * REPLACE (toUnixTimestamp64Nano(start) AS start,"
+            f" toUnixTimestamp64Nano(end) AS end) FROM {name}"
+        ).to_dicts()
+        assert len({row[key] for row in found}) == len(found)
+        return {row[key]: row for row in found}
+
+    def state(self) -> tuple[Any, ...]:
+        """All that is derived, to the last bit, versions included."""
+        return (
+            self.store.query("SELECT * FROM windows FINAL ORDER BY ALL").rows(),
+            self.store.query("SELECT * FROM interaction_cells FINAL ORDER BY ALL").rows(),
+            self.store.query("SELECT * FROM interactions ORDER BY interaction_id").rows(),
+            self.store.query("SELECT * FROM sessions ORDER BY session_id").rows(),
+            self.store.query("SELECT * FROM current_evaluations ORDER BY ALL").rows(),
+            agent_report.collect(self.store),
+        )
+
+
+def same(found: dict[str, Any], expected: dict[str, Any], where: Any) -> None:
+    for name, value in expected.items():
+        if isinstance(value, float):
+            close = math.isclose(found[name], value, rel_tol=1e-12, abs_tol=1e-11)
+            assert close, (where, name, found[name], value)
+        elif not name.startswith("_"):
+            assert found[name] == value, (where, name, found[name], value)
+
+
+def check(pipeline: Pipeline, truth: Truth) -> None:
+    """Everything derived equals what plain Python makes of the events."""
+    found_windows = pipeline.windows()
+    for width in windows.WIDTHS:
+        expected = truth.windows(width)
+        assert found_windows[width].keys() == expected.keys()
+        for key, row in expected.items():
+            same(found_windows[width][key], row, (width, key))
+    for name, key in (("interactions", "interaction_id"), ("sessions", "session_id")):
+        found, rows_ = pipeline.view(name, key), getattr(truth, name)()
+        assert found.keys() == rows_.keys()
+        for unit, row in rows_.items():
+            same(found[unit], row, (name, unit))
+    latest = {
+        key: (e.value, e.reason or "", e.time_unix_nano) for key, e in truth.evaluations().items()
+    }
+    current = pipeline.store.query(
+        "SELECT * REPLACE (toUnixTimestamp64Nano(time) AS time) FROM current_evaluations"
+    )
+    assert latest == {
+        (r["target"], r["kind"], r["name"], r["user_id"]): (r["value"], r["reason"], r["time"])
+        for r in current.to_dicts()
+    }
+    check_metrics(pipeline, truth)
+
+
+def check_metrics(pipeline: Pipeline, truth: Truth, since: int | None = None) -> None:
+    """Everything of the window that holds ``since`` and of those after it, by plain Python."""
+    entries = agent_report.collect(pipeline.store, agent_report.Selection(since=since))
+    keys = [(e["environment"], e["agent"], e["agent_version"] or "", e["scope"]) for e in entries]
+    begins = (since or 0) // 10 * 10
+    sums: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    for (environment, agent, start, version, scope), row in truth.windows(10).items():
+        if start >= begins:
+            known = {name: row[name] for name in ("events", "ok", "error", *PLAIN)}
+            sums[environment, agent, version, scope].update(known)
+    units = {name: truth.units(name, begins) for name in ("interactions", "sessions")}
+    reasons = truth.reasons(begins)
+    assert set(keys) == {*sums, *((*key, "all") for found in units.values() for key in found)}
+    assert keys == sorted(keys, key=lambda key: (*key[:3], key[3] != "all", key[3]))
+    for (environment, agent, version, scope), entry in zip(keys, entries, strict=True):
+        events = sums[environment, agent, version, scope]
+        assert {name: entry[name] for name in PLAIN} == {name: events[name] for name in PLAIN}
+        assert [entry["events"][name] for name in ("n", "ok", "error")] == [
+            events[name] for name in ("events", "ok", "error")
+        ]
+        assert entry["since"] == (since and f"{datetime.fromtimestamp(begins, UTC):%FT%TZ}")
+        if scope != "all":
+            assert entry["interactions"] is None
+            assert entry["sessions"] is None
+            continue
+        key = environment, agent, version
+        assert entry["failure_reasons"] == dict(reasons.get(key, {}))
+        for name, all_of in units.items():
+            if key not in all_of:
+                assert entry[name]["n"] == 0
+                assert entry[name]["success"]["rate"] is None
+                continue
+            same(flat(entry[name]), all_of[key], (name, key))
+
+
+def flat(unit: dict[str, Any]) -> dict[str, Any]:
+    """Interactions or sessions of an agent, without levels."""
+    explicit, duration = unit["satisfaction"]["explicit"], unit["duration_ms"]
+    return {
+        "n": unit["n"],
+        "yes": unit["success"]["yes"],
+        "known": unit["success"]["known"],
+        **{name: duration[name] for name in ("mean", "p50", "p95", "p99")},
+        "cost": unit["cost_usd"]["sum"],
+        "cost_mean": unit["cost_usd"]["mean"],
+        "rated": explicit["n"],
+        "satisfaction": explicit["mean"],
+    }
+
+
+def batches(rng: random.Random, events: list[Event], most: int = 60) -> list[list[Event]]:
+    """Events in any order and cut."""
+    shuffled = rng.sample(events, len(events))
+    found = []
+    while shuffled:
+        size = rng.randint(1, most)
+        found.append(shuffled[:size])
+        shuffled = shuffled[size:]
+    return found
+
+
+def collided(events: list[Event], every: int = 9) -> list[Event]:
+    """The events and others that took their ids, some of other agents, kinds, cells and days."""
+    changes: list[dict[str, Any]] = [
+        {"content": "other"},
+        {"cost_usd": 0.5, "kind": "llm_call"},
+        {"agent": "thief", "status": "error"},
+        {"shift": 7_200 * 10**9},
+        {"shift": -3 * 86_400 * 10**9, "interaction_id": "elsewhere"},
+        {"kind": "feedback", "value": 0.1, "target": "i3"},
+    ]
+    taken = []
+    for number, event in enumerate(events[::every]):
+        change = dict(changes[number % len(changes)])
+        time = event.time_unix_nano + change.pop("shift", 0)
+        taken.append(msgspec.structs.replace(event, time_unix_nano=time, **change))
+        if number % 4 == 0:
+            taken.append(msgspec.structs.replace(event, content="third"))
+    return events + taken
