@@ -32,7 +32,7 @@ from bench.scenarios import (
 )
 from detectors import sketch
 from detectors.base import Streams
-from detectors.change.budget import ErrorBudget
+from detectors.change.budget import FalseAlarmBudget
 from detectors.change.contrast import FleetContrast
 from detectors.change.ensembles import EnsembleDetector
 from detectors.change.heavy_tails import (
@@ -268,7 +268,7 @@ def _silence(quick: bool, seed: int, out: Path) -> Results:
     """False alerts on streams in which nothing changes, a budget of one a week over all."""
     streams, days = (6, 10) if quick else (63, 30)
     everything = streams * len(QUIET)
-    budget = ErrorBudget(alerts_per_week=1, ticks_per_week=1008)
+    budget = FalseAlarmBudget(alerts_per_week=1, ticks_per_week=1008)
     arl = budget.threshold(everything)
     results: Results = []
     weeks, total = days / 7, 0
@@ -386,7 +386,7 @@ def _budget(quick: bool, seed: int, out: Path) -> Results:
         shock[t] = 0.7 * shock[t - 1] + noise[t]
     struck = tool == 7  # the cause: one tool of thirty, 40 of 1,200 streams
     reference = RateDetector(streams, arl=1e300, warm_up=1e12)
-    budget = ErrorBudget(alerts_per_week=1, ticks_per_week=168)
+    budget = FalseAlarmBudget(alerts_per_week=1, ticks_per_week=168)
     detector = RateDetector(streams, arl=budget.threshold(streams), direction="both")
     alerts, was = 0, detector.detected
     found = np.full(streams, -1)
@@ -447,7 +447,7 @@ def _contrast(quick: bool, seed: int, out: Path) -> Results:
     p = np.minimum(rate * np.exp(wave)[:, None], 0.9)
     n = rng.poisson(np.broadcast_to(traffic, p.shape))
     failed = rng.binomial(n, p)
-    arl = ErrorBudget(alerts_per_week=1, ticks_per_week=168).threshold(agents)
+    arl = FalseAlarmBudget(alerts_per_week=1, ticks_per_week=168).threshold(agents)
     contrast = FleetContrast(arl=arl).fit(failed[:learned], n[:learned])
     alone = RateDetector(agents, arl=arl, direction="both", warm_up=1e12)
     for t in range(learned):

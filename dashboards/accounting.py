@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ingest.core.events import EVENTS_TOPIC
-from processors.audit import missing
+from processors.audit import count_lost_events
 from processors.clickhouse import Store, literal
 
 _BOOKED_WITHIN_S: Final = 10.0
@@ -103,7 +103,7 @@ def account(store: Store) -> dict[str, Any]:
     ]
     ((kept, distinct),) = _ask(store, _EVENTS, ends)
     accepted = sum(p["rows"] for p in partitions)
-    lost = missing(store)
+    lost = count_lost_events(store)
     duplicates = accepted - kept - lost
     unbooked = sum(n for *_, n in _unbooked(awaited, ends))
     return {

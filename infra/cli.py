@@ -17,10 +17,15 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from infra.commands import (
+    bench,
     deadletters,
     demo,
     gateway,
+    grafana,
     ingest,
+    inspect,
+    receiver,
+    report,
     runtime,
     tokens,
 )

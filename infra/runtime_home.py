@@ -74,7 +74,7 @@ class Credentials:
     reader_password: str = field(repr=False)
 
 
-class Home:
+class RuntimeHome:
     """The folder of one embedded runtime.
 
     Parameters

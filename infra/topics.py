@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ingest.core.connection import reach
+from ingest.core.connection import check_connection
 from ingest.core.errors import Unavailable, UsageError
 from ingest.core.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC, FINDINGS_TOPIC
 
@@ -60,8 +60,8 @@ def driftline_topics(partitions: int, retention_hours: int) -> list[Topic]:
     ]
 
 
-def door_topics(names: Iterable[str], partitions: int, retention_hours: int) -> list[Topic]:
-    """The topics of the Kafka door; a Collector may have made them already, as it likes."""
+def receiver_topics(names: Iterable[str], partitions: int, retention_hours: int) -> list[Topic]:
+    """The topics of the OTLP Kafka receiver; a Collector may have made them already, as it likes."""
     return [Topic(name, partitions, retention_hours, fixed=False) for name in names]
 
 
@@ -151,7 +151,7 @@ def _admin(kafka: KafkaConfig) -> Iterator[Any]:
         f"no Kafka broker answers at {kafka.bootstrap_servers};"
         " start it, or correct DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS"
     )
-    reach(kafka)  # the client would try for its whole timeout and leave sockets behind
+    check_connection(kafka)  # the client would try for its whole timeout and leave sockets behind
     try:
         admin = KafkaAdminClient(**kafka.client_options(), bootstrap_timeout_ms=10_000)
     except (KafkaError, OSError) as error:

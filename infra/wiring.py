@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from infra.runtime_home import Home
+from infra.runtime_home import RuntimeHome
 from infra.settings.sections import revealed
 from ingest.core.errors import Unavailable
 from ingest.core.kafka import KafkaConfig
@@ -54,7 +54,7 @@ def clickhouse(settings: Settings, *, reader: bool = False) -> ClickHouseConfig:
     user, url = section.user, section.url
     if url is None:
         url = _address(settings, "clickhouse", "DRIFTLINE_CLICKHOUSE_URL")
-        kept = Home(settings.home).credentials(password or None, None)
+        kept = RuntimeHome(settings.home).credentials(password or None, None)
         user, password = ("reader", kept.reader_password) if reader else (user, kept.password)
     return ClickHouseConfig(
         url=url,
@@ -113,20 +113,20 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
     from processors.app import WorkerConfig
     from processors.health import HealthConfig
     from processors.stations.detection import DetectionConfig
-    from processors.write.cardinality import NamesConfig
-    from processors.write.dead_letters import LettersConfig
-    from processors.write.event_writer import SinkConfig
+    from processors.write.cardinality import CardinalityConfig
+    from processors.write.dead_letters import DeadLettersConfig
+    from processors.write.event_writer import EventWriterConfig
 
     brokers = kafka(settings)
     processing, detection = settings.processing, settings.detection
     return WorkerConfig(
         kafka=replace(brokers, log_id=log_id(brokers, EVENTS_TOPIC)),
         clickhouse=clickhouse(settings),
-        sink=SinkConfig(
+        sink=EventWriterConfig(
             batch_bytes=processing.batch_mb << 20,
             linger=processing.linger_s,
             session_timeout=processing.session_timeout_s,
-            names=NamesConfig(
+            names=CardinalityConfig(
                 {
                     "environment": processing.max_environments,
                     "agent": processing.max_agents,
@@ -134,7 +134,9 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
                     "scope": processing.max_scopes,
                 }
             ),
-            letters=LettersConfig(redactor(settings).redact_text, processing.keep_originals_hours),
+            letters=DeadLettersConfig(
+                redactor(settings).redact_text, processing.keep_originals_hours
+            ),
         ),
         detection=DetectionConfig(
             arl=detection.arl, warm_up=detection.warm_up, min_effect=detection.min_effect
@@ -151,7 +153,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
 
 
 def _address(settings: Settings, name: str, variable: str) -> str:
-    running = Home(settings.home).running()
+    running = RuntimeHome(settings.home).running()
     if running is None or name not in running.addresses:
         raise Unavailable(
             f"no driftline runs in {settings.home}: start it with `driftline up`, or set {variable}"

@@ -1,4 +1,4 @@
-"""The Kafka door: OTLP that a Collector has written to Kafka becomes events.
+"""The OTLP Kafka receiver: OTLP that a Collector has written to Kafka becomes events.
 
 For each batch, in this order and never another:
 
@@ -29,13 +29,13 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from ingest import otlp
 from ingest.core import telemetry
-from ingest.core.dead_letters import Letter, Redact, letter
+from ingest.core.dead_letters import DeadLetter, Redact, letter
 from ingest.core.errors import Rejected, Unavailable
 from ingest.core.events import DEAD_LETTERS_TOPIC, Event, RejectionCode
 from ingest.core.health import probes
-from ingest.core.health.sampler import Place, Sampler
-from ingest.core.health.verdict import Facts, Verdict, judge
+from ingest.core.health.sampler import PartitionPosition, Sampler
 from ingest.core.health.verdict import Limits as ProgressLimits
+from ingest.core.health.verdict import Snapshot, Verdict, judge
 from ingest.core.kafka import KafkaConfig
 from ingest.limits import Limits, check_depth
 from ingest.producer import KafkaEventProducer, ProducerConfig, connect, kafka_errors
@@ -55,8 +55,8 @@ _SAMPLE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class DoorConfig:
-    """What the door consumes and how.
+class ReceiverConfig:
+    """What the receiver consumes and how.
 
     Attributes
     ----------
@@ -91,11 +91,13 @@ class Translated:
     """What a batch came to; ``bad`` flags each message that was refused as a whole."""
 
     events: list[tuple[str, list[Event]]] = field(default_factory=list)
-    letters: list[Letter] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
     bad: list[bool] = field(default_factory=list)
 
 
-def translate(records: Iterable[ConsumerRecord], config: DoorConfig, policy: Policy) -> Translated:
+def translate(
+    records: Iterable[ConsumerRecord], config: ReceiverConfig, policy: Policy
+) -> Translated:
     """Turn messages into redacted events and dead letters. Pure.
 
     A message that cannot be read becomes one letter with line 0 and its redacted text; a span or
@@ -127,7 +129,7 @@ def translate(records: Iterable[ConsumerRecord], config: DoorConfig, policy: Pol
     return out
 
 
-def _translation(raw: bytes, is_logs: bool, config: DoorConfig) -> otlp.Translation:
+def _translation(raw: bytes, is_logs: bool, config: ReceiverConfig) -> otlp.Translation:
     if len(raw) > config.limits.max_decompressed_bytes:
         raise Rejected(RejectionCode.BODY_TOO_LARGE, f"{len(raw)} bytes")
     as_json = raw[:1] == b"{" if config.encoding == "auto" else config.encoding == "otlp_json"
@@ -139,7 +141,7 @@ def _translation(raw: bytes, is_logs: bool, config: DoorConfig) -> otlp.Translat
     except Rejected:
         raise
     except Exception as error:
-        # Nothing but the message can be the cause: it must not stop the door for ever.
+        # Nothing but the message can be the cause: it must not stop the receiver for ever.
         log.exception("a message could not be translated")
         raise Rejected(UNTRANSLATABLE, type(error).__name__) from error
 
@@ -171,7 +173,7 @@ class BadMessages:
         return full and sum(self._recent) > MAX_BAD_MESSAGES
 
 
-class Outlet:
+class ReceiverProducer:
     """Produces what a batch came to; made anew after Kafka has been away."""
 
     def __init__(self, kafka: KafkaConfig) -> None:
@@ -198,7 +200,7 @@ class Outlet:
             self.close()
             raise
 
-    def _send(self, letters: list[Letter]) -> None:
+    def _send(self, letters: list[DeadLetter]) -> None:
         if not letters:
             return
         config = ProducerConfig(topic=DEAD_LETTERS_TOPIC)
@@ -222,7 +224,7 @@ class Outlet:
             letters.close(timeout=0)
 
 
-class Door:
+class OtlpKafkaReceiver:
     """Consumes OTLP from Kafka until told to stop.
 
     Parameters
@@ -233,17 +235,17 @@ class Door:
         What is consumed, what is let through.
     """
 
-    def __init__(self, kafka: KafkaConfig, config: DoorConfig, policy: Policy) -> None:
+    def __init__(self, kafka: KafkaConfig, config: ReceiverConfig, policy: Policy) -> None:
         self._kafka = kafka
         self._config = config
         self._policy = policy
-        self._outlet = Outlet(kafka)
+        self._outlet = ReceiverProducer(kafka)
         self._bad = BadMessages()
         self._stop = asyncio.Event()
         self._consumer: AIOKafkaConsumer = None
         self._committed: dict[TopicPartition, int] = {}
         self._turned: dict[str, float] = {}
-        self._facts = Facts(at=time.monotonic())
+        self._facts = Snapshot(at=time.monotonic())
 
     def stop(self) -> None:
         """Finish the batch that is under way and return from `run`."""
@@ -312,7 +314,7 @@ class Door:
                 f"more than {MAX_BAD_MESSAGES} of {WINDOW_MESSAGES} messages in a row are no OTLP"
                 f" ({', '.join(codes)}; topics {', '.join(sorted({r.topic for r in records}))}):"
                 " the last batch was not taken. Correct the encoding of the exporter (otlp_proto or"
-                " otlp_json), then start the door again",
+                " otlp_json), then start the receiver again",
             )
         await self._deliver(batch)
         commits = {partition: part[-1].offset + 1 for partition, part in fetched.items()}
@@ -341,7 +343,7 @@ class Door:
         try:
             await self._consumer.commit(held)
         except (CommitFailedError, IllegalStateError) as error:
-            # Another door owns them now and will read them again; their events collapse.
+            # Another receiver owns them now and will read them again; their events collapse.
             log.info("offsets not committed, partitions moved: %s", error)
         except KafkaError as error:
             log.warning("offsets not committed, the next commit will: %s", error)
@@ -352,7 +354,7 @@ class Door:
             telemetry.EVENTS_PRODUCED.labels(topic).inc(len(events))
         for one in batch.letters:
             telemetry.DEAD_LETTERS.labels(one.code).inc()
-        telemetry.BATCHES.labels("door").inc()
+        telemetry.BATCHES.labels("receiver").inc()
 
     async def _sample(self) -> None:
         sampler = Sampler(marks_rest=0.0)
@@ -367,7 +369,7 @@ class Door:
                 )
             await asyncio.sleep(_SAMPLE_S)
 
-    async def _place(self, held: TopicPartition) -> Place:
+    async def _place(self, held: TopicPartition) -> PartitionPosition:
         position = self._committed.get(held)
         try:
             if position is None:
@@ -378,19 +380,21 @@ class Door:
                 position = self._committed.setdefault(held, position)
             end, heard = self._consumer.highwater(held), self._consumer.last_poll_timestamp(held)
         except (KafkaError, TimeoutError, IllegalStateError, AssertionError):
-            return Place(held.topic, held.partition, None, None)  # a rebalance has taken it away
-        return Place(held.topic, held.partition, position, end, heard)
+            return PartitionPosition(
+                held.topic, held.partition, None, None
+            )  # a rebalance has taken it away
+        return PartitionPosition(held.topic, held.partition, position, end, heard)
 
 
-def run_door(kafka: KafkaConfig, config: DoorConfig, policy: Policy) -> None:
-    """Run a door until SIGTERM or SIGINT; errors as `Door.run`, and `UsageError` of the port."""
+def run_receiver(kafka: KafkaConfig, config: ReceiverConfig, policy: Policy) -> None:
+    """Run a receiver until SIGTERM or SIGINT; errors as `OtlpKafkaReceiver.run`, and `UsageError` of the port."""
     asyncio.run(_run(kafka, config, policy))
 
 
-async def _run(kafka: KafkaConfig, config: DoorConfig, policy: Policy) -> None:
-    door = Door(kafka, config, policy)
+async def _run(kafka: KafkaConfig, config: ReceiverConfig, policy: Policy) -> None:
+    receiver = OtlpKafkaReceiver(kafka, config, policy)
     if config.health_port is not None:
-        probes.serve(config.health_port, "door", door.verdict)
+        probes.serve(config.health_port, "receiver", receiver.verdict)
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, door.stop)
-    await door.run()
+        asyncio.get_running_loop().add_signal_handler(number, receiver.stop)
+    await receiver.run()

@@ -1,4 +1,4 @@
-"""What may come through the door, and how bodies are unpacked without trusting them.
+"""What the gateway accepts, and how bodies are unpacked without trusting them.
 
 Every bound is checked before the work that it bounds: a body before it is unpacked, each byte of
 output as it is made, the nesting of JSON before it is parsed.

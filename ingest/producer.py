@@ -23,7 +23,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.partitioner.default import murmur2
 
 from ingest import codec
-from ingest.core.connection import reach
+from ingest.core.connection import check_connection
 from ingest.core.errors import Unavailable, UsageError
 from ingest.core.events import EVENTS_TOPIC, Event
 from ingest.core.kafka import KafkaConfig
@@ -188,7 +188,7 @@ def connect(kafka: KafkaConfig, config: ProducerConfig) -> tuple[Any, int]:
         When no broker answers or the topic is missing.
     """
     timeout_ms = int(config.timeout_s * 1000)
-    reach(kafka)
+    check_connection(kafka)
     with kafka_errors(kafka.bootstrap_servers):
         client: Any = KafkaProducer(
             **kafka.client_options(),

@@ -29,15 +29,15 @@ from faust.types import TP
 
 from ingest.core.errors import DriftlineError
 from ingest.core.events import DIRTY_TOPIC, FINDINGS_TOPIC
-from ingest.core.health.sampler import Place
+from ingest.core.health.sampler import PartitionPosition
 from ingest.core.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
 from processors.audit import Audit
 from processors.clickhouse import ClickHouseConfig, Store
-from processors.derive.window_updater import Recompute
+from processors.derive.window_updater import WindowUpdater
 from processors.health import Health, HealthConfig
 from processors.stations.detection import Detection, DetectionConfig
-from processors.write.dead_letters import Letterbox
-from processors.write.event_writer import Sink, SinkConfig
+from processors.write.dead_letters import DeadLetterWriter
+from processors.write.event_writer import EventWriter, EventWriterConfig
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class WorkerConfig:
 
     kafka: KafkaConfig = field(default_factory=KafkaConfig)
     clickhouse: ClickHouseConfig = field(default_factory=ClickHouseConfig)
-    sink: SinkConfig = field(default_factory=SinkConfig)
+    sink: EventWriterConfig = field(default_factory=EventWriterConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
     recompute_interval: float = 0.02
@@ -149,15 +149,15 @@ def build_app(config: WorkerConfig) -> faust.App:
     )
     dirty = app.topic(DIRTY_TOPIC, value_serializer="raw", value_type=bytes, acks=False)
     incarnation = config.incarnation or (lambda: config.kafka.log_id)
-    sink = Sink(config.kafka, store, config.sink, _stop_for, incarnation)
+    sink = EventWriter(config.kafka, store, config.sink, _stop_for, incarnation)
     app.service(sink)
     app.begin = sink.join  # a group takes seconds to join, so both at once
     leads = partial(_leads, app)
     tell = partial(sink.tell, FINDINGS_TOPIC)
     app.service(Detection(store, config.kafka.log_id, config.detection, leads, tell))
     app.service(Audit(store, config.kafka.log_id, leads, sink.fresh_for))
-    app.service(Letterbox(config.kafka, store))
-    recompute = Recompute(
+    app.service(DeadLetterWriter(config.kafka, store))
+    recompute = WindowUpdater(
         store,
         config.kafka.log_id,
         lambda: app.consumer,
@@ -166,7 +166,7 @@ def build_app(config: WorkerConfig) -> faust.App:
         partial(_exit, BUG_EXIT),
     )
     app.service(recompute)
-    health = Health(config.health, partial(_places, app, sink, recompute), sink.turned)
+    health = Health(config.health, partial(_places, app, sink, recompute), sink.loop_last_seen)
     health.serve()  # before anything that may hang
     app.service(health)
 
@@ -177,17 +177,19 @@ def build_app(config: WorkerConfig) -> faust.App:
     return app
 
 
-async def _caught_up(sink: Sink, at_most: float) -> None:
+async def _caught_up(sink: EventWriter, at_most: float) -> None:
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(sink.caught_up.wait(), at_most)
 
 
-def _places(app: faust.App, sink: Sink, recompute: Recompute) -> Iterator[Place]:
+def _places(
+    app: faust.App, sink: EventWriter, recompute: WindowUpdater
+) -> Iterator[PartitionPosition]:
     """Where every partition stands that this worker reads."""
     yield from sink.places()
     for tp in app.consumer.assignment():
         if tp.topic == DIRTY_TOPIC:
-            yield Place(
+            yield PartitionPosition(
                 tp.topic, tp.partition, recompute.done.get(tp.partition), app.consumer.highwater(tp)
             )
 

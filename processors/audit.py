@@ -20,7 +20,7 @@ from mode import Service
 from ingest.core.errors import Unavailable
 from processors.clickhouse import Store
 from processors.derive import dirty_marks, sealing, windows
-from processors.write.cardinality import named
+from processors.write.cardinality import limited
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +72,8 @@ SELECT environment, agent, toUInt32(10) AS width_s, start,
     stored.n AS stored, derived.n AS derived
 FROM
 (
-    SELECT {named("e.environment", "environment")} AS environment,
-        {named("e.agent", "agent")} AS agent,
+    SELECT {limited("e.environment", "environment")} AS environment,
+        {limited("e.agent", "agent")} AS agent,
         toUnixTimestamp(toStartOfInterval(time, INTERVAL 10 SECOND)) AS start,
         count() + countIf((event_id, time, payload_hash) IN
             (SELECT event_id, time, payload_hash FROM collisions)) AS n
@@ -198,8 +198,8 @@ def differences(store: Store) -> pl.DataFrame:
     found = [_compare(store, statement, spans) for statement in (_CELLS, _PARTS)]
     for finer, width in itertools.pairwise(windows.WIDTHS):
         statement = _COARSER.format(finer=finer, width=width)
-        found.append(_compare(store, statement, _whole(spans, width), _SETTINGS))
-    return _together(found)
+        found.append(_compare(store, statement, _aligned(spans, width), _SETTINGS))
+    return _concat(found)
 
 
 def _compare(
@@ -208,10 +208,10 @@ def _compare(
     spans: list[dict[str, int]],
     settings: dict[str, int] | None = None,
 ) -> pl.DataFrame:
-    return _together([store.query(statement, span, settings) for span in spans])
+    return _concat([store.query(statement, span, settings) for span in spans])
 
 
-def _together(found: list[pl.DataFrame]) -> pl.DataFrame:
+def _concat(found: list[pl.DataFrame]) -> pl.DataFrame:
     return pl.concat([one for one in found if not one.is_empty()] or found[:1])
 
 
@@ -223,15 +223,15 @@ def _spans(store: Store) -> list[dict[str, int]]:
     if not minutes.is_empty():
         starts = minutes.group_by(part).agg(pl.col("start").min()).sort("part")["start"]
         firsts = starts.to_list()[1:]
-    return _between(firsts)
+    return _as_spans(firsts)
 
 
-def _whole(spans: list[dict[str, int]], width: int) -> list[dict[str, int]]:
+def _aligned(spans: list[dict[str, int]], width: int) -> list[dict[str, int]]:
     """The same spans, moved so that none begins within a window."""
-    return _between(sorted({span["lo"] // width * width for span in spans[1:]} - {0}))
+    return _as_spans(sorted({span["lo"] // width * width for span in spans[1:]} - {0}))
 
 
-def _between(bounds: list[int]) -> list[dict[str, int]]:
+def _as_spans(bounds: list[int]) -> list[dict[str, int]]:
     return [{"lo": lo, "hi": hi} for lo, hi in itertools.pairwise([0, *bounds, _END_OF_TIME])]
 
 
@@ -264,7 +264,7 @@ def reconcile(store: Store, suspected: pl.DataFrame | None = None) -> int:
     return len(different) + dropped
 
 
-def missing(store: Store) -> int:
+def count_lost_events(store: Store) -> int:
     """Events that windows once counted and that are no longer stored.
 
     A window's version says how many events it was made from and never falls, so it remembers events
@@ -288,7 +288,7 @@ def _recompute(store: Store, found: pl.DataFrame) -> None:
     for width in windows.WIDTHS:
         within = found.filter(pl.col("width_s") <= width)
         if not within.is_empty():
-            windows.recompute(store, width, dirty_marks.coarser(within, width))
+            windows.recompute(store, width, dirty_marks.rollup_cells(within, width))
 
 
 class Audit(Service):  # type: ignore[misc]

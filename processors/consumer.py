@@ -27,7 +27,7 @@ from aiokafka.errors import (
 from ingest.core.circuit_breaker import BadLines
 from ingest.core.errors import DriftlineError, Unavailable
 from ingest.core.events import EVENTS_TOPIC
-from ingest.core.health.sampler import Place
+from ingest.core.health.sampler import PartitionPosition
 from ingest.core.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
 from processors.clickhouse import Store
 from processors.derive import sealing
@@ -45,7 +45,7 @@ Records = dict[TopicPartition, list[ConsumerRecord]]
 
 
 @dataclass(slots=True)
-class Held:
+class PartitionState:
     """How far one partition has come.
 
     Offsets: where reading ``begun``, the next that is ``expected``, the next to be ``stored``; None
@@ -65,7 +65,7 @@ class Held:
     bad: BadLines = field(default_factory=BadLines)
 
 
-class Gap(NamedTuple):
+class OffsetRange(NamedTuple):
     """Offsets from ``first`` on, up to ``after``, that Kafka has no record for."""
 
     partition: TopicPartition
@@ -73,7 +73,7 @@ class Gap(NamedTuple):
     after: int
 
 
-class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
+class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     """A consumer whose acknowledgements are ours alone.
 
     Parameters
@@ -111,11 +111,11 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._incarnation = incarnation
         self._consumer: AIOKafkaConsumer = None
         self._record_bytes = _RECORD_BYTES
-        self._owed: dict[TopicPartition, int] = {}
-        self._passed: list[Gap] = []
-        self._doubtful: list[Gap] = []
+        self._pending_commits: dict[TopicPartition, int] = {}
+        self._skipped: list[OffsetRange] = []
+        self._unverified: list[OffsetRange] = []
         self._begin_after = 0.0
-        self.held: dict[TopicPartition, Held] = {}
+        self.held: dict[TopicPartition, PartitionState] = {}
         """The partitions that are ours; what moves away is forgotten, for others move it on."""
 
     async def connect(self) -> None:
@@ -148,14 +148,14 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         """Forget them; a batch on its way is stored all the same, and collapses."""
         for partition in revoked:
             self.held.pop(partition, None)
-            self._owed.pop(partition, None)
+            self._pending_commits.pop(partition, None)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Know nothing of them, whoever had them; nothing is taken before it has begun.
 
         Asking where to begin may take longer than a member of the group may be silent.
         """
-        self.held |= {partition: Held() for partition in assigned}
+        self.held |= {partition: PartitionState() for partition in assigned}
         self._begin_after = 0.0
 
     def assignment(self) -> set[TopicPartition]:
@@ -167,11 +167,11 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         held = partition in self.assignment()
         return self._consumer.highwater(partition) if held else None
 
-    def places(self) -> Iterator[Place]:
+    def places(self) -> Iterator[PartitionPosition]:
         """Where every partition that is held stands, without waiting for anything."""
         for held in self.assignment():
             stored, heard = self._stored(held), self._consumer.last_poll_timestamp(held)
-            yield Place(held.topic, held.partition, stored, self.end(held), heard)
+            yield PartitionPosition(held.topic, held.partition, stored, self.end(held), heard)
 
     def _stored(self, partition: TopicPartition) -> int | None:
         place = self.held.get(partition)
@@ -183,7 +183,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         begun = [p for p, place in self.held.items() if p in ours and place.begun is not None]
         return sorted(begun, key=lambda p: self.held[p].read)
 
-    async def _take(self, at_once: int, wait: float, *partitions: TopicPartition) -> Records:
+    async def _poll(self, at_once: int, wait: float, *partitions: TopicPartition) -> Records:
         """Take records; partitions may move meanwhile, and are fetched again where they begin."""
         found = await self._consumer.getmany(
             *partitions, timeout_ms=int(wait * 1000), max_records=at_once
@@ -204,13 +204,13 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
                 return False
         return True
 
-    async def gather(self) -> tuple[Records, list[Gap], bool]:
+    async def poll_batch(self) -> tuple[Records, list[OffsetRange], bool]:
         """Fetch until a piece is full, which says that there is more, or has lingered.
 
         With the records come the offsets before and between them that have none.
         """
         gathered: Records = {}
-        gaps: list[Gap] = []
+        gaps: list[OffsetRange] = []
         size, deadline = 0, time.monotonic() + self._linger
         while size < self._piece_bytes:
             wait = max(0.0, deadline - time.monotonic())
@@ -236,13 +236,13 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         held = self._begun()
         at_once = max(1, self._piece_bytes // max(1, len(held)) // self._record_bytes)
         for partition in held:
-            if found := await self._take(at_once, 0.0, partition):
+            if found := await self._poll(at_once, 0.0, partition):
                 return found
             await self._pass_over(partition)
         if self.assignment() and not held:  # without a partition it would take of all
             await asyncio.sleep(wait)
             return {}
-        return await self._take(at_once, wait, *held)
+        return await self._poll(at_once, wait, *held)
 
     async def _pass_over(self, partition: TopicPartition) -> None:
         """Move on over offsets that are no records for us, such as the end of a transaction.
@@ -261,9 +261,9 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             return  # it moves, or its offset is out of range
         if self.held.get(partition) is not place or position <= place.expected:
             return
-        gap = Gap(partition, place.expected, position)
+        gap = OffsetRange(partition, place.expected, position)
         if (empty := await self._without_deleted(gap)) is not None:
-            self._passed += empty
+            self._skipped += empty
             place.expected = place.stored = position
 
     async def _begin_new(self) -> None:
@@ -296,20 +296,22 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             return  # it has moved meanwhile
         begun = min(committed or 0, known)
         if first > begun and (committed or known):
-            _tell_of_deleted(Gap(partition, begun, first))
+            _tell_of_deleted(OffsetRange(partition, begun, first))
         begun = max(first, begun)
         self._consumer.seek(partition, begun)
         place.begun = place.expected = place.stored = begun
         place.watermark, place.marked = last.watermark, last.marked
 
-    async def _follow(self, partition: TopicPartition, records: list[ConsumerRecord]) -> list[Gap]:
+    async def _follow(
+        self, partition: TopicPartition, records: list[ConsumerRecord]
+    ) -> list[OffsetRange]:
         """Notice a log that began anew, and return the offsets that Kafka has no record for."""
         place, first = self.held.get(partition), records[0].offset
-        gaps: list[Gap] = []
+        gaps: list[OffsetRange] = []
         if records[-1].offset - first >= len(records):
             offsets = [record.offset for record in records]
             gaps += [
-                Gap(partition, one + 1, other)
+                OffsetRange(partition, one + 1, other)
                 for one, other in pairwise(offsets)
                 if one + 1 < other
             ]
@@ -320,14 +322,14 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         if expected is not None and first < expected:
             await self.check_incarnation()
         elif expected is not None and first > expected:
-            before = Gap(partition, expected, first)
+            before = OffsetRange(partition, expected, first)
             if (empty := await self._without_deleted(before)) is None:
-                self._doubtful.append(before)  # its records are read all the same
+                self._unverified.append(before)  # its records are read all the same
             else:
                 gaps += empty
         return gaps
 
-    async def _without_deleted(self, gap: Gap) -> list[Gap] | None:
+    async def _without_deleted(self, gap: OffsetRange) -> list[OffsetRange] | None:
         """The gap but for records that Kafka deleted unread; None when it does not say."""
         try:
             async with asyncio.timeout(_BEGIN_SECONDS):
@@ -345,24 +347,24 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def ask_again(self) -> None:
         """Ask again of gaps of which Kafka did not say whether it deleted records."""
-        doubtful, self._doubtful = self._doubtful, []
+        doubtful, self._unverified = self._unverified, []
         for gap in doubtful:
             stored = self._stored(gap.partition) or 0
             empty = await self._without_deleted(gap) if gap.after <= stored else None
             if empty is None:
-                self._doubtful.append(gap)
+                self._unverified.append(gap)
             else:
-                self._passed += empty
+                self._skipped += empty
 
-    def passed(self) -> list[Gap]:
+    def passed(self) -> list[OffsetRange]:
         """Take offsets without a record that only stored ones lie before, to book and commit them.
 
         Such as the end of a transaction. They are true of the log whoever has the partition now.
         """
-        passed, self._passed = self._passed, []
+        passed, self._skipped = self._skipped, []
         return passed
 
-    def after(self, passed: list[Gap]) -> dict[TopicPartition, int]:
+    def after(self, passed: list[OffsetRange]) -> dict[TopicPartition, int]:
         """Offsets to commit with them, never less than what is stored, which may be committed."""
         stored = {gap.partition: self._stored(gap.partition) or 0 for gap in passed}
         return {gap.partition: max(gap.after, stored[gap.partition]) for gap in passed}
@@ -387,12 +389,14 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         Not below where reading has begun: it was ours before, and others have moved it on.
         """
         for partition, offset in commits.items():
-            self._owed[partition] = max(offset, self._owed.get(partition, 0))
+            self._pending_commits[partition] = max(offset, self._pending_commits.get(partition, 0))
         begun = {p: self.held[p].begun or 0 for p in self._begun()}
-        self._owed = {p: o for p, o in self._owed.items() if p in begun and o >= begun[p]}
-        if not self._owed:
+        self._pending_commits = {
+            p: o for p, o in self._pending_commits.items() if p in begun and o >= begun[p]
+        }
+        if not self._pending_commits:
             return
-        owed = dict(self._owed)
+        owed = dict(self._pending_commits)
         try:
             await self._consumer.commit(owed)
         except (CommitFailedError, IllegalStateError) as error:
@@ -402,10 +406,12 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("offsets not committed, will try again: %s", error)
         else:
             # Not what is owed since.
-            self._owed = {p: o for p, o in self._owed.items() if o > owed.get(p, -1)}
+            self._pending_commits = {
+                p: o for p, o in self._pending_commits.items() if o > owed.get(p, -1)
+            }
 
 
-def _tell_of_deleted(gap: Gap) -> None:
+def _tell_of_deleted(gap: OffsetRange) -> None:
     log.error(
         "%s partition %s: records %s to %s were deleted before they were read, see"
         " `driftline accounting`; keep records for longer or add workers",

@@ -15,8 +15,8 @@ from typing import Any, Final
 from mode import Service
 
 from ingest.core.health import probes
-from ingest.core.health.sampler import Place, Sampler
-from ingest.core.health.verdict import Facts, Limits, Verdict, judge
+from ingest.core.health.sampler import PartitionPosition, Sampler
+from ingest.core.health.verdict import Limits, Snapshot, Verdict, judge
 
 _SAMPLE_S: Final = 0.5
 
@@ -49,16 +49,16 @@ class Health(Service):  # type: ignore[misc]
     def __init__(
         self,
         config: HealthConfig,
-        places: Callable[[], Iterable[Place]],
-        turned: Mapping[str, float],
+        places: Callable[[], Iterable[PartitionPosition]],
+        loop_last_seen: Mapping[str, float],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._config = config
         self._places = places
-        self._turned = turned
+        self._turned = loop_last_seen
         self._sampler = Sampler(config.marks_rest)
-        self._facts = Facts(at=time.monotonic())
+        self._facts = Snapshot(at=time.monotonic())
 
     def serve(self) -> None:
         """Answer probes from now on, where a port is configured.

@@ -17,7 +17,7 @@ import pytest
 from infra.embedded.broker import start_broker
 from infra.embedded.clickhouse import start_clickhouse
 from infra.embedded.process import stop
-from infra.runtime_home import Home, State
+from infra.runtime_home import RuntimeHome, State
 from infra.schema.migrate import migrate
 from infra.topics import Topic, create_topics, log_id
 from ingest.core.kafka import KafkaConfig
@@ -110,7 +110,7 @@ class Runtime:
 
     def status(self) -> dict[str, Any]:
         """What runs and where, without half a second of `driftline status`."""
-        state = Home(self.home).running() or State(pid=0)
+        state = RuntimeHome(self.home).running() or State(pid=0)
         return {**asdict(state), "healthy": state.healthy}
 
     def client(self, user: str = "driftline") -> Any:

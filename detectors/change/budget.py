@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike
 from detectors.base import Bools
 
 
-class ErrorBudget:
+class FalseAlarmBudget:
     """Spends expected false alerts over all streams of a deployment (e-d-Bonferroni).
 
     Parameters
@@ -61,7 +61,7 @@ class ErrorBudget:
         return self._streams * self.ticks_per_week / self.alerts_per_week
 
 
-def board(e_values: ArrayLike, patience: float, alpha: float = 0.1) -> Bools:
+def select_with_fdr(e_values: ArrayLike, patience: float, alpha: float = 0.1) -> Bools:
     """Streams to show as changed, with the false share controlled (e-d-BH).
 
     Parameters

@@ -30,7 +30,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from detectors.base import Snapshot
-from detectors.change.budget import ErrorBudget
+from detectors.change.budget import FalseAlarmBudget
 from detectors.change.rates import RateDetector
 from detectors.failures.lineage import Transition
 
@@ -72,7 +72,7 @@ class ClusterSurges:
     Parameters
     ----------
     alerts_per_week, ticks_per_week
-        Of the `ErrorBudget`: expected false alerts of all clusters together.
+        Of the `FalseAlarmBudget`: expected false alerts of all clusters together.
     warm_up
         Opportunities that make a reference.
     dispersion
@@ -124,7 +124,7 @@ class ClusterSurges:
         self.min_effect = min_effect
         self.opportunities = 0.0
         self.tick = 0
-        self._budget = ErrorBudget(alerts_per_week, ticks_per_week)
+        self._budget = FalseAlarmBudget(alerts_per_week, ticks_per_week)
         self._rates = RateDetector(
             0, warm_up=warm_up, dispersion=dispersion, min_effect=min_effect, direction="up"
         )

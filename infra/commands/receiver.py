@@ -1,4 +1,4 @@
-"""door: the Kafka door for OpenTelemetry Collectors."""
+"""receiver: OTLP that OpenTelemetry Collectors write to Kafka."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ from typing import TYPE_CHECKING
 import typer
 
 from infra.commands.runtime import HealthPort
+from ingest.core.errors import UsageError
 
 if TYPE_CHECKING:
     from infra.settings import Settings
     from infra.topics import Topic
     from ingest.core.kafka import KafkaConfig
-    from ingest.kafka_receiver import DoorConfig
+    from ingest.kafka_receiver import ReceiverConfig
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command()(door)
+    app.command()(receiver)
+    app.command("door", hidden=True)(door)
 
 
-def door(health_port: HealthPort = None) -> None:
+def door() -> None:
+    """Say what this command is called now."""
+    raise UsageError("`driftline door` is now `driftline receiver`")
+
+
+def receiver(health_port: HealthPort = None) -> None:
     """Turn OTLP that Collectors write to Kafka into events: topics otlp_spans and otlp_logs.
 
     `driftline up` runs one by itself; run more of them, as many as the topics have partitions.
@@ -28,42 +35,44 @@ def door(health_port: HealthPort = None) -> None:
     the events; what cannot be translated becomes a dead letter. Stops with exit code 4 when a fifth
     of what comes is no OTLP.
 
-    Example: driftline door --health-port 9400
+    Example: driftline receiver --health-port 9400
     """
     from infra import logs, wiring
     from infra.settings import load
     from infra.settings.prices import install_prices
     from infra.topics import create_topics
-    from ingest.kafka_receiver import Policy, run_door
+    from ingest.kafka_receiver import Policy, run_receiver
 
     settings = load()
-    logs.configure("door", settings.log.format, settings.log.level)
+    logs.configure("receiver", settings.log.format, settings.log.level)
     install_prices(settings)
     kafka = wiring.kafka(settings)
     create_topics(kafka, topics(settings), settings.kafka.replication)
     redactor = wiring.redactor(settings)
-    config = door_config(settings, kafka, health_port)
-    run_door(kafka, config, Policy(redactor.apply, redactor.redact_text))
+    config = receiver_config(settings, kafka, health_port)
+    run_receiver(kafka, config, Policy(redactor.apply, redactor.redact_text))
 
 
 def topics(settings: Settings) -> list[Topic]:
-    """The topics that the door reads."""
-    from infra.topics import door_topics
+    """The topics that the receiver reads."""
+    from infra.topics import receiver_topics
 
-    section, kafka = settings.door, settings.kafka
+    section, kafka = settings.receiver, settings.kafka
     names = (section.spans_topic, section.logs_topic)
-    return door_topics(names, kafka.partitions, kafka.retention_hours)
+    return receiver_topics(names, kafka.partitions, kafka.retention_hours)
 
 
-def door_config(settings: Settings, kafka: KafkaConfig, health_port: int | None) -> DoorConfig:
-    """What the door reads, with the ids of the logs as they are now."""
+def receiver_config(
+    settings: Settings, kafka: KafkaConfig, health_port: int | None
+) -> ReceiverConfig:
+    """What the receiver reads, with the ids of the logs as they are now."""
     from infra import wiring
     from infra.commands.gateway import gateway_config
     from infra.topics import log_id
-    from ingest.kafka_receiver import DoorConfig
+    from ingest.kafka_receiver import ReceiverConfig
 
-    section = settings.door
-    return DoorConfig(
+    section = settings.receiver
+    return ReceiverConfig(
         spans_topic=section.spans_topic,
         logs_topic=section.logs_topic,
         encoding=section.encoding,

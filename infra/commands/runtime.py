@@ -183,9 +183,9 @@ def migrate_command() -> None:
 
 def _up_in_background(settings: Any) -> None:
     """Start `driftline up` as a process of its own and return when it is ready."""
-    from infra.runtime_home import Home
+    from infra.runtime_home import RuntimeHome
 
-    home = Home(settings.home)
+    home = RuntimeHome(settings.home)
     os.close(home.acquire())  # says at once when something already runs there
     log = home.logs / "supervisor.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -224,10 +224,10 @@ def _failure_of(exit_code: int, log: Path) -> DriftlineError:
 
 
 def _home(home: Path | None) -> Any:
-    from infra.runtime_home import Home
+    from infra.runtime_home import RuntimeHome
     from infra.settings import load
 
-    return Home(load({"home": home}).home)
+    return RuntimeHome(load({"home": home}).home)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -1,10 +1,10 @@
 """Start the parts of the embedded runtime in order, watch them, stop them.
 
-Order: broker, ClickHouse, migrations, topics, workers, gateway, Kafka door. A part that dies is
+Order: broker, ClickHouse, migrations, topics, workers, gateway, OTLP receiver. A part that dies is
 started again after a pause that doubles from half a second to half a minute. The broker's records
-die with it, so its return makes a new log: topics are made anew; workers, gateway and door start
+die with it, so its return makes a new log: topics are made anew; workers, gateway and receiver start
 over with it. When broker or ClickHouse cannot come back, everything stops and says so. A worker or
-door that refuses its data (exit code 4) or its settings (2) stays down: it would only meet the same
+receiver that refuses its data (exit code 4) or its settings (2) stays down: it would only meet the same
 again.
 """
 
@@ -25,7 +25,7 @@ from infra.embedded.broker import start_broker
 from infra.embedded.clickhouse import start_clickhouse
 from infra.embedded.gateway import gateway_address, start_gateway
 from infra.embedded.process import last_line, start, stop
-from infra.runtime_home import Component, Home, State
+from infra.runtime_home import Component, RuntimeHome, State
 from infra.schema.migrate import migrate
 from infra.settings import Settings
 from infra.settings.sections import revealed
@@ -82,7 +82,7 @@ class Supervisor:
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
         self._settings = settings
         self._say = say
-        self._home = Home(settings.home)
+        self._home = RuntimeHome(settings.home)
         self._state = State(pid=os.getpid())
         self._parts: list[_Part] = []
         self._stopping = False
@@ -132,8 +132,8 @@ class Supervisor:
         for number in range(1, self._settings.processing.workers + 1):
             self._add_worker(number)
         self._add_gateway()
-        if self._settings.door.enabled:
-            self._add_door()
+        if self._settings.receiver.enabled:
+            self._add_receiver()
         self._state.ready = True
         self._publish()
         self._say("ready; look with `driftline status`, stop with Ctrl-C or `driftline down`")
@@ -201,13 +201,13 @@ class Supervisor:
             essential=False,
         )
 
-    def _add_door(self) -> None:
-        log = self._home.logs / "door.log"
+    def _add_receiver(self) -> None:
+        log = self._home.logs / "receiver.log"
         home = {"DRIFTLINE_HOME": str(self._home.path)}
         port = self._settings.port_base + DOOR_HEALTH_PORT
-        command = [sys.executable, "-m", "infra.cli", "door", "--health-port", str(port)]
+        command = [sys.executable, "-m", "infra.cli", "receiver", "--health-port", str(port)]
         self._add(
-            Component("door", "starting", health=f"http://127.0.0.1:{port}"),
+            Component("receiver", "starting", health=f"http://127.0.0.1:{port}"),
             lambda: start(command, log, home),
             essential=False,
         )

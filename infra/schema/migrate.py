@@ -1,8 +1,8 @@
 """Bring a ClickHouse database to the tables this version expects.
 
 A migration is a file ``NNNN_name.sql`` in ``infra/schema/migrations``, applied once, in order of
-their names, and never edited afterwards: ClickHouse has no transactional DDL, so there is no way back
-but forward. Statements are separated by a line of eight dashes.
+their names, and never edited afterwards. ClickHouse has no transactional DDL, so the only way is
+forward. Statements are separated by a line of eight dashes.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from pydantic_settings import (
 
 from infra.settings.gateway import GatewaySettings
 from infra.settings.prices import PriceSettings
-from infra.settings.receiver import DoorSettings
+from infra.settings.receiver import ReceiverSettings
 from infra.settings.redaction import RedactionSettings
 from infra.settings.sections import (
     ClickHouseSettings,
@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     redaction: RedactionSettings = Field(default_factory=RedactionSettings)
     processing: ProcessingSettings = Field(default_factory=ProcessingSettings)
     detection: DetectionSettings = Field(default_factory=DetectionSettings)
-    door: DoorSettings = Field(default_factory=DoorSettings)
+    receiver: ReceiverSettings = Field(default_factory=ReceiverSettings)
     prices: PriceSettings = Field(default_factory=PriceSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
     log: LogSettings = Field(default_factory=LogSettings)
@@ -181,7 +181,9 @@ def _refuse_unknown_variables() -> None:
     known = {_variable(section, name) for section, name, _ in _fields()}
     for variable in sorted(os.environ):
         if variable.upper().startswith(PREFIX) and variable not in known | _NOT_SETTINGS:
-            raise UsageError(f"{variable} is not a setting; {_hint(variable, known, PREFIX)}")
+            new = variable.upper().replace(f"{PREFIX}DOOR_", f"{PREFIX}RECEIVER_")
+            hint = f"it is now {new}" if new in known else _hint(variable, known, PREFIX)
+            raise UsageError(f"{variable} is not a setting; {hint}")
 
 
 def _file_path() -> Path:

@@ -1,4 +1,4 @@
-"""The settings of the Kafka door."""
+"""Settings of the OTLP Kafka receiver."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from infra.settings.sections import Section
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 
 
-class DoorSettings(Section):
-    """The Kafka door: OTLP that OpenTelemetry Collectors write to Kafka."""
+class ReceiverSettings(Section):
+    """The receiver of OTLP that OpenTelemetry Collectors write to Kafka."""
 
-    enabled: bool = Field(default=True, description="whether `driftline up` runs a door of its own")
+    enabled: bool = Field(
+        default=True, description="whether `driftline up` runs a receiver of its own"
+    )
     spans_topic: str = Field(
         default="otlp_spans",
         pattern=_TOPIC,

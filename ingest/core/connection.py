@@ -17,7 +17,7 @@ from ingest.core.kafka import KafkaConfig
 _TIMEOUT_S: Final = 5.0
 
 
-def reach(kafka: KafkaConfig) -> None:
+def check_connection(kafka: KafkaConfig) -> None:
     """Return when one of the brokers takes a connection and the login.
 
     Raises
@@ -41,7 +41,7 @@ async def _first_refusal(kafka: KafkaConfig) -> Unavailable | None:
     refusal = None
     for server in kafka.bootstrap_servers.split(","):
         try:
-            await asyncio.wait_for(_greet(kafka, server), _TIMEOUT_S)
+            await asyncio.wait_for(_handshake(kafka, server), _TIMEOUT_S)
         except Unavailable as error:
             refusal = error
         except OSError:  # a timeout among them
@@ -51,7 +51,7 @@ async def _first_refusal(kafka: KafkaConfig) -> Unavailable | None:
     return refusal or silent
 
 
-async def _greet(kafka: KafkaConfig, server: str) -> None:
+async def _handshake(kafka: KafkaConfig, server: str) -> None:
     from aiokafka.conn import create_conn
     from aiokafka.errors import (
         KafkaError,

@@ -39,7 +39,7 @@ WHY_NOT: Final[dict[str, str]] = {
 """Why a kept text cannot be tried again."""
 
 
-class Kept(NamedTuple):
+class RetainedText(NamedTuple):
     """What is kept of a line, and whose it was where it says so."""
 
     environment: str
@@ -48,7 +48,7 @@ class Kept(NamedTuple):
     text: str
 
 
-class Letter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A dead letter on the topic ``driftline.deadletters``; fields as in the table."""
 
     log_id: str
@@ -66,7 +66,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     text: str = ""
 
 
-def keep(raw: bytes, redact: Redact) -> Kept:
+def retain(raw: bytes, redact: Redact) -> RetainedText:
     """Decide what is kept of a line.
 
     Parameters
@@ -85,17 +85,17 @@ def keep(raw: bytes, redact: Redact) -> Kept:
     ('whole', 'masked')
     """
     if len(raw) > _MAX_REDACTED_BYTES:
-        return Kept("", "", "cut", "")
+        return RetainedText("", "", "cut", "")
     try:
         text = raw.decode()
     except UnicodeDecodeError:
         if b"\0" in raw[:1024]:
-            return Kept("", "", "binary", "")
-        return _bounded(Kept("", "", "masked", redact(raw.decode("utf-8", "replace"))))
+            return RetainedText("", "", "binary", "")
+        return _bounded(RetainedText("", "", "masked", redact(raw.decode("utf-8", "replace"))))
     masked, found = redact(text), _object(raw)
     environment, agent = _name(found, "environment", redact), _name(found, "agent", redact)
     if masked == text:
-        return _bounded(Kept(environment, agent, "whole", text))
+        return _bounded(RetainedText(environment, agent, "whole", text))
     if found is not None:
         hidden = {
             redact(key): value if key in FIELDS and _is_number(value) else _hide(value, redact)
@@ -104,8 +104,8 @@ def keep(raw: bytes, redact: Redact) -> Kept:
         ids = [name for name in FIELDS if name not in _PROSE]
         if all(hidden.get(name) == found.get(name) for name in ids):
             redacted = msgspec.json.encode(hidden).decode()
-            return _bounded(Kept(environment, agent, "redacted", redacted))
-    return _bounded(Kept(environment, agent, "masked", masked))
+            return _bounded(RetainedText(environment, agent, "redacted", redacted))
+    return _bounded(RetainedText(environment, agent, "masked", masked))
 
 
 def letter(
@@ -114,7 +114,7 @@ def letter(
     code: str,
     detail: str,
     redact: Redact | None,
-) -> Letter:
+) -> DeadLetter:
     """Make the dead letter of a line or message.
 
     Parameters
@@ -129,8 +129,8 @@ def letter(
         None where nothing but a fingerprint is to be kept.
     """
     log_id, topic, partition, offset, line = place
-    kept = Kept("", "", "", "") if redact is None else keep(raw, redact)
-    return Letter(
+    kept = RetainedText("", "", "", "") if redact is None else retain(raw, redact)
+    return DeadLetter(
         log_id=log_id,
         topic=topic,
         partition=partition,
@@ -150,7 +150,7 @@ def letter(
 _PROSE: Final = ("content", "tool_arguments", "tool_result", "error_message", "attributes")
 
 
-def _bounded(kept: Kept) -> Kept:
+def _bounded(kept: RetainedText) -> RetainedText:
     raw = kept.text.encode()
     if len(raw) <= MAX_TEXT_BYTES:
         return kept

@@ -38,7 +38,7 @@ class Refusal(NamedTuple):
     detail: str
 
 
-class Parcel(NamedTuple):
+class EncodedRecord(NamedTuple):
     """Lines for one partition, at most one record."""
 
     partition: int
@@ -47,10 +47,10 @@ class Parcel(NamedTuple):
 
 
 @dataclass(slots=True)
-class Intake:
+class AdmissionResult:
     """What a request came to: ready to send, how many events that is, and what was refused."""
 
-    parcels: list[Parcel] = field(default_factory=list)
+    parcels: list[EncodedRecord] = field(default_factory=list)
     accepted: int = 0
     refusals: list[Refusal] = field(default_factory=list)
 
@@ -78,7 +78,7 @@ class Intake:
         )
 
 
-def take_in(
+def admit(
     events: list[Event],
     refusals: Iterable[Refusal],
     grant: Grant,
@@ -86,7 +86,7 @@ def take_in(
     partitions: int,
     now_ns: int,
     item_of: Callable[[Event], Hashable] = id,
-) -> Intake:
+) -> AdmissionResult:
     """Apply the rules, redact, and pack.
 
     Parameters
@@ -106,7 +106,7 @@ def take_in(
     item_of
         Which item of the request an event came from: itself, but of one span come several.
     """
-    intake = Intake(refusals=list(refusals))
+    intake = AdmissionResult(refusals=list(refusals))
     if not events:
         return intake
     events = _bounded(events, grant, now_ns, intake.refusals, item_of)
@@ -150,7 +150,7 @@ def _bounded(
     return events
 
 
-def pack(events: Sequence[Event], partitions: int, refusals: list[Refusal]) -> list[Parcel]:
+def pack(events: Sequence[Event], partitions: int, refusals: list[Refusal]) -> list[EncodedRecord]:
     """Encode events and group them by partition, each parcel small enough for one record.
 
     An event whose line is longer than a worker takes is refused here.
@@ -163,20 +163,20 @@ def pack(events: Sequence[Event], partitions: int, refusals: list[Refusal]) -> l
         if group is None:
             group = by_key[key] = by_partition[partition_of(key, partitions)]
         group.append(event)
-    parcels: list[Parcel] = []
+    parcels: list[EncodedRecord] = []
     for partition, group in by_partition.items():
         for start in range(0, len(group), MAX_EVENTS):
             some = group[start : start + MAX_EVENTS]
             lines = codec.encode(some)
             if len(lines) <= MAX_BYTES:
-                parcels.append(Parcel(partition, lines, len(some)))
+                parcels.append(EncodedRecord(partition, lines, len(some)))
             else:
                 parcels += _split(partition, lines, refusals)
     return parcels
 
 
-def _split(partition: int, encoded: bytes, refusals: list[Refusal]) -> list[Parcel]:
-    parcels: list[Parcel] = []
+def _split(partition: int, encoded: bytes, refusals: list[Refusal]) -> list[EncodedRecord]:
+    parcels: list[EncodedRecord] = []
     lines: list[bytes] = []
     size = 0
     for line in encoded.split(b"\n"):
@@ -186,10 +186,10 @@ def _split(partition: int, encoded: bytes, refusals: list[Refusal]) -> list[Parc
             )
             continue
         if lines and size + len(line) >= MAX_BYTES:
-            parcels.append(Parcel(partition, b"\n".join(lines), len(lines)))
+            parcels.append(EncodedRecord(partition, b"\n".join(lines), len(lines)))
             lines, size = [], 0
         lines.append(line)
         size += len(line) + 1
     if lines:
-        parcels.append(Parcel(partition, b"\n".join(lines), len(lines)))
+        parcels.append(EncodedRecord(partition, b"\n".join(lines), len(lines)))
     return parcels

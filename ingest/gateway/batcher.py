@@ -23,8 +23,8 @@ from typing import Final
 from ingest.core.errors import Overloaded, Unavailable
 from ingest.core.health.verdict import Reason
 from ingest.gateway import metrics
-from ingest.gateway.admission import Parcel
-from ingest.gateway.record_producer import Link
+from ingest.gateway.admission import EncodedRecord
+from ingest.gateway.record_producer import RecordProducer
 from ingest.producer import ProducerConfig
 
 MAX_EVENTS: Final = ProducerConfig().max_events
@@ -76,7 +76,7 @@ class _Record:
     sent_at: float = 0.0
 
 
-class Outbox:
+class Batcher:
     """Micro-batches on their way to Kafka.
 
     Parameters
@@ -97,7 +97,7 @@ class Outbox:
 
     def __init__(
         self,
-        connect: Callable[[], Link],
+        connect: Callable[[], RecordProducer],
         probe: Callable[[], None],
         queue_bytes: int,
         linger_s: float,
@@ -182,7 +182,7 @@ class Outbox:
             self._held -= mine
             metrics.QUEUE_BYTES.set(self._held)
 
-    async def deliver(self, parcels: list[Parcel]) -> None:
+    async def deliver(self, parcels: list[EncodedRecord]) -> None:
         """Return when Kafka has every parcel.
 
         Raises
@@ -229,7 +229,7 @@ class Outbox:
             await asyncio.sleep(0.02)
         await asyncio.to_thread(self._link.close)
 
-    def _put(self, parcel: Parcel, delivery: _Delivery) -> None:
+    def _put(self, parcel: EncodedRecord, delivery: _Delivery) -> None:
         record = self._open[parcel.partition]
         if record is not None and (
             record.events + parcel.events > MAX_EVENTS

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from ingest.core.connection import reach
+from ingest.core.connection import check_connection
 from ingest.core.kafka import KafkaConfig
-from ingest.gateway.batcher import Outbox
+from ingest.gateway.batcher import Batcher
 from ingest.gateway.config import GatewayConfig
-from ingest.gateway.record_producer import KafkaLink, Link
+from ingest.gateway.record_producer import KafkaRecordProducer, RecordProducer
 from ingest.gateway.server import Gateway, Policy, serve
 
 
@@ -38,13 +38,13 @@ def run_gateway(
     UsageError
         The address cannot be had.
     """
-    connect = partial(KafkaLink, kafka, config.answer_s)
-    asyncio.run(_run(config, connect, partial(reach, kafka), policy, ready))
+    connect = partial(KafkaRecordProducer, kafka, config.answer_s)
+    asyncio.run(_run(config, connect, partial(check_connection, kafka), policy, ready))
 
 
 async def _run(
     config: GatewayConfig,
-    connect: Callable[[], Link],
+    connect: Callable[[], RecordProducer],
     probe: Callable[[], None],
     policy: Policy,
     ready: Callable[[int], None],
@@ -58,7 +58,7 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    outbox = Outbox(connect, probe, config.queue_bytes, config.linger_s, config.answer_s)
+    outbox = Batcher(connect, probe, config.queue_bytes, config.linger_s, config.answer_s)
     watch = asyncio.create_task(outbox.watch())
     try:
         async with serve(config, Gateway(config, policy, outbox)) as port:

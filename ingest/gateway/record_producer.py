@@ -18,7 +18,7 @@ Settled = Callable[[Exception | None], None]
 """Told once what became of a record: None when Kafka has it. Called from any thread."""
 
 
-class Link(Protocol):
+class RecordProducer(Protocol):
     """Takes records and tells what became of them."""
 
     partitions: int
@@ -31,7 +31,7 @@ class Link(Protocol):
 
 
 @dataclass(slots=True)
-class MemoryLink:
+class MemoryRecordProducer:
     """Keeps records in memory and acknowledges them when told to.
 
     Examples
@@ -65,7 +65,7 @@ class MemoryLink:
         self.settle(ConnectionError("closed"))
 
 
-class KafkaLink:
+class KafkaRecordProducer:
     """Sends records to Kafka, acknowledged by all replicas in sync.
 
     Parameters

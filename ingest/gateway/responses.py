@@ -16,7 +16,7 @@ from aiohttp import web
 
 from ingest.core.errors import DriftlineError, Overloaded, Rejected
 from ingest.core.events import RejectionCode
-from ingest.gateway.admission import Intake
+from ingest.gateway.admission import AdmissionResult
 from ingest.gateway.batcher import KafkaAway
 
 JSON: Final = "application/json"
@@ -44,7 +44,9 @@ _GRPC: Final = {401: 16, 403: 7, 404: 5, 408: 4, 413: 8, 429: 8, 503: 14}
 """Code in a ``google.rpc.Status`` by HTTP status; 3, invalid argument, for the rest."""
 
 
-def otlp(intake: Intake, kind: Literal["spans", "log_records"], encoding: str) -> web.Response:
+def otlp(
+    intake: AdmissionResult, kind: Literal["spans", "log_records"], encoding: str
+) -> web.Response:
     """Answer an OTLP request of which every accepted event is stored."""
     rejected, reasons = len(intake.refusals), intake.reasons()
     if encoding == "protobuf":
@@ -55,7 +57,7 @@ def otlp(intake: Intake, kind: Literal["spans", "log_records"], encoding: str) -
     return web.Response(body=msgspec.json.encode(body), content_type=JSON)
 
 
-def plain(intake: Intake, status: int = 200) -> web.Response:
+def plain(intake: AdmissionResult, status: int = 200) -> web.Response:
     """Answer canonical events or feedback: how many are stored, and why the others are not."""
     body: dict[str, object] = {"accepted": intake.accepted, "rejected": len(intake.refusals)}
     headers = {}

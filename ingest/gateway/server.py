@@ -31,8 +31,8 @@ from ingest.core.events import RejectionCode
 from ingest.core.health.verdict import Reason, Verdict
 from ingest.core.telemetry import REGISTRY
 from ingest.gateway import metrics, routes
-from ingest.gateway.admission import Intake, Redact, span_of, take_in
-from ingest.gateway.batcher import KafkaAway, Outbox
+from ingest.gateway.admission import AdmissionResult, Redact, admit, span_of
+from ingest.gateway.batcher import Batcher, KafkaAway
 from ingest.gateway.config import GatewayConfig
 from ingest.gateway.feedback import Memory
 from ingest.gateway.responses import (
@@ -105,7 +105,7 @@ class Gateway:
         Where events go.
     """
 
-    def __init__(self, config: GatewayConfig, policy: Policy, outbox: Outbox) -> None:
+    def __init__(self, config: GatewayConfig, policy: Policy, outbox: Batcher) -> None:
         self._config = config
         self._policy = policy
         self._outbox = outbox
@@ -195,7 +195,7 @@ class Gateway:
 
     async def _take_in(
         self, request: web.BaseRequest, route: Route, encoding: str, grant: Grant, body: bytes
-    ) -> Intake:
+    ) -> AdmissionResult:
         coding = request.headers.get("Content-Encoding", "")
         unpack = partial(decompress, body, coding, self._config.limits)
         packed = coding.strip().lower() not in ("", "identity")
@@ -203,7 +203,7 @@ class Gateway:
         work = partial(self._decode, route, encoding, grant, body)
         return await self._run(work, len(body) > INLINE_BYTES)
 
-    def _decode(self, route: Route, encoding: str, grant: Grant, body: bytes) -> Intake:
+    def _decode(self, route: Route, encoding: str, grant: Grant, body: bytes) -> AdmissionResult:
         limits, now_ns = self._config.limits, self._policy.now_ns()
         if route == "traces":
             found = routes.traces(body, encoding, limits)
@@ -215,7 +215,7 @@ class Gateway:
             agents = grant.agents or ()
             only = next(iter(agents)) if len(agents) == 1 else None
             found = routes.feedback(body, encoding, limits, now_ns, self._memory, only)
-        return take_in(
+        return admit(
             found.events,
             found.refusals,
             grant,
@@ -299,7 +299,7 @@ class _Server(web.Server):
             asyncio.get_running_loop().call_soon(transport.close)
 
 
-def _nothing_accepted(intake: Intake, route: Route, encoding: str) -> web.Response:
+def _nothing_accepted(intake: AdmissionResult, route: Route, encoding: str) -> web.Response:
     """Answer a request of which every item was refused."""
     status = status_of(intake.refusals[0].code)
     if route in ("events", "feedback"):

@@ -14,7 +14,7 @@ SERVER: Final = 2
 """SPAN_KIND_SERVER."""
 
 
-class Moment(msgspec.Struct, frozen=True, gc=False):
+class SpanEvent(msgspec.Struct, frozen=True, gc=False):
     """An event of a span: a token that came, an exception, a judgement."""
 
     name: str
@@ -51,7 +51,7 @@ class Span(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     resource: Mapping[str, Any] = msgspec.field(default_factory=dict)
     kind: int = 0
     remote_parent: bool = False
-    moments: Sequence[Moment] = ()
+    moments: Sequence[SpanEvent] = ()
 
     @property
     def is_entry(self) -> bool:
@@ -59,7 +59,7 @@ class Span(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return self.parent_id is None or self.remote_parent
 
 
-class Found(NamedTuple):
+class MappedAttributes(NamedTuple):
     """A span's attributes, sorted.
 
     Attributes
@@ -86,7 +86,7 @@ class Found(NamedTuple):
 
 def kind_of(span: Span) -> Kind:
     """Tell what a span is, by its attributes, its name and its place."""
-    told = told_by(span)
+    told = kind_attribute(span)
     kind: Kind = conventions.DEFAULT_KIND if told is None else _meaning(told, span.attributes[told])
     if kind == "tool_call":
         if (
@@ -98,7 +98,7 @@ def kind_of(span: Span) -> Kind:
         tool = string(span.attributes.get("gen_ai.tool.name")) or span.name
         if conventions.HANDOFF.match(tool) or conventions.HANDOFF.match(span.name):
             return "handoff"
-        if conventions.HUMAN_INPUT.fullmatch(tool) or pauses(span):
+        if conventions.HUMAN_INPUT.fullmatch(tool) or is_human_interrupt(span):
             return "human_input"
         return kind
     if kind == "decision" and span.is_entry:
@@ -106,7 +106,7 @@ def kind_of(span: Span) -> Kind:
     return kind
 
 
-def told_by(span: Span) -> str | None:
+def kind_attribute(span: Span) -> str | None:
     """Name of the attribute that tells a span's kind, None when none does."""
     for attribute in _KINDS:
         if attribute in span.attributes and _meaning(attribute, span.attributes[attribute]):
@@ -122,7 +122,7 @@ def _meaning(attribute: str, value: Any) -> Any:
     return kinds.get(value) or kinds.get(value.lower()) if isinstance(value, str) else None
 
 
-def gather(span_attributes: Mapping[str, Any], kind: Kind) -> Found:
+def gather(span_attributes: Mapping[str, Any], kind: Kind) -> MappedAttributes:
     """Sort attributes by the fields they speak of; of several for one field the first counts."""
     table, flattened = conventions.table(kind), conventions.FLATTENED
     values: dict[str, Any] = {}
@@ -147,10 +147,10 @@ def gather(span_attributes: Mapping[str, Any], kind: Kind) -> Found:
             rest[before[1]] = string(values[field])
         sources[field] = source
         values[field] = value if isinstance(value, str) or form != "text" else string(value)
-    return Found(values, sources, flat, rest)
+    return MappedAttributes(values, sources, flat, rest)
 
 
-def with_moments(own: Mapping[str, Any], moments: Sequence[Moment]) -> dict[str, Any]:
+def with_moments(own: Mapping[str, Any], moments: Sequence[SpanEvent]) -> dict[str, Any]:
     """Return a span's attributes with what its events say of exceptions and messages."""
     merged = dict(own)
     spoken: dict[str, list[Any]] = {"input": [], "output": []}
@@ -169,7 +169,7 @@ def with_moments(own: Mapping[str, Any], moments: Sequence[Moment]) -> dict[str,
     return merged
 
 
-def pauses(span: Span) -> bool:
+def is_human_interrupt(span: Span) -> bool:
     """Tell whether a span failed only because its agent stopped to wait for a person."""
     if not span.failed:
         return False

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from ingest.core.errors import Rejected
 from ingest.core.events import Kind
 from ingest.otlp import conventions
-from ingest.otlp.attributes import Span, gather, told_by
+from ingest.otlp.attributes import Span, gather, kind_attribute
 from ingest.otlp.translate import event_of
 
 _NUMBER: Final = re.compile(r"\.\d+(?=\.|$)")
@@ -69,7 +69,7 @@ class Coverage:
                 self.rejected[str(rejected.code)] += 1
 
     def _add(self, span: Span, kind: Kind) -> None:
-        told = told_by(span)
+        told = kind_attribute(span)
         self.kinds[kind, told] += 1
         table = conventions.table(kind)
         found = gather(span.attributes, kind)

@@ -13,7 +13,7 @@ import msgspec
 from ingest.core.errors import Rejected
 from ingest.core.events import RejectionCode
 from ingest.limits import Limits
-from ingest.otlp.attributes import SERVER, Moment, Span, with_moments
+from ingest.otlp.attributes import SERVER, Span, SpanEvent, with_moments
 from ingest.otlp.log_records import Record
 from ingest.otlp.shared import ERROR, REMOTE, bound, checked_id, cut
 
@@ -133,7 +133,7 @@ def spans(body: bytes, limits: Limits) -> Iterator[Span | Rejected]:
 
 def _span(span: _Span, resource: Mapping[str, Any], limits: Limits) -> Span:
     moments = [
-        Moment(event.name, int(event.time_unix_nano), _attributes(event.attributes, limits))
+        SpanEvent(event.name, int(event.time_unix_nano), _attributes(event.attributes, limits))
         for event in span.events or ()
     ]
     status = span.status or _Status()

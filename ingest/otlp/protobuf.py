@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from ingest.core.errors import Rejected
 from ingest.core.events import RejectionCode
 from ingest.limits import Limits
-from ingest.otlp.attributes import Moment, Span, with_moments
+from ingest.otlp.attributes import Span, SpanEvent, with_moments
 from ingest.otlp.conventions import FIRST_TOKEN_EVENTS
 from ingest.otlp.log_records import Record
 from ingest.otlp.shared import ERROR, REMOTE, bound, checked_id, cut
@@ -58,11 +58,11 @@ def _span(span: Any, resource: Mapping[str, Any], limits: Limits) -> Span | Reje
         return rejected
 
 
-def _moment(event: Any, limits: Limits) -> Moment:
+def _moment(event: Any, limits: Limits) -> SpanEvent:
     name = event.name
     # A streamed answer has one of these for each token, of which only the times matter.
     attributes = {} if name in FIRST_TOKEN_EVENTS else _attributes(event.attributes, limits)
-    return Moment(name, event.time_unix_nano, attributes)
+    return SpanEvent(name, event.time_unix_nano, attributes)
 
 
 def records(body: bytes, limits: Limits) -> Iterator[Record | Rejected]:

@@ -16,7 +16,14 @@ from msgspec.structs import replace
 from ingest.core.errors import Rejected
 from ingest.core.events import Event, RejectionCode
 from ingest.otlp import chat_messages, conventions
-from ingest.otlp.attributes import Found, Span, gather, kind_of, pauses, string
+from ingest.otlp.attributes import (
+    MappedAttributes,
+    Span,
+    gather,
+    is_human_interrupt,
+    kind_of,
+    string,
+)
 from ingest.otlp.truncation import MAX_LABEL, attributes, content, label
 from ingest.prices import Prices, installed
 
@@ -75,7 +82,7 @@ def events_of(span: Span, prices: Prices | None = None) -> list[Event]:
     return events
 
 
-def _entry(event: Event, span: Span, found: Found) -> list[Event]:
+def _entry(event: Event, span: Span, found: MappedAttributes) -> list[Event]:
     said, told = _conversation(event, found)
     events = [_message_event(event, span, "user", said)] if said else []
     if event.kind == "interaction":
@@ -147,7 +154,9 @@ _TAKEN_BY_SCORES: Final = frozenset(
 )
 
 
-def _translated(span: Span, agent: str | None, prices: Prices | None) -> tuple[Event, Found]:
+def _translated(
+    span: Span, agent: str | None, prices: Prices | None
+) -> tuple[Event, MappedAttributes]:
     start_ns, end_ns = span.start_ns, span.end_ns
     time_ns = start_ns if end_ns is None else end_ns
     if time_ns < start_ns:
@@ -158,7 +167,7 @@ def _translated(span: Span, agent: str | None, prices: Prices | None) -> tuple[E
     found = gather(span.attributes, kind)
     values, sources, _, rest = found
     get = values.get
-    failed = (span.failed or "error.type" in span.attributes) and not pauses(span)
+    failed = (span.failed or "error.type" in span.attributes) and not is_human_interrupt(span)
     if not failed:  # an exception that was dealt with is no error of the span
         for field in ("error_type", "error_message"):
             if field in values:
@@ -231,7 +240,7 @@ _CALLS: Final = frozenset({"tool_call", "handoff", "human_input"})
 _KEPT_AS: Final = tuple(conventions.KEPT_AS.items())
 
 
-def _of_model(span: Span, found: Found, prices: Prices | None) -> dict[str, Any]:
+def _of_model(span: Span, found: MappedAttributes, prices: Prices | None) -> dict[str, Any]:
     get = found.values.get
     input_tokens, output_tokens = _count(get("input_tokens")), _count(get("output_tokens"))
     cached_tokens = _count(get("cached_tokens"))
@@ -264,7 +273,9 @@ def _first_token_ms(span: Span, values: Mapping[str, Any]) -> float | None:
     return max(min(tokens) - span.start_ns, 0) / MS if tokens and span.start_ns else None
 
 
-def _cost_said(found: Found, input_tokens: int | None, output_tokens: int | None) -> float | None:
+def _cost_said(
+    found: MappedAttributes, input_tokens: int | None, output_tokens: int | None
+) -> float | None:
     total = found.get("cost_usd")
     if total is not None:
         return None if total == 0 and (input_tokens or output_tokens) else total
@@ -277,7 +288,7 @@ def _cost_said(found: Found, input_tokens: int | None, output_tokens: int | None
     return cost
 
 
-def _computed_version(found: Found) -> str | None:
+def _computed_version(found: MappedAttributes) -> str | None:
     given = found.get("system")
     if given is not None:
         system = chat_messages.text_of(given)
@@ -293,7 +304,7 @@ def _computed_version(found: Found) -> str | None:
     return chat_messages.version_of(system, tools, _requested_model(found))
 
 
-def _requested_model(found: Found) -> str | None:
+def _requested_model(found: MappedAttributes) -> str | None:
     parameters = found.get("parameters")
     if isinstance(parameters, str) and '"model"' in parameters:
         try:
@@ -321,7 +332,7 @@ def _flattened(flat: Mapping[str, Any], which: str) -> list[chat_messages.Messag
     return next((m for p in _PREFIXES[which] if (m := chat_messages.unflatten(flat, p))), [])
 
 
-def _said(found: Found, which: str) -> str | None:
+def _said(found: MappedAttributes, which: str) -> str | None:
     """Text of an output: of its messages where it is written so, else as it stands."""
     if found.flat and (text := chat_messages.answered(_flattened(found.flat, which))):
         return text
@@ -336,7 +347,7 @@ def _said(found: Found, which: str) -> str | None:
     )
 
 
-def _conversation(event: Event, found: Found) -> tuple[str | None, str | None]:
+def _conversation(event: Event, found: MappedAttributes) -> tuple[str | None, str | None]:
     """What the user said and what he was told, as an entry's input and output have it."""
     of_user = chat_messages.requested if event.kind == "interaction" else chat_messages.asked
     given = found.get("input")

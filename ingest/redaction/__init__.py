@@ -1,4 +1,4 @@
-"""Secrets and personal data never get past the door: what is captured, and what is cut out.
+"""Secrets and personal data never pass the gateway: what is captured, and what is cut out.
 
 `Redactor` is what others use; `rules` says what is looked for, `scanner` finds it.
 """

@@ -35,7 +35,7 @@ def dirty_cells(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def coarser(cells: pl.DataFrame, width: int) -> pl.DataFrame:
+def rollup_cells(cells: pl.DataFrame, width: int) -> pl.DataFrame:
     """The windows of ``width`` seconds that contain the given cells."""
     start = pl.col("start") // width * width
     return cells.select("environment", "agent", start.alias("start")).unique()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from processors.write.cardinality import Naming
+from processors.write.cardinality import LabelSql
 
 # What comes first is decided by one number, (time, payload_hash) in 128 bits: comparing tuples
 # would take twice the time of the whole statement.
@@ -80,7 +80,7 @@ PREWHERE e.interaction_id IN (SELECT interaction_id FROM events WHERE ({where}) 
 """
 
 
-def statement(epoch: int, naming: Naming, where: str, places: str | None = None) -> str:
+def statement(epoch: int, naming: LabelSql, where: str, places: str | None = None) -> str:
     """SQL that computes the interactions' parts again.
 
     Parameters

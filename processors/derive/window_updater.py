@@ -76,7 +76,7 @@ class _Gap:
     rewound: float = 0.0
 
 
-class Recompute(Service):  # type: ignore[misc]
+class WindowUpdater(Service):  # type: ignore[misc]
     """Computes what marks name from what is stored.
 
     Parameters
@@ -159,7 +159,7 @@ class Recompute(Service):  # type: ignore[misc]
             self._gaps.pop(message.tp, None)
             self._read[message.tp] = message.generation_id, message.offset + 1
             found.append(event)
-        await self._close_gaps()
+        await self._refetch_missing()
         return found
 
     def _next(self, partition: TP) -> int:
@@ -179,7 +179,7 @@ class Recompute(Service):  # type: ignore[misc]
             self._gaps[partition] = _Gap(generation, offset)
         return True
 
-    def _await(self) -> dict[TP, tuple[int, float]]:
+    def _stuck_marks(self) -> dict[TP, tuple[int, float]]:
         """Marks that Kafka has and nobody gives us, and since when.
 
         Of the last ones nobody would notice that they were passed over, for none come after them.
@@ -196,13 +196,13 @@ class Recompute(Service):  # type: ignore[misc]
                 self._awaited[partition] = offset, since if late else now
         return self._awaited
 
-    async def _close_gaps(self) -> None:
+    async def _refetch_missing(self) -> None:
         """Go back to where marks are missing, again and again until they come.
 
         What had been fetched before may still undo it. That it leads nowhere is for health to say.
         """
         consumer, now = self._consumer(), time.monotonic()
-        for partition, (offset, since) in list(self._await().items()):
+        for partition, (offset, since) in list(self._stuck_marks().items()):
             if now - since > _QUIET_S:
                 self._awaited[partition] = offset, now  # not to ask Kafka all the time
                 await self._is_missing(partition, offset)
@@ -252,14 +252,14 @@ class Recompute(Service):  # type: ignore[misc]
             await asyncio.to_thread(self._store.insert, "watermarks", rows)
 
     @Service.task  # type: ignore[untyped-decorator]
-    async def _follow_with_coarser(self) -> None:
+    async def _rollup_loop(self) -> None:
         while not self.should_stop:
             computed, self._computed = self._computed, []
             try:
                 if computed:
                     await self._compute_coarser(computed)
                 await self._commit()
-                await self._close_gaps()
+                await self._refetch_missing()
                 if time.monotonic() - self._reported > _REPORT_S:
                     await until_done(self._report)
             except Exception:
@@ -271,7 +271,7 @@ class Recompute(Service):  # type: ignore[misc]
     async def _compute_coarser(self, computed: list[_Computed]) -> None:
         cells = pl.concat([one.cells for one in computed], how="diagonal")
         for width in windows.WIDTHS[1:]:
-            cells = dirty_marks.coarser(cells, width)
+            cells = dirty_marks.rollup_cells(cells, width)
             await self._compute(width, cells)
         for one in computed:
             self._owed |= one.places

@@ -18,14 +18,14 @@ import polars as pl
 
 from processors.clickhouse import MAX_STATEMENT_BYTES, SPILLING, Store, literal
 from processors.derive import interactions
-from processors.derive.dirty_marks import coarser
+from processors.derive.dirty_marks import rollup_cells
 from processors.write.cardinality import (
     OTHER,
-    Naming,
+    LabelSql,
     admitted,
     any_refused,
     as_it_is,
-    named,
+    limited,
     refused_in,
 )
 
@@ -149,7 +149,7 @@ LIMIT 1
 """
 
 
-def _from_events(naming: Naming, whose: str, when: str) -> str:
+def _from_events(naming: LabelSql, whose: str, when: str) -> str:
     return _FROM_EVENTS.format(
         width=WIDTHS[0],
         epoch=EPOCH,
@@ -162,7 +162,7 @@ def _from_events(naming: Naming, whose: str, when: str) -> str:
 
 
 def statements(
-    width: int, marks: pl.DataFrame, naming: Naming = named, others: bool = False
+    width: int, marks: pl.DataFrame, naming: LabelSql = limited, others: bool = False
 ) -> list[str]:
     """SQL that computes the marked windows again, and perhaps their neighbours.
 
@@ -218,7 +218,7 @@ def recompute(store: Store, width: int, marks: pl.DataFrame) -> None:
 
 def _compute(store: Store, width: int, marks: pl.DataFrame, refused: bool) -> None:
     looks = refused and width == WIDTHS[0]  # coarser ones take the names of the finer ones
-    naming = named if looks else as_it_is
+    naming = limited if looks else as_it_is
     found = [
         statement
         for part in _portions(store, width, marks)
@@ -246,7 +246,7 @@ def drop_misnamed(store: Store) -> int:
     if not found.is_empty():
         cells = found.with_columns(pl.col("start").cast(pl.Int64))
         for width in WIDTHS:
-            _compute(store, width, coarser(cells, width), refused=True)
+            _compute(store, width, rollup_cells(cells, width), refused=True)
         store.command(_DROP_MISNAMED)
     return len(found)
 

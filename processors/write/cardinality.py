@@ -30,13 +30,13 @@ def _limits() -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class NamesConfig:
+class CardinalityConfig:
     """How many names of each dimension are told apart; ``scope`` counts tools and models."""
 
     limits: Mapping[str, int] = field(default_factory=_limits)
 
 
-class Names:
+class CardinalityLimiter:
     """Decides on the names in a batch of events, each once.
 
     Parameters
@@ -47,9 +47,9 @@ class Names:
         The limits. Workers that meet a new name at the same moment may pass them by a few.
     """
 
-    def __init__(self, store: Store, config: NamesConfig | None = None) -> None:
+    def __init__(self, store: Store, config: CardinalityConfig | None = None) -> None:
         self._store = store
-        self._limits = (config or NamesConfig()).limits
+        self._limits = (config or CardinalityConfig()).limits
         self._decided: dict[str, set[str]] = {dimension: set() for dimension in self._limits}
 
     def admit(self, events: pl.DataFrame) -> int:
@@ -132,7 +132,7 @@ def refused_in(dimension: str) -> str:
     return f"(SELECT value FROM refused_values WHERE dimension = '{dimension}')"  # noqa: S608
 
 
-def named(expression: str, dimension: str, other: str = f"'{OTHER}'") -> str:
+def limited(expression: str, dimension: str, other: str = f"'{OTHER}'") -> str:
     """SQL of a name as derived rows bear it: itself if admitted or missing, else ``other``."""
     return f"if({expression} = '' OR {expression} IN {admitted(dimension)}, {expression}, {other})"
 
@@ -142,8 +142,8 @@ def as_it_is(expression: str, _dimension: str, _other: str = "") -> str:
     return expression
 
 
-Naming = Callable[..., str]
-"""`named` or `as_it_is`."""
+LabelSql = Callable[..., str]
+"""`limited` or `as_it_is`."""
 
 
 def any_refused(store: Store) -> bool:

@@ -1,7 +1,7 @@
 """Dead letters in the store: kept with what is left of their text, looked up, and tried again.
 
 The sink stores those of the events topic itself. Those that others send to the topic
-``driftline.deadletters``, as the Kafka door does, are brought to the table by `Letterbox`.
+``driftline.deadletters``, as the OTLP Kafka receiver does, are brought to the table by `DeadLetterWriter`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mode import Service
 
 from ingest.codec import Rejection, decode, split_lines
 from ingest.core import telemetry
-from ingest.core.dead_letters import WHY_NOT, Keeping, Letter, Redact, keep
+from ingest.core.dead_letters import WHY_NOT, DeadLetter, Keeping, Redact, retain
 from ingest.core.events import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, Event, RejectionCode
 from ingest.core.kafka import KafkaConfig
 from ingest.core.retry import until_done
@@ -55,7 +55,7 @@ _ROWS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class LettersConfig:
+class DeadLettersConfig:
     """What is kept of a dead letter.
 
     ``redact`` takes secrets and personal data out of a text. ``originals_hours`` is how long the
@@ -75,7 +75,7 @@ class Kept:
 
 
 def kept_of(
-    values: Sequence[bytes | None], rejections: Sequence[Rejection], config: LettersConfig
+    values: Sequence[bytes | None], rejections: Sequence[Rejection], config: DeadLettersConfig
 ) -> Kept:
     """What is kept of the rejected lines of these records; a table's columns ``_COLUMNS``."""
     lines: dict[int, list[bytes]] = {}
@@ -85,7 +85,7 @@ def kept_of(
             lines[rejection.record] = split_lines(values[rejection.record])
         raw.append(lines[rejection.record][rejection.line])
     columns = pl.DataFrame(
-        [keep(line, config.redact) for line in raw], schema=_COLUMNS, orient="row"
+        [retain(line, config.redact) for line in raw], schema=_COLUMNS, orient="row"
     )
     return Kept(columns, raw if config.originals_hours > 0 else [])
 
@@ -99,7 +99,7 @@ def original_rows(letters: pl.DataFrame, originals: list[bytes], hours: float) -
     )
 
 
-class Letterbox(Service):  # type: ignore[misc]
+class DeadLetterWriter(Service):  # type: ignore[misc]
     """Brings dead letters that others have sent to the table; insert first, then commit."""
 
     def __init__(self, kafka: KafkaConfig, store: Store, **kwargs: Any) -> None:
@@ -142,7 +142,7 @@ def foreign_rows(values: Iterable[bytes | None]) -> pl.DataFrame:
     letters = []
     for value in values:
         try:
-            letter = msgspec.json.decode(value or b"", type=Letter)
+            letter = msgspec.json.decode(value or b"", type=DeadLetter)
         except ValueError:
             telemetry.DEAD_LETTERS.labels("not_a_letter").inc()
             continue

@@ -38,15 +38,15 @@ from ingest.core import telemetry
 from ingest.core.circuit_breaker import MAX_BAD_LINES, WINDOW_LINES
 from ingest.core.errors import DriftlineError, Rejected, Unavailable
 from ingest.core.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
-from ingest.core.health.sampler import Place
+from ingest.core.health.sampler import PartitionPosition
 from ingest.core.kafka import KafkaConfig
 from ingest.core.retry import until_done
 from processors.clickhouse import Store
-from processors.consumer import Gap, Held, Reader, Records
+from processors.consumer import EventConsumer, OffsetRange, PartitionState, Records
 from processors.derive import dirty_marks, sealing
 from processors.write import rows
-from processors.write.cardinality import Names, NamesConfig
-from processors.write.dead_letters import Kept, LettersConfig, kept_of, original_rows
+from processors.write.cardinality import CardinalityConfig, CardinalityLimiter
+from processors.write.dead_letters import DeadLettersConfig, Kept, kept_of, original_rows
 
 _REPORT_SECONDS: Final = 0.5
 _HEARTBEAT_SECONDS: Final = 10.0
@@ -55,7 +55,7 @@ _PIECE_BYTES: Final = 8 << 20  # small pieces keep little memory in undecoded re
 
 
 @dataclass(frozen=True, slots=True)
-class SinkConfig:
+class EventWriterConfig:
     """How the sink batches.
 
     Larger blocks cost ClickHouse less per row; ``linger`` bounds how long a quiet topic waits.
@@ -65,8 +65,8 @@ class SinkConfig:
     batch_bytes: int = 48 << 20
     linger: float = 0.2
     session_timeout: float = 10.0
-    names: NamesConfig = field(default_factory=NamesConfig)
-    letters: LettersConfig = field(default_factory=LettersConfig)
+    names: CardinalityConfig = field(default_factory=CardinalityConfig)
+    letters: DeadLettersConfig = field(default_factory=DeadLettersConfig)
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class Batch:
     decoded: Decoded
     partitions: np.ndarray[Any, np.dtype[np.uint32]]
     offsets: np.ndarray[Any, np.dtype[np.uint64]]
-    gaps: list[Gap]
+    gaps: list[OffsetRange]
     commits: dict[TopicPartition, int]
     kept: Kept
     size: int
@@ -108,13 +108,13 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class Checkpoint:
     """How far a batch has come: offsets after it, and per partition its latest event time, ns."""
 
     commits: dict[TopicPartition, int]
     latest: dict[int, int]
 
-    def by(self, partition: TopicPartition, place: Held) -> tuple[int, int, datetime]:
+    def by(self, partition: TopicPartition, place: PartitionState) -> tuple[int, int, datetime]:
         """Watermark, offset and time of the last progress of a partition, with this batch."""
         stored = place.stored or 0
         if partition not in self.commits:
@@ -123,7 +123,7 @@ class Reached:
         return watermark, max(stored, self.commits[partition]), datetime.now(UTC)
 
 
-class Sink(Service):  # type: ignore[misc]
+class EventWriter(Service):  # type: ignore[misc]
     """Consume events, store them, mark what they change, commit.
 
     ``caught_up`` is set while what is stored is fresh, and clear while a backlog is worked off.
@@ -133,7 +133,7 @@ class Sink(Service):  # type: ignore[misc]
         self,
         kafka: KafkaConfig,
         store: Store,
-        config: SinkConfig,
+        config: EventWriterConfig,
         fatal: Callable[[DriftlineError], None],
         incarnation: Callable[[], str],
         **kwargs: Any,
@@ -142,9 +142,9 @@ class Sink(Service):  # type: ignore[misc]
         self._kafka = kafka
         self._store = store
         self._config = config
-        self._names = Names(store, config.names)
+        self._names = CardinalityLimiter(store, config.names)
         self._fatal = fatal
-        self._reader = Reader(
+        self._reader = EventConsumer(
             kafka,
             store,
             min(_PIECE_BYTES, config.batch_bytes),
@@ -163,10 +163,10 @@ class Sink(Service):  # type: ignore[misc]
         self._marked: list[int] = [0]
         self.caught_up = asyncio.Event()
         self._caught_up_at = 0.0
-        self.turned: dict[str, float] = {}
+        self.loop_last_seen: dict[str, float] = {}
         """When each loop last went round, for `processors.health`; empty until connected."""
 
-    def places(self) -> Iterator[Place]:
+    def places(self) -> Iterator[PartitionPosition]:
         """Where every partition that is held stands, without waiting for anything."""
         return self._reader.places()
 
@@ -203,8 +203,8 @@ class Sink(Service):  # type: ignore[misc]
         await (self._connecting or self._connect())
         pieces: list[Batch] = []
         while not self.should_stop:
-            self.turned["read"] = time.monotonic()
-            records, gaps, more = await self._reader.gather()
+            self.loop_last_seen["read"] = time.monotonic()
+            records, gaps, more = await self._reader.poll_batch()
             if records and not self._reader.is_fresh(_newest(records), _after(records)):
                 self.caught_up.clear()
             elif not records and self._reader.is_fresh(0, {}):
@@ -224,7 +224,7 @@ class Sink(Service):  # type: ignore[misc]
     async def _write(self) -> None:
         await self._connected.wait()
         while not self.should_stop:
-            self.turned["write"] = time.monotonic()
+            self.loop_last_seen["write"] = time.monotonic()
             try:
                 batch = await asyncio.wait_for(self._queue.get(), 1.0)
             except TimeoutError:
@@ -269,7 +269,7 @@ class Sink(Service):  # type: ignore[misc]
         """For how many seconds what is stored has been fresh; 0 while a backlog is worked off."""
         return time.monotonic() - self._caught_up_at if self.caught_up.is_set() else 0.0
 
-    def _decode(self, fetched: Records, gaps: list[Gap]) -> Batch:
+    def _decode(self, fetched: Records, gaps: list[OffsetRange]) -> Batch:
         records = [r for part in fetched.values() for r in part]
         decoded = decode(
             [r.value for r in records],
@@ -296,7 +296,7 @@ class Sink(Service):  # type: ignore[misc]
         for partition, part in fetched.items():
             lines = flags[starts[record] : starts[record + len(part)]]
             record += len(part)
-            quality = self._reader.held.get(partition, Held()).bad.update(lines)
+            quality = self._reader.held.get(partition, PartitionState()).bad.update(lines)
             if quality.exceeded:
                 codes = sorted({str(r.code) for r in decoded.rejections})
                 raise Rejected(
@@ -329,7 +329,7 @@ class Sink(Service):  # type: ignore[misc]
             await self._insert("dead_letters", letters)
             await self._produce_dead_letters(letters)
         # Whoever reads on after a crash must know of these marks; nothing says so after the commit.
-        reached = Reached(batch.commits, _latest(events))
+        reached = Checkpoint(batch.commits, _latest(events))
         progress = self._progress(reached)
         await asyncio.gather(self._insert("ledger", books), self._insert("watermarks", progress))
         self._reported = time.monotonic()
@@ -340,7 +340,7 @@ class Sink(Service):  # type: ignore[misc]
         for rejection in decoded.rejections:
             telemetry.DEAD_LETTERS.labels(str(rejection.code)).inc()
 
-    def _empty_rows(self, gaps: list[Gap]) -> pl.DataFrame:
+    def _empty_rows(self, gaps: list[OffsetRange]) -> pl.DataFrame:
         places = [(gap.partition.partition, gap.first, gap.after) for gap in gaps]
         return rows.empty_rows(places, self._kafka.log_id, EVENTS_TOPIC)
 
@@ -375,7 +375,7 @@ class Sink(Service):  # type: ignore[misc]
         found: np.ndarray[Any, np.dtype[np.int64]] = table[where]
         return found
 
-    def _advance(self, reached: Reached) -> None:
+    def _advance(self, reached: Checkpoint) -> None:
         for partition in reached.commits:
             place = self._reader.held.get(partition)
             if place is None or place.stored is None:
@@ -413,9 +413,9 @@ class Sink(Service):  # type: ignore[misc]
         )
         await asyncio.to_thread(self._store.insert, "heartbeats", beat)
 
-    def _progress(self, reached: Reached | None = None) -> pl.DataFrame:
+    def _progress(self, reached: Checkpoint | None = None) -> pl.DataFrame:
         """Rows of ``watermarks`` for what is stored, perhaps with a batch that just was."""
-        reached = reached or Reached({}, {})
+        reached = reached or Checkpoint({}, {})
         held = dict(self._reader.held)
         marked = [place.marked for place in held.values()]
         self._marked = [max(some) for some in zip_longest(self._marked, *marked, fillvalue=0)]

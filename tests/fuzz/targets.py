@@ -18,7 +18,7 @@ from ingest import codec
 from ingest.core.errors import Rejected
 from ingest.core.events import Event, RejectionCode
 from ingest.gateway import routes
-from ingest.gateway.admission import ANYONE, take_in
+from ingest.gateway.admission import ANYONE, admit
 from ingest.gateway.feedback import Memory
 from ingest.limits import ENCODINGS, Limits, check_depth, decompress
 from ingest.otlp import events_of_logs, events_of_traces
@@ -107,7 +107,7 @@ def _door(read: Callable[[], routes.Found]) -> None:
         assert rejected.code in _CODES
         return
     assert all(refusal.code in _CODES for refusal in found.refusals)
-    intake = take_in(found.events, found.refusals, ANYONE, _REDACTOR.apply, 4, NOW_NS)
+    intake = admit(found.events, found.refusals, ANYONE, _REDACTOR.apply, 4, NOW_NS)
     assert intake.accepted + len(intake.refusals) == len(found.events) + len(found.refusals)
     records = [parcel.lines for parcel in intake.parcels]
     decoded = codec.decode(records, [NOW_NS] * len(records))

@@ -18,7 +18,7 @@ from ingest.core.events import EVENTS_TOPIC, Event
 from processors.clickhouse import ClickHouseConfig, Store
 from processors.derive import dirty_marks, windows
 from processors.write import rows
-from processors.write.cardinality import Names
+from processors.write.cardinality import CardinalityLimiter
 from tests.conftest import ClickHouse
 from tests.integration.pipeline_reference import Truth
 
@@ -35,7 +35,7 @@ class Pipeline:
             clickhouse.url, clickhouse.user, clickhouse.password, clickhouse.database
         )
         self.store = Store(config)
-        self.names = Names(self.store)
+        self.names = CardinalityLimiter(self.store)
         self.offset = 0
         self.dirty: list[pl.DataFrame] = []
 
@@ -62,7 +62,7 @@ class Pipeline:
         finest, *others = windows.WIDTHS
         windows.recompute(self.store, finest, cells)
         for width in others:
-            windows.recompute(self.store, width, dirty_marks.coarser(cells, width))
+            windows.recompute(self.store, width, dirty_marks.rollup_cells(cells, width))
 
     def windows(self) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:
         """Windows with any events, by width and key."""

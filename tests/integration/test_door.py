@@ -98,7 +98,7 @@ def produce(runtime: Runtime, topic: str, values: list[bytes]) -> None:
 
 
 def door(runtime: Runtime) -> dict[str, Any]:
-    return next(p for p in runtime.status()["components"] if p["name"] == "door")
+    return next(p for p in runtime.status()["components"] if p["name"] == "receiver")
 
 
 def events(runtime: Runtime) -> int:

@@ -179,7 +179,7 @@ def test_minutes_and_hours_that_stayed_behind_are_found_and_computed(
     pipeline.deliver(events[200:])
     cells, pipeline.dirty = pl.concat(pipeline.dirty), []
     for width in windows.WIDTHS[:made]:
-        windows.recompute(pipeline.store, width, dirty_marks.coarser(cells, width))
+        windows.recompute(pipeline.store, width, dirty_marks.rollup_cells(cells, width))
     with pytest.raises(AssertionError):
         check(pipeline, Truth(events))
 

@@ -22,7 +22,7 @@ from tests.support.common import eventually
 VALID = jsonschema.Draft202012Validator(json_schema())
 NOW = 1_760_000_000 * 10**9
 GOOD, BAD = 20_000, 2_000
-Place = tuple[int, int, int]
+PartitionPosition = tuple[int, int, int]
 
 
 def good(rng: random.Random, number: int) -> bytes:
@@ -149,8 +149,8 @@ def test_two_thousand_bad_lines_among_twenty_thousand(runtime: Runtime) -> None:
     before = worker(runtime)
     sent = produce(runtime, records(2, lines(1)))
     log_id = runtime.status()["log_id"]
-    valid: dict[Place, bytes] = {}
-    invalid: dict[Place, bytes] = {}
+    valid: dict[PartitionPosition, bytes] = {}
+    invalid: dict[PartitionPosition, bytes] = {}
     for (partition, offset), (value, recorded_ms) in sent.items():
         for number, line in enumerate(codec.split_lines(value)):
             chosen = valid if is_event(line, recorded_ms) else invalid

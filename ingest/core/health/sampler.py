@@ -1,6 +1,6 @@
 """Samples of progress: what a process knows of its partitions, as facts to be judged and metrics.
 
-Shared by whoever consumes a topic: the worker's sink and the Kafka door.
+Shared by whoever consumes a topic: the worker's event writer and the OTLP Kafka receiver.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from ingest.core import telemetry
 from ingest.core.events import DIRTY_TOPIC
-from ingest.core.health.verdict import Facts, Standing, Track
+from ingest.core.health.verdict import PartitionHealth, ProgressTracker, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PartitionPosition:
     """What the sink, or the recomputation, knows of one of its partitions.
 
     ``position`` is the next offset to store and ``end`` the one after the last record, None while
@@ -40,15 +40,15 @@ class Sampler:
 
     def __init__(self, marks_rest: float) -> None:
         self._marks_rest = marks_rest
-        self._tracks: dict[tuple[str, int], Track] = {}
+        self._tracks: dict[tuple[str, int], ProgressTracker] = {}
 
     def sample(
         self,
-        places: Iterable[Place],
-        turned: Mapping[str, float],
+        places: Iterable[PartitionPosition],
+        loop_last_seen: Mapping[str, float],
         now: float,
         clock_ms: int,
-    ) -> Facts:
+    ) -> Snapshot:
         """What is known now.
 
         Parameters
@@ -69,17 +69,17 @@ class Sampler:
         standings = [self._standing(place, now, clock_ms) for place in held.values()]
         for standing in standings:
             _measure(standing)
-        return Facts(
+        return Snapshot(
             at=now,
-            joined=bool(turned),
+            joined=bool(loop_last_seen),
             standings=standings,
-            loops={name: now - at for name, at in turned.items()},
+            loops={name: now - at for name, at in loop_last_seen.items()},
             doing=telemetry.under_way(now),
         )
 
-    def _standing(self, place: Place, now: float, clock_ms: int) -> Standing:
+    def _standing(self, place: PartitionPosition, now: float, clock_ms: int) -> PartitionHealth:
         key = (place.topic, place.partition)
-        track = self._tracks.setdefault(key, Track(*key, since=now))
+        track = self._tracks.setdefault(key, ProgressTracker(*key, since=now))
         track.update(place.lag, place.position, now)
         # A broker that has not answered yet is silent since the partition became ours.
         since = now - track.since
@@ -91,7 +91,7 @@ class Sampler:
         return standing
 
 
-def _measure(standing: Standing) -> None:
+def _measure(standing: PartitionHealth) -> None:
     partition = str(standing.partition)
     if standing.topic == DIRTY_TOPIC:
         telemetry.MARKS_PENDING.labels(partition).set(standing.lag or 0)

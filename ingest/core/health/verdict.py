@@ -1,8 +1,8 @@
 """Health by progress: whether what waits is being worked off, not whether a process runs. Pure.
 
 A partition with lag of which nothing has been stored for a while is stalled, however busy its
-process looks; one without lag is fine, however quiet it is. `Track` follows one partition, `judge`
-turns what is known at one moment into a verdict with its reasons.
+process looks; one without lag is fine, however quiet it is. `ProgressTracker` follows one
+partition, `judge` turns what is known at one moment into a verdict with its reasons.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PartitionHealth:
     """Where one partition stands.
 
     Attributes
@@ -48,7 +48,7 @@ class Standing:
 
 
 @dataclass(slots=True)
-class Track:
+class ProgressTracker:
     """Follows one partition; times are seconds of any steady clock.
 
     Examples
@@ -73,7 +73,7 @@ class Track:
     def __post_init__(self) -> None:
         self.moved_at = self.since
 
-    def update(self, lag: int | None, position: int | None, now: float) -> Track:
+    def update(self, lag: int | None, position: int | None, now: float) -> ProgressTracker:
         """Take how many records wait and the next offset to store, None while not known."""
         if position != self.position and self.position is not None:
             self.stored_at = now
@@ -82,9 +82,9 @@ class Track:
         self.lag, self.position = lag, position
         return self
 
-    def at(self, now: float, silent_s: float | None = None) -> Standing:
+    def at(self, now: float, silent_s: float | None = None) -> PartitionHealth:
         """Where it stands at this moment."""
-        return Standing(
+        return PartitionHealth(
             self.topic,
             self.partition,
             self.lag,
@@ -95,7 +95,7 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Snapshot:
     """What a process knows of its own progress at ``at`` (seconds of its steady clock).
 
     Attributes
@@ -110,7 +110,7 @@ class Facts:
 
     at: float
     joined: bool = False
-    standings: Sequence[Standing] = ()
+    standings: Sequence[PartitionHealth] = ()
     loops: Mapping[str, float] = field(default_factory=dict)
     doing: Mapping[str, float] = field(default_factory=dict)
 
@@ -137,7 +137,7 @@ class Verdict:
     ready: bool
     healthy: bool
     reasons: tuple[Reason, ...] = ()
-    standings: tuple[Standing, ...] = ()
+    standings: tuple[PartitionHealth, ...] = ()
 
     @property
     def status(self) -> str:
@@ -154,7 +154,7 @@ class Verdict:
         }
 
 
-def judge(facts: Facts, now: float, limits: Limits) -> Verdict:
+def judge(facts: Snapshot, now: float, limits: Limits) -> Verdict:
     """Judge what was known at ``facts.at`` as of ``now``.
 
     Examples
@@ -185,7 +185,7 @@ def judge(facts: Facts, now: float, limits: Limits) -> Verdict:
     return Verdict(not valid, healthy, tuple(valid), standings)
 
 
-def _stalled(standing: Standing, doing: Mapping[str, float]) -> Reason | None:
+def _stalled(standing: PartitionHealth, doing: Mapping[str, float]) -> Reason | None:
     where = (standing.topic, standing.partition, standing.lag)
     if standing.lag:
         longest = sorted(doing.items(), key=lambda item: -item[1])[:3]
@@ -199,5 +199,5 @@ def _stalled(standing: Standing, doing: Mapping[str, float]) -> Reason | None:
     return None
 
 
-def _plain(value: Reason | Standing) -> dict[str, Any]:
+def _plain(value: Reason | PartitionHealth) -> dict[str, Any]:
     return {name: round(v, 1) if isinstance(v, float) else v for name, v in asdict(value).items()}

@@ -38,7 +38,7 @@ def put(store, events):
     store.insert("evaluations", rows.evaluation_rows(stored))
     cells = dirty_marks.dirty_cells(stored)
     for width in windows.WIDTHS:
-        windows.recompute(store, width, dirty_marks.coarser(cells, width))
+        windows.recompute(store, width, dirty_marks.rollup_cells(cells, width))
 
 
 def calls(agent, durations, **fields):

@@ -8,7 +8,7 @@ import pytest
 from scipy import special
 
 from detectors import sketch
-from detectors.change.budget import ErrorBudget, board
+from detectors.change.budget import FalseAlarmBudget, select_with_fdr
 from detectors.change.drift import InputAndBehaviour, Topics
 from detectors.change.ensembles import EnsembleDetector
 from detectors.change.heavy_tails import (
@@ -158,21 +158,21 @@ def test_a_seasonal_rate_raises_no_alarm_with_its_season():
 
 
 def test_the_budget_grows_with_the_streams_and_never_shrinks():
-    budget = ErrorBudget(alerts_per_week=2, ticks_per_week=1000)
+    budget = FalseAlarmBudget(alerts_per_week=2, ticks_per_week=1000)
     assert budget.threshold(10) == 5000
     assert budget.threshold(20) == 10_000
     assert budget.threshold(5) == 10_000
     with pytest.raises(ValueError, match="positive"):
-        ErrorBudget(0, 1)
+        FalseAlarmBudget(0, 1)
 
 
 def test_the_board_is_e_benjamini_hochberg():
-    assert board([], 100).tolist() == []
-    assert board([1.0, 2.0], 100).tolist() == [False, False]
+    assert select_with_fdr([], 100).tolist() == []
+    assert select_with_fdr([1.0, 2.0], 100).tolist() == [False, False]
     # two streams at the level that suffices for the second, not for the first alone
     values = [1100 * 100 * 0.5, 1100 * 100 * 0.5, 1, 1, 1, 1, 1, 1, 1, 1]
-    assert board(values, patience=1000, alpha=1.0).sum() == 2
-    assert board([values[0]] + [1] * 9, patience=10_000, alpha=1.0).sum() == 0
+    assert select_with_fdr(values, patience=1000, alpha=1.0).sum() == 2
+    assert select_with_fdr([values[0]] + [1] * 9, patience=10_000, alpha=1.0).sum() == 0
 
 
 def test_inputs_and_behaviour_are_told_apart():

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from infra.runtime_home import Component, Home, State
+from infra.runtime_home import Component, RuntimeHome, State
 from ingest.core.errors import UsageError
 
 
 def test_only_one_can_have_a_home(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
+    home = RuntimeHome(tmp_path / "home")
     assert home.running() is None
     lock = home.acquire()
     with pytest.raises(UsageError, match=r"already runs in .*driftline down"):
-        Home(tmp_path / "home").acquire()
+        RuntimeHome(tmp_path / "home").acquire()
     home.write(State(pid=7, ready=True, components=[Component("kafka", "running", pid=8)]))
     running = home.running()
     assert running is not None
@@ -27,7 +27,7 @@ def test_only_one_can_have_a_home(tmp_path: Path) -> None:
 
 
 def test_state_left_by_a_killed_runtime_is_not_believed(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+    home = RuntimeHome(tmp_path)
     home.write(State(pid=os.getpid(), ready=True))
     assert home.running() is None
 
@@ -35,11 +35,11 @@ def test_state_left_by_a_killed_runtime_is_not_believed(tmp_path: Path) -> None:
 def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"cannot write to .*--home"):
-        Home(tmp_path / "file").acquire()
+        RuntimeHome(tmp_path / "file").acquire()
 
 
 def test_passwords_are_made_once_and_kept_private(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+    home = RuntimeHome(tmp_path)
     first = home.credentials(None, None)
     assert home.credentials(None, None) == first
     assert first.password != first.reader_password

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 from ingest.access import Grant
 from ingest.gateway.admission import ANYONE, Redact
-from ingest.gateway.batcher import Outbox
+from ingest.gateway.batcher import Batcher
 from ingest.gateway.config import GatewayConfig
-from ingest.gateway.record_producer import MemoryLink, Settled
+from ingest.gateway.record_producer import MemoryRecordProducer, Settled
 from ingest.gateway.server import Gateway, Policy, serve
 
 
 @dataclass
-class EagerLink(MemoryLink):
+class EagerLink(MemoryRecordProducer):
     """Acknowledges at once, or fails at once while it has an error."""
 
     error: Exception | None = None
@@ -46,7 +46,7 @@ class Answer(NamedTuple):
 class Served:
     port: int
     link: EagerLink
-    box: Outbox
+    box: Batcher
     loop: asyncio.AbstractEventLoop = field(repr=False)
 
     def events(self) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ def served(
 
     async def main() -> None:
         link = EagerLink(partitions=2)
-        box = Outbox(
+        box = Batcher(
             lambda: link, lambda: None, config.queue_bytes, config.linger_s, config.answer_s
         )
         loop, end = asyncio.get_running_loop(), asyncio.Event()

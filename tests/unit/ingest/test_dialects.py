@@ -13,7 +13,7 @@ from ingest import codec
 from ingest.core.errors import Rejected, UsageError
 from ingest.core.events import Event
 from ingest.otlp import chat_messages, conventions
-from ingest.otlp.attributes import SERVER, Moment, Span, with_moments
+from ingest.otlp.attributes import SERVER, Span, SpanEvent, with_moments
 from ingest.otlp.translate import event_of, events_of
 from ingest.prices import Price, Prices, load
 
@@ -239,7 +239,7 @@ def test_time_to_first_token(attributes: Any, moments: Any, expected: float | No
     event = event_of(
         span(
             attributes={"gen_ai.operation.name": "chat", **attributes},
-            moments=[Moment(name, 1_000_000_000 + ms * 1_000_000) for name, ms in moments],
+            moments=[SpanEvent(name, 1_000_000_000 + ms * 1_000_000) for name, ms in moments],
         )
     )
     assert event.time_to_first_token_ms == expected
@@ -247,9 +247,9 @@ def test_time_to_first_token(attributes: Any, moments: Any, expected: float | No
 
 def test_messages_as_events_of_a_span() -> None:
     moments = [
-        Moment("gen_ai.system.message", 1, {"content": SYSTEM}),
-        Moment("gen_ai.user.message", 1, {"content": ASKED}),
-        Moment(
+        SpanEvent("gen_ai.system.message", 1, {"content": SYSTEM}),
+        SpanEvent("gen_ai.user.message", 1, {"content": ASKED}),
+        SpanEvent(
             "gen_ai.choice",
             2,
             {"finish_reason": "stop", "message": json.dumps([{"text": ANSWERED}])},
@@ -272,9 +272,9 @@ def test_judgements_of_a_span_are_scores_of_its_interaction() -> None:
         "gen_ai.evaluation.explanation": "it answers",
     }
     moments = [
-        Moment("gen_ai.evaluation.result", 4_000_000_000, judged),
-        Moment("gen_ai.evaluation.result", 0, {**judged, "gen_ai.evaluation.score.value": 4}),
-        Moment("gen_ai.evaluation.result", 0, {"gen_ai.evaluation.score.label": "pass"}),
+        SpanEvent("gen_ai.evaluation.result", 4_000_000_000, judged),
+        SpanEvent("gen_ai.evaluation.result", 0, {**judged, "gen_ai.evaluation.score.value": 4}),
+        SpanEvent("gen_ai.evaluation.result", 0, {"gen_ai.evaluation.score.label": "pass"}),
     ]
     event, *scores = events_of(span(moments=moments))
     assert [score.kind for score in scores] == ["score"] * 3

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from ingest import kafka_receiver
-from ingest.kafka_receiver import BadMessages, DoorConfig, Policy, Translated, translate
+from ingest.kafka_receiver import BadMessages, Policy, ReceiverConfig, Translated, translate
 from ingest.limits import Limits
 from ingest.redaction import Redactor
 
 MAIL, CARD = "ann.lee@example.org", "4111 1111 1111 1111"
 REDACTOR = Redactor()
 POLICY = Policy(REDACTOR.apply, REDACTOR.redact_text)
-CONFIG = DoorConfig(log_ids={"otlp_spans": "log-a"})
+CONFIG = ReceiverConfig(log_ids={"otlp_spans": "log-a"})
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def as_json(made: ExportTraceServiceRequest) -> bytes:
     return json.dumps(body).encode()
 
 
-def run(*values: bytes | None, config: DoorConfig = CONFIG) -> Translated:
+def run(*values: bytes | None, config: ReceiverConfig = CONFIG) -> Translated:
     records = [Record(value, offset=41 + n) for n, value in enumerate(values)]
     return translate(records, config, POLICY)
 
@@ -83,9 +83,9 @@ def test_protobuf_and_json_come_to_the_same_events() -> None:
 
 
 def test_an_encoding_that_is_set_is_not_guessed() -> None:
-    strict = DoorConfig(encoding="otlp_proto")
+    strict = ReceiverConfig(encoding="otlp_proto")
     assert run(as_json(request(1)), config=strict).bad == [True]
-    assert run(as_json(request(1)), config=DoorConfig(encoding="otlp_json")).bad == [False]
+    assert run(as_json(request(1)), config=ReceiverConfig(encoding="otlp_json")).bad == [False]
 
 
 def test_events_and_letters_are_redacted() -> None:
@@ -127,7 +127,7 @@ def test_letters_say_which_message_and_which_span() -> None:
 def test_limits_hold_and_name_their_code(value: bytes, code: str) -> None:
     size = 4000 if code == "body_too_large" else 1 << 20
     limits = Limits(max_decompressed_bytes=size, max_records=10)
-    (one,) = run(value, config=DoorConfig(limits=limits)).letters
+    (one,) = run(value, config=ReceiverConfig(limits=limits)).letters
     assert one.code == code
 
 

@@ -27,7 +27,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from ingest.access import Grant
 from ingest.gateway import responses
-from ingest.gateway.admission import Intake, Refusal
+from ingest.gateway.admission import AdmissionResult, Refusal
 from ingest.gateway.config import GatewayConfig
 from ingest.limits import Limits
 from tests.support.common import eventually
@@ -131,10 +131,10 @@ def test_a_refused_span_costs_only_itself_and_is_explained(encoding: str) -> Non
 
 def test_the_protobuf_written_by_hand_is_what_the_published_classes_read() -> None:
     refusals = [Refusal("future_time", "über" * 50)] * 300
-    body = responses.otlp(Intake(refusals=refusals), "spans", "protobuf").body
+    body = responses.otlp(AdmissionResult(refusals=refusals), "spans", "protobuf").body
     partial = ExportTraceServiceResponse.FromString(bytes(body)).partial_success  # type: ignore[arg-type]
     assert partial.rejected_spans == 300
-    assert partial.error_message == Intake(refusals=refusals).reasons()
+    assert partial.error_message == AdmissionResult(refusals=refusals).reasons()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ingest import codec
 from ingest.access import Grant
 from ingest.core.events import MAX_FUTURE_NS, Event
-from ingest.gateway.admission import ANYONE, MAX_BYTES, MAX_EVENTS, Intake, Refusal, take_in
+from ingest.gateway.admission import ANYONE, MAX_BYTES, MAX_EVENTS, AdmissionResult, Refusal, admit
 from ingest.producer import locality_key, partition_of
 
 NOW = 1_780_000_000_000_000_000
@@ -20,8 +20,8 @@ def event(number: int = 0, **fields: object) -> Event:
     return Event(event_id=f"e{number}", **given)  # type: ignore[arg-type]
 
 
-def intake(events: list[Event], grant: Grant = ANYONE) -> Intake:
-    return take_in(events, [], grant, lambda same: same, PARTITIONS, NOW)
+def intake(events: list[Event], grant: Grant = ANYONE) -> AdmissionResult:
+    return admit(events, [], grant, lambda same: same, PARTITIONS, NOW)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 60_000)), max_size=60))
@@ -81,10 +81,10 @@ def test_redaction_sees_every_event_before_it_is_packed() -> None:
     def blank(events: list[Event]) -> list[Event]:
         return [event(number) for number, _ in enumerate(events)]
 
-    found = take_in([event(7, content="secret")], [], ANYONE, blank, PARTITIONS, NOW)
+    found = admit([event(7, content="secret")], [], ANYONE, blank, PARTITIONS, NOW)
     assert b"secret" not in found.parcels[0].lines
 
 
 def test_refusals_of_the_decoder_stay() -> None:
-    found = take_in([], [Refusal("too_deep", "x")], ANYONE, lambda e: e, PARTITIONS, NOW)
+    found = admit([], [Refusal("too_deep", "x")], ANYONE, lambda e: e, PARTITIONS, NOW)
     assert (found.accepted, found.reasons(), found.size) == (0, "too_deep (1): x", 0)

@@ -9,32 +9,36 @@ import pytest
 
 from ingest.core.errors import Overloaded, Unavailable
 from ingest.gateway import batcher
-from ingest.gateway.admission import MAX_EVENTS, Parcel
-from ingest.gateway.batcher import KafkaAway, Outbox
-from ingest.gateway.record_producer import MemoryLink
+from ingest.gateway.admission import MAX_EVENTS, EncodedRecord
+from ingest.gateway.batcher import Batcher, KafkaAway
+from ingest.gateway.record_producer import MemoryRecordProducer
 
 LINGER_S = 0.01
 
 
-def run(body: Callable[[Outbox, MemoryLink], Awaitable[None]], queue_bytes: int = 1000) -> None:
+def run(
+    body: Callable[[Batcher, MemoryRecordProducer], Awaitable[None]], queue_bytes: int = 1000
+) -> None:
     async def main() -> None:
-        link = MemoryLink(partitions=2)
-        box = Outbox(lambda: link, lambda: None, queue_bytes, LINGER_S, answer_s=0.2)
+        link = MemoryRecordProducer(partitions=2)
+        box = Batcher(lambda: link, lambda: None, queue_bytes, LINGER_S, answer_s=0.2)
         await body(box, link)
 
     asyncio.run(main())
 
 
-async def sent(link: MemoryLink, records: int) -> None:
+async def sent(link: MemoryRecordProducer, records: int) -> None:
     async with asyncio.timeout(2):
         while len(link.waiting) < records:
             await asyncio.sleep(0.001)
 
 
 def test_small_requests_share_a_record_and_each_waits_for_its_own() -> None:
-    async def body(box: Outbox, link: MemoryLink) -> None:
-        first = asyncio.create_task(box.deliver([Parcel(0, b"a", 1), Parcel(1, b"b", 1)]))
-        second = asyncio.create_task(box.deliver([Parcel(0, b"c", 1)]))
+    async def body(box: Batcher, link: MemoryRecordProducer) -> None:
+        first = asyncio.create_task(
+            box.deliver([EncodedRecord(0, b"a", 1), EncodedRecord(1, b"b", 1)])
+        )
+        second = asyncio.create_task(box.deliver([EncodedRecord(0, b"c", 1)]))
         await sent(link, 2)
         assert sorted(item[:2] for item in link.waiting) == [(0, b"a\nc"), (1, b"b")]
         zero = next(item for item in link.waiting if item[0] == 0)
@@ -48,11 +52,11 @@ def test_small_requests_share_a_record_and_each_waits_for_its_own() -> None:
 
 
 def test_a_full_record_leaves_at_once() -> None:
-    async def body(box: Outbox, link: MemoryLink) -> None:
+    async def body(box: Batcher, link: MemoryRecordProducer) -> None:
         tasks = [
-            asyncio.create_task(box.deliver([Parcel(0, b"x", MAX_EVENTS - 1)])),
-            asyncio.create_task(box.deliver([Parcel(0, b"y", 2)])),
-            asyncio.create_task(box.deliver([Parcel(0, b"z", MAX_EVENTS - 2)])),
+            asyncio.create_task(box.deliver([EncodedRecord(0, b"x", MAX_EVENTS - 1)])),
+            asyncio.create_task(box.deliver([EncodedRecord(0, b"y", 2)])),
+            asyncio.create_task(box.deliver([EncodedRecord(0, b"z", MAX_EVENTS - 2)])),
         ]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -64,8 +68,10 @@ def test_a_full_record_leaves_at_once() -> None:
 
 
 def test_one_failed_record_fails_the_request_and_says_when_to_come_again() -> None:
-    async def body(box: Outbox, link: MemoryLink) -> None:
-        task = asyncio.create_task(box.deliver([Parcel(0, b"a", 1), Parcel(1, b"b", 1)]))
+    async def body(box: Batcher, link: MemoryRecordProducer) -> None:
+        task = asyncio.create_task(
+            box.deliver([EncodedRecord(0, b"a", 1), EncodedRecord(1, b"b", 1)])
+        )
         await sent(link, 2)
         link.waiting[0][2](ConnectionError("gone"))
         with pytest.raises(KafkaAway) as caught:
@@ -80,9 +86,9 @@ def test_one_failed_record_fails_the_request_and_says_when_to_come_again() -> No
 
 
 def test_a_link_that_never_answers_is_not_waited_for() -> None:
-    async def body(box: Outbox, link: MemoryLink) -> None:
+    async def body(box: Batcher, link: MemoryRecordProducer) -> None:
         with pytest.raises(KafkaAway):
-            await asyncio.wait_for(box.deliver([Parcel(0, b"a", 1)]), 3)
+            await asyncio.wait_for(box.deliver([EncodedRecord(0, b"a", 1)]), 3)
         assert box.unwell is not None and box.unwell.code == "kafka_away"
 
     run(body)
@@ -91,9 +97,9 @@ def test_a_link_that_never_answers_is_not_waited_for() -> None:
 def test_while_kafka_is_away_one_request_at_a_time_tries_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def body(box: Outbox, link: MemoryLink) -> None:
+    async def body(box: Batcher, link: MemoryRecordProducer) -> None:
         with pytest.raises(KafkaAway):
-            await box.deliver([Parcel(0, b"a", 1)])
+            await box.deliver([EncodedRecord(0, b"a", 1)])
         box.check()
         with box.reserve() as hold:
             hold(1)
@@ -115,7 +121,7 @@ def test_while_kafka_is_away_one_request_at_a_time_tries_it(
 
 
 def test_the_queue_is_bounded_by_bytes_but_takes_one_large_request() -> None:
-    async def body(box: Outbox, link: MemoryLink) -> None:
+    async def body(box: Batcher, link: MemoryRecordProducer) -> None:
         with box.reserve() as hold:
             hold(5000)
             hold(6000)
@@ -137,11 +143,11 @@ def test_the_queue_is_bounded_by_bytes_but_takes_one_large_request() -> None:
 
 def test_a_link_that_fails_for_long_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batcher, "PROBE_S", 0.02)
-    links: list[MemoryLink] = []
+    links: list[MemoryRecordProducer] = []
     kafka = {"there": False}
 
-    def connect() -> MemoryLink:
-        links.append(MemoryLink(partitions=2))
+    def connect() -> MemoryRecordProducer:
+        links.append(MemoryRecordProducer(partitions=2))
         return links[-1]
 
     def probe() -> None:
@@ -149,7 +155,7 @@ def test_a_link_that_fails_for_long_is_replaced(monkeypatch: pytest.MonkeyPatch)
             raise Unavailable("no")
 
     async def main() -> None:
-        box = Outbox(connect, probe, 1000, LINGER_S, answer_s=0.2)
+        box = Batcher(connect, probe, 1000, LINGER_S, answer_s=0.2)
         watch = asyncio.create_task(box.watch())
         async with asyncio.timeout(5):
             while box.unwell is None:  # found out without any request
@@ -160,7 +166,7 @@ def test_a_link_that_fails_for_long_is_replaced(monkeypatch: pytest.MonkeyPatch)
                 await asyncio.sleep(0.01)
         assert len(links) == 2
         assert links[0].closed
-        task = asyncio.create_task(box.deliver([Parcel(0, b"a", 1)]))
+        task = asyncio.create_task(box.deliver([EncodedRecord(0, b"a", 1)]))
         await sent(links[1], 1)
         links[1].settle()
         await task
@@ -170,8 +176,8 @@ def test_a_link_that_fails_for_long_is_replaced(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_closing_sends_what_waits_and_takes_no_more() -> None:
-    async def body(box: Outbox, link: MemoryLink) -> None:
-        task = asyncio.create_task(box.deliver([Parcel(0, b"a", 1)]))
+    async def body(box: Batcher, link: MemoryRecordProducer) -> None:
+        task = asyncio.create_task(box.deliver([EncodedRecord(0, b"a", 1)]))
         await asyncio.sleep(0)
         closing = asyncio.create_task(box.close(1.0))
         await sent(link, 1)

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.core.dead_letters import MAX_TEXT_BYTES, WHY_NOT, Letter, keep, letter
+from ingest.core.dead_letters import MAX_TEXT_BYTES, WHY_NOT, DeadLetter, keep, letter
 from ingest.redaction import Redactor
 
 redact = Redactor().redact_text
@@ -94,7 +94,7 @@ def test_a_letter_says_where_and_why() -> None:
         "log", "otlp_spans", 1, 2, 3,
     )  # fmt: skip
     assert (made.bytes, made.kept, made.text, len(made.detail)) == (1, "whole", "{", 256)
-    assert letter(b"{", ("l", "t", 0, 0, 0), "c", "", None) == Letter(
+    assert letter(b"{", ("l", "t", 0, 0, 0), "c", "", None) == DeadLetter(
         log_id="l", topic="t", partition=0, offset=0, line=0, code="c", bytes=1,
         sha256=made.sha256,
     )  # fmt: skip

@@ -15,15 +15,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from ingest.core import telemetry
 from ingest.core.errors import UsageError
 from ingest.core.health.probes import Probes, serve
-from ingest.core.health.verdict import Facts, Limits, Standing, Verdict, judge
+from ingest.core.health.verdict import Limits, PartitionHealth, Snapshot, Verdict, judge
+from ingest.gateway import metrics
 from tests.support.common import REPOSITORY
 
 NOW = {"stalled_s": 0.0}
 
 
 def verdict() -> Verdict:
-    standing = Standing("driftline.events", 2, lag=5, stalled_s=NOW["stalled_s"])
-    return judge(Facts(1.0, True, [standing]), 1.0, Limits(10, 60))
+    standing = PartitionHealth("driftline.events", 2, lag=5, stalled_s=NOW["stalled_s"])
+    return judge(Snapshot(1.0, True, [standing]), 1.0, Limits(10, 60))
 
 
 @pytest.fixture(scope="module")

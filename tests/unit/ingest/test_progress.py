@@ -5,18 +5,25 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.core.health.verdict import LOOP_SECONDS, Facts, Limits, Standing, Track, judge
+from ingest.core.health.verdict import (
+    LOOP_SECONDS,
+    Limits,
+    PartitionHealth,
+    ProgressTracker,
+    Snapshot,
+    judge,
+)
 
 LIMITS = Limits(unready_after=15, unhealthy_after=120)
 TOPIC = "driftline.events"
 
 
-def facts(*standings: Standing, at: float = 1000.0, **others: object) -> Facts:
-    return Facts(at=at, joined=True, standings=standings, **others)  # type: ignore[arg-type]
+def facts(*standings: PartitionHealth, at: float = 1000.0, **others: object) -> Snapshot:
+    return Snapshot(at=at, joined=True, standings=standings, **others)  # type: ignore[arg-type]
 
 
 def test_an_idle_worker_without_lag_is_healthy_for_ever() -> None:
-    track = Track(TOPIC, 0, since=0.0)
+    track = ProgressTracker(TOPIC, 0, since=0.0)
     for now in range(0, 100_000, 1000):
         track.update(lag=0, position=7, now=now)
     verdict = judge(facts(track.at(100_000.0), at=100_000.0), 100_001.0, LIMITS)
@@ -24,7 +31,7 @@ def test_an_idle_worker_without_lag_is_healthy_for_ever() -> None:
 
 
 def test_a_record_after_long_idleness_gets_its_time() -> None:
-    track = Track(TOPIC, 0, since=0.0)
+    track = ProgressTracker(TOPIC, 0, since=0.0)
     track.update(lag=0, position=7, now=5000.0)
     track.update(lag=1, position=7, now=5000.5)
     assert track.at(5001.0).stalled_s == 0.5
@@ -32,7 +39,7 @@ def test_a_record_after_long_idleness_gets_its_time() -> None:
 
 
 def test_lag_without_progress_is_unready_then_unhealthy_and_says_where() -> None:
-    track = Track(TOPIC, 3, since=0.0)
+    track = ProgressTracker(TOPIC, 3, since=0.0)
     track.update(lag=0, position=40, now=0.0)
     verdicts = {}
     for now in range(1, 131):  # the lag grows, nothing is stored
@@ -53,23 +60,23 @@ def test_lag_without_progress_is_unready_then_unhealthy_and_says_where() -> None
 
 
 def test_slow_progress_is_progress() -> None:
-    track = Track(TOPIC, 0, since=0.0)
+    track = ProgressTracker(TOPIC, 0, since=0.0)
     for now in range(0, 1000, 10):  # lag grows all the time
         track.update(lag=1 + now, position=now, now=float(now))
         assert judge(facts(track.at(now + 9.0), at=now + 9.0), now + 9.0, LIMITS).ready
 
 
 def test_one_stalled_partition_of_many_is_enough_and_the_worst_comes_first() -> None:
-    standings = [Standing(TOPIC, n, lag=5, stalled_s=float(n)) for n in range(30)]
+    standings = [PartitionHealth(TOPIC, n, lag=5, stalled_s=float(n)) for n in range(30)]
     verdict = judge(facts(*standings), 1000.0, LIMITS)
     assert (verdict.ready, verdict.healthy) == (False, True)
     assert [reason.partition for reason in verdict.reasons] == list(range(29, 14, -1))
 
 
 def test_a_silent_broker_is_told_from_an_idle_topic() -> None:
-    heard = Standing(TOPIC, 0, lag=0, silent_s=0.6)
-    silent = Standing(TOPIC, 0, lag=0, silent_s=16.0)
-    never = Standing(TOPIC, 0, lag=None, silent_s=16.0)
+    heard = PartitionHealth(TOPIC, 0, lag=0, silent_s=0.6)
+    silent = PartitionHealth(TOPIC, 0, lag=0, silent_s=16.0)
+    never = PartitionHealth(TOPIC, 0, lag=None, silent_s=16.0)
     assert judge(facts(heard), 1000.0, LIMITS).ready
     for standing in (silent, never):
         verdict = judge(facts(standing), 1000.0, LIMITS)
@@ -83,7 +90,7 @@ def test_a_loop_that_stands_still_is_found_without_any_partition() -> None:
 
 
 def test_a_process_that_stops_saying_where_it_stands_is_unready() -> None:
-    found = facts(Standing(TOPIC, 0, lag=0))
+    found = facts(PartitionHealth(TOPIC, 0, lag=0))
     assert judge(found, 1000.0 + LOOP_SECONDS, LIMITS).ready
     verdict = judge(found, 1001.0 + LOOP_SECONDS, LIMITS)
     assert [reason.code for reason in verdict.reasons] == ["process_stuck"]
@@ -92,9 +99,9 @@ def test_a_process_that_stops_saying_where_it_stands_is_unready() -> None:
 
 
 def test_starting_is_unready_and_not_for_ever() -> None:
-    assert judge(Facts(at=0.0), 0.0, LIMITS).status == "unready"
-    assert judge(Facts(at=0.0), 119.0, LIMITS).status == "unready"
-    assert judge(Facts(at=0.0), 121.0, LIMITS).status == "unhealthy"
+    assert judge(Snapshot(at=0.0), 0.0, LIMITS).status == "unready"
+    assert judge(Snapshot(at=0.0), 119.0, LIMITS).status == "unready"
+    assert judge(Snapshot(at=0.0), 121.0, LIMITS).status == "unhealthy"
 
 
 @given(
@@ -107,7 +114,7 @@ def test_a_stall_is_exactly_the_time_with_lag_and_without_a_move(
     steps: list[tuple[float, int | None, int]],
 ) -> None:
     """Against a second way to say it: look back to the last sample that was no stall."""
-    track, now, position, history = Track(TOPIC, 0, since=0.0), 0.0, 0, []
+    track, now, position, history = ProgressTracker(TOPIC, 0, since=0.0), 0.0, 0, []
     for wait, lag, moved in steps:
         now, position = now + wait, position + moved
         track.update(lag, position, now)

@@ -9,8 +9,8 @@ from aiokafka import TopicPartition
 
 from ingest.core.kafka import KafkaConfig
 from processors.clickhouse import ClickHouseConfig, Store
-from processors.consumer import Held
-from processors.write.event_writer import Sink, SinkConfig
+from processors.consumer import PartitionState
+from processors.write.event_writer import EventWriter, EventWriterConfig
 
 ONE, OTHER = TopicPartition("events", 0), TopicPartition("events", 1)
 
@@ -28,11 +28,13 @@ class Consumer:
         return self.ends[partition]
 
 
-def sink(stored: dict[TopicPartition, int], **ends: int | None) -> Sink:
-    made = Sink(KafkaConfig(), Store(ClickHouseConfig()), SinkConfig(), print, lambda: "log")
+def sink(stored: dict[TopicPartition, int], **ends: int | None) -> EventWriter:
+    made = EventWriter(
+        KafkaConfig(), Store(ClickHouseConfig()), EventWriterConfig(), print, lambda: "log"
+    )
     made._reader._consumer = Consumer(**ends)
     for partition, offset in stored.items():
-        made._reader.held[partition] = Held(begun=0, stored=offset)
+        made._reader.held[partition] = PartitionState(begun=0, stored=offset)
     return made
 
 

@@ -110,6 +110,6 @@ def test_an_events_cell_is_the_ten_seconds_around_it(times):
 
 @given(st.lists(cell, min_size=1), st.sampled_from(windows.WIDTHS))
 def test_coarser_windows_contain_their_cells(cells, width):
-    found = dirty_marks.coarser(frame(cells), width)
+    found = dirty_marks.rollup_cells(frame(cells), width)
     assert found.is_unique().all()
     assert set(found.rows()) == {(e, a, s - s % width) for e, a, s in cells}

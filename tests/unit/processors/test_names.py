@@ -12,10 +12,10 @@ from processors.audit import reconcile
 from processors.clickhouse import ClickHouseConfig, Store
 from processors.derive import dirty_marks, windows
 from processors.write import rows
-from processors.write.cardinality import OTHER, Names, NamesConfig, any_refused
+from processors.write.cardinality import OTHER, CardinalityConfig, CardinalityLimiter, any_refused
 
 T0 = 1_760_000_000_000_000_000
-SMALL = NamesConfig({"environment": 2, "agent": 3, "agent_version": 2, "scope": 2})
+SMALL = CardinalityConfig({"environment": 2, "agent": 3, "agent_version": 2, "scope": 2})
 
 
 @pytest.fixture
@@ -38,12 +38,14 @@ def stored(events: list[Event]) -> pl.DataFrame:
     return rows.event_rows(decode([encode(events)], [2 * T0]), "log", *place)
 
 
-def deliver(store: Store, names: Names, events: list[Event]) -> None:
+def deliver(store: Store, names: CardinalityLimiter, events: list[Event]) -> None:
     frame = stored(events)
     names.admit(frame)
     store.insert("events", frame)
     for width in windows.WIDTHS:
-        windows.recompute(store, width, dirty_marks.coarser(dirty_marks.dirty_cells(frame), width))
+        windows.recompute(
+            store, width, dirty_marks.rollup_cells(dirty_marks.dirty_cells(frame), width)
+        )
 
 
 def counts(store: Store, column: str, width: int = 10) -> dict[str, int]:
@@ -55,7 +57,7 @@ def counts(store: Store, column: str, width: int = 10) -> dict[str, int]:
 
 
 def test_what_comes_when_there_is_no_room_is_counted_under_other(store):
-    names = Names(store, SMALL)
+    names = CardinalityLimiter(store, SMALL)
     deliver(store, names, [event(n) for n in range(5)])
     deliver(store, names, [event(10 + n, agent=f"agent-{n}") for n in range(8)])
 
@@ -69,7 +71,7 @@ def test_what_comes_when_there_is_no_room_is_counted_under_other(store):
 
 
 def test_other_is_computed_from_every_agent_that_was_refused_not_only_the_marked(store):
-    names = Names(store, SMALL)
+    names = CardinalityLimiter(store, SMALL)
     deliver(store, names, [event(n) for n in range(5)])
     deliver(store, names, [event(9)])
     for width in windows.WIDTHS:
@@ -88,7 +90,7 @@ def test_each_dimension_has_its_own_limit(store):
         )
         for n in range(4)
     ]
-    deliver(store, Names(store, SMALL), events)
+    deliver(store, CardinalityLimiter(store, SMALL), events)
     assert set(counts(store, "environment")) == {"env-0", "env-1", OTHER}
     assert set(counts(store, "agent_version")) == {"v0", "v1", OTHER}
     scopes = store.query("SELECT scope, sum(events) AS n FROM windows FINAL GROUP BY scope")
@@ -98,16 +100,16 @@ def test_each_dimension_has_its_own_limit(store):
 
 
 def test_a_worker_that_starts_again_decides_the_same(store):
-    deliver(store, Names(store, SMALL), [event(n) for n in range(5)])
+    deliver(store, CardinalityLimiter(store, SMALL), [event(n) for n in range(5)])
     before = store.query("SELECT dimension, value, refused FROM dimension_values ORDER BY ALL")
-    again = Names(store, NamesConfig({**SMALL.limits, "agent": 100}))
+    again = CardinalityLimiter(store, CardinalityConfig({**SMALL.limits, "agent": 100}))
     assert again.admit(stored([event(n) for n in range(5)])) == 0
     after = store.query("SELECT dimension, value, refused FROM dimension_values ORDER BY ALL")
     assert after.equals(before)
 
 
 def test_a_name_that_one_worker_admits_and_another_refuses_is_refused(store):
-    deliver(store, Names(store, SMALL), [event(n) for n in range(3)])
+    deliver(store, CardinalityLimiter(store, SMALL), [event(n) for n in range(3)])
     assert counts(store, "agent")["agent-2"] == 1
     store.insert(
         "dimension_values",
@@ -129,7 +131,7 @@ def test_a_name_that_is_refused_while_its_rows_are_read_bears_no_windows(store, 
         return asked[-1] and len(asked) > 1
 
     monkeypatch.setattr(windows, "any_refused", not_at_first)
-    deliver(store, Names(store, SMALL), [event(n) for n in range(5)])
+    deliver(store, CardinalityLimiter(store, SMALL), [event(n) for n in range(5)])
     assert asked[0]
     for width in windows.WIDTHS:
         assert counts(store, "agent", width) == {"agent-0": 1, "agent-1": 1, "agent-2": 1, OTHER: 2}
@@ -138,7 +140,7 @@ def test_a_name_that_is_refused_while_its_rows_are_read_bears_no_windows(store, 
 
 
 def test_a_name_that_another_worker_refuses_too_late_loses_its_windows_with_its_next_event(store):
-    names = Names(store, SMALL)
+    names = CardinalityLimiter(store, SMALL)
     deliver(store, names, [event(n) for n in range(4)])
     store.insert(
         "dimension_values",
@@ -150,7 +152,7 @@ def test_a_name_that_another_worker_refuses_too_late_loses_its_windows_with_its_
 
 
 def test_minutes_that_another_worker_makes_of_refused_names_go_as_well(store):
-    names = Names(store, SMALL)
+    names = CardinalityLimiter(store, SMALL)
     deliver(store, names, [event(n) for n in range(5)])
     good = store.query("SELECT * FROM windows FINAL ORDER BY ALL")
     misnamed = good.filter((pl.col("agent") == OTHER) & (pl.col("width_s") == 10))
@@ -173,7 +175,7 @@ TAKEN = {
 
 def test_who_is_called_other_is_counted_with_the_others(store):
     """Before a limit is reached and after it; nobody's windows go."""
-    names = Names(store, SMALL)
+    names = CardinalityLimiter(store, SMALL)
     deliver(store, names, [event(0, **TAKEN), event(1), event(2), event(3)])
     assert counts(store, "agent") == {"agent-1": 1, "agent-2": 1, "agent-3": 1, OTHER: 1}
     deliver(store, names, [event(10 + n, **TAKEN | {"agent": f"agent-{n}"}) for n in range(1, 6)])
@@ -191,7 +193,7 @@ def test_who_is_called_other_is_counted_with_the_others(store):
 
 
 def test_other_that_was_refused_by_earlier_versions_keeps_its_windows(store):
-    names = Names(store, SMALL)
+    names = CardinalityLimiter(store, SMALL)
     deliver(store, names, [event(n, name="t", model="m") for n in range(5)])
     before = store.query("SELECT * FROM windows FINAL ORDER BY ALL")
     taken = {"agent": OTHER, "environment": OTHER, "agent_version": OTHER,
@@ -206,7 +208,7 @@ def test_other_that_was_refused_by_earlier_versions_keeps_its_windows(store):
 
 def test_other_that_was_admitted_by_earlier_versions_is_counted_with_the_others(store):
     store.insert("dimension_values", pl.DataFrame({"dimension": ["agent"], "value": [OTHER]}))
-    names = Names(store, SMALL)
+    names = CardinalityLimiter(store, SMALL)
     deliver(store, names, [event(n) for n in range(5)])
     deliver(store, names, [event(9, agent=OTHER)])
     assert counts(store, "agent")[OTHER] == 5 - 2 + 1
@@ -217,7 +219,7 @@ def test_other_is_computed_from_all_where_only_some_of_many_agents_fit_into_a_st
     store, monkeypatch
 ):
     """More agents are marked than a statement names, but fewer in each of its parts."""
-    names = Names(store, SMALL)
+    names = CardinalityLimiter(store, SMALL)
     cell = 10 * 10**9
     deliver(store, names, [event(n) for n in range(6)])  # the limit is reached
     deliver(store, names, [event(10 + n, time_unix_nano=T0 + n * cell) for n in range(6)])
@@ -235,13 +237,13 @@ def test_other_is_computed_from_all_where_only_some_of_many_agents_fit_into_a_st
 
 def test_a_thousand_long_names_fit_into_a_statement(store):
     long = [event(n, agent=f"{n:04}" + "'\\ü" * 84) for n in range(900)]
-    deliver(store, Names(store, SMALL), long)
+    deliver(store, CardinalityLimiter(store, SMALL), long)
     assert sum(counts(store, "agent").values()) == 900
     assert len(counts(store, "agent")) == 4
 
 
 def test_a_known_name_costs_no_query(store, monkeypatch):
-    names = Names(store, SMALL)
+    names = CardinalityLimiter(store, SMALL)
     frame = stored([event(1)])
     names.admit(frame)
     monkeypatch.setattr(Store, "query", None)

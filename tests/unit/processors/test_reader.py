@@ -18,7 +18,7 @@ from aiokafka.errors import (
 from ingest.core.errors import Unavailable
 from ingest.core.kafka import KafkaConfig
 from processors.clickhouse import ClickHouseConfig, Store
-from processors.consumer import Gap, Held, Reader
+from processors.consumer import EventConsumer, OffsetRange, PartitionState
 from processors.derive import sealing
 
 PIECE_BYTES = 8 << 20
@@ -87,11 +87,11 @@ def record(partition: int, offset: int, timestamp: int, size: int) -> ConsumerRe
     )
 
 
-def reader_of(records: list[ConsumerRecord[Any, Any]]) -> tuple[Reader, Buffered]:
+def reader_of(records: list[ConsumerRecord[Any, Any]]) -> tuple[EventConsumer, Buffered]:
     found: dict[TopicPartition, list[ConsumerRecord[Any, Any]]] = {}
     for one in records:
         found.setdefault(TopicPartition(one.topic, one.partition), []).append(one)
-    reader = Reader(
+    reader = EventConsumer(
         KafkaConfig(),
         Store(ClickHouseConfig()),
         PIECE_BYTES,
@@ -101,15 +101,17 @@ def reader_of(records: list[ConsumerRecord[Any, Any]]) -> tuple[Reader, Buffered
         lambda: "",
     )
     reader._consumer = buffered = Buffered(found)
-    reader.held = {partition: Held(begun=0, stored=0) for partition in found}
+    reader.held = {partition: PartitionState(begun=0, stored=0) for partition in found}
     return reader, buffered
 
 
-async def taken(reader: Reader, gaps: list[tuple[int, int, int]] | None = None) -> list[list[int]]:
+async def taken(
+    reader: EventConsumer, gaps: list[tuple[int, int, int]] | None = None
+) -> list[list[int]]:
     """Timestamps of the records of each piece, until there are none; adds what has none."""
     pieces = []
     while True:
-        gathered, found, _ = await reader.gather()
+        gathered, found, _ = await reader.poll_batch()
         if gaps is not None:
             gaps += told(found)
         if not gathered:
@@ -117,7 +119,7 @@ async def taken(reader: Reader, gaps: list[tuple[int, int, int]] | None = None) 
         pieces.append([r.timestamp for some in gathered.values() for r in some])
 
 
-def told(gaps: list[Gap]) -> list[tuple[int, int, int]]:
+def told(gaps: list[OffsetRange]) -> list[tuple[int, int, int]]:
     return [(gap.partition.partition, gap.first, gap.after) for gap in gaps]
 
 
@@ -135,7 +137,7 @@ def test_partitions_are_read_at_one_pace_of_time() -> None:
 def test_a_partition_that_has_nothing_holds_up_none() -> None:
     reader, buffered = reader_of([record(1, at, at, 1000) for at in range(50)])
     buffered.records[TopicPartition("driftline.events", 0)] = []
-    reader.held[TopicPartition("driftline.events", 0)] = Held(begun=0, stored=0)
+    reader.held[TopicPartition("driftline.events", 0)] = PartitionState(begun=0, stored=0)
     assert sum(map(len, asyncio.run(taken(reader)))) == 50
 
 
@@ -314,7 +316,9 @@ def test_reading_goes_on_when_kafka_does_not_say_what_was_deleted(caplog) -> Non
     assert "Kafka does not say whether it deleted records 4 to 8" in caplog.text
 
 
-def committed(reader: Reader, commits: Mapping[TopicPartition, int]) -> list[tuple[int, int, int]]:
+def committed(
+    reader: EventConsumer, commits: Mapping[TopicPartition, int]
+) -> list[tuple[int, int, int]]:
     """Commit as the sink does, and say which offsets that were passed over it books."""
     passed = reader.passed()
     asyncio.run(reader.commit(reader.after(passed) | dict(commits)))
@@ -326,11 +330,11 @@ class TestTheEndOfATransaction:
 
     one, other = TopicPartition("driftline.events", 0), TopicPartition("driftline.events", 1)
 
-    def passed(self, **place: Any) -> tuple[Reader, Buffered]:
+    def passed(self, **place: Any) -> tuple[EventConsumer, Buffered]:
         reader, consumer = reader_of([])
         consumer.records = {self.one: [], self.other: []}
         consumer.positions = consumer.ends = {self.one: 6}
-        reader.held[self.one] = Held(**{"begun": 3, "expected": 5, "stored": 5} | place)
+        reader.held[self.one] = PartitionState(**{"begun": 3, "expected": 5, "stored": 5} | place)
         return reader, consumer
 
     def test_is_no_lag_once_what_was_read_is_stored(self) -> None:
@@ -419,7 +423,7 @@ class TestTheEndOfATransaction:
             consumer.answers.clear()
             commit = asyncio.create_task(reader.commit({self.one: 5}))
             await asyncio.sleep(0)
-            await reader.gather()
+            await reader.poll_batch()
             consumer.answers.set()
             await commit
 
@@ -512,7 +516,7 @@ class TestTheEndOfATransaction:
         Books(monkeypatch, 0).away = True
         reader, consumer = self.passed()
         consumer.records[self.other] = [record(1, 0, 9, 1)]
-        reader.held[self.other] = Held(begun=0, expected=0, stored=0, read=1)
+        reader.held[self.other] = PartitionState(begun=0, expected=0, stored=0, read=1)
         asked = consumer.beginning_offsets
 
         async def moves(partitions: list[TopicPartition]) -> dict[Any, int]:

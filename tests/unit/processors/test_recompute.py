@@ -13,7 +13,7 @@ import pytest
 from faust.types import TP
 
 from processors.derive import dirty_marks, window_updater, windows
-from processors.derive.window_updater import Recompute
+from processors.derive.window_updater import WindowUpdater
 
 _DIRTY = TP("dirty", 0)
 
@@ -90,7 +90,7 @@ def run(
         store = SimpleNamespace(
             insert=lambda table, rows: told.append(f"report {rows['offset'][0]}")
         )
-        made = Recompute(
+        made = WindowUpdater(
             store,  # type: ignore[arg-type]
             "log",
             lambda: group,

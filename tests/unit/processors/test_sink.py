@@ -13,9 +13,9 @@ from ingest.codec import encode
 from ingest.core.events import EVENTS_TOPIC, Event
 from ingest.core.kafka import KafkaConfig
 from processors.clickhouse import ClickHouseConfig, Store
-from processors.consumer import Held
+from processors.consumer import PartitionState
 from processors.write import event_writer
-from processors.write.event_writer import Sink, SinkConfig
+from processors.write.event_writer import EventWriter, EventWriterConfig
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,9 @@ def test_what_is_stored_is_booked_before_it_leaves(
         happened.append("left")
 
     async def run() -> None:
-        made = Sink(KafkaConfig(), Store(ClickHouseConfig()), SinkConfig(), print, lambda: "log")
+        made = EventWriter(
+            KafkaConfig(), Store(ClickHouseConfig()), EventWriterConfig(), print, lambda: "log"
+        )
         monkeypatch.setattr(made, "_deliver", deliver)
         monkeypatch.setattr(made._reader, "stop", leave)
         monkeypatch.setattr(made._reader, "is_fresh", lambda *_: False)
@@ -75,8 +77,10 @@ def test_what_a_batch_says_of_its_partitions_counts_the_batch(
     async def done(*_: Any) -> None:
         pass
 
-    made = Sink(KafkaConfig(), Store(ClickHouseConfig()), SinkConfig(), print, lambda: "log")
-    made._reader.held[partition] = Held(begun=4, expected=5, stored=4)
+    made = EventWriter(
+        KafkaConfig(), Store(ClickHouseConfig()), EventWriterConfig(), print, lambda: "log"
+    )
+    made._reader.held[partition] = PartitionState(begun=4, expected=5, stored=4)
     monkeypatch.setattr(made, "_insert", insert)
     monkeypatch.setattr(made, "_produce_marks", done)
     monkeypatch.setattr(made._names, "admit", lambda _: 0)
