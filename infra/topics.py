@@ -61,7 +61,7 @@ def driftline_topics(partitions: int, retention_hours: int) -> list[Topic]:
 
 
 def receiver_topics(names: Iterable[str], partitions: int, retention_hours: int) -> list[Topic]:
-    """The topics of the OTLP Kafka receiver; a Collector may have made them already, as it likes."""
+    """The topics of the OTLP Kafka receiver; a Collector may have made them already."""
     return [Topic(name, partitions, retention_hours, fixed=False) for name in names]
 
 

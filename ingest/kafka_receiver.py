@@ -387,7 +387,7 @@ class OtlpKafkaReceiver:
 
 
 def run_receiver(kafka: KafkaConfig, config: ReceiverConfig, policy: Policy) -> None:
-    """Run a receiver until SIGTERM or SIGINT; errors as `OtlpKafkaReceiver.run`, and `UsageError` of the port."""
+    """Run a receiver until SIGTERM or SIGINT; raises as `OtlpKafkaReceiver.run` does."""
     asyncio.run(_run(kafka, config, policy))
 
 

@@ -1,7 +1,7 @@
 """Dead letters in the store: kept with what is left of their text, looked up, and tried again.
 
-The sink stores those of the events topic itself. Those that others send to the topic
-``driftline.deadletters``, as the OTLP Kafka receiver does, are brought to the table by `DeadLetterWriter`.
+The event writer stores those of the events topic. `DeadLetterWriter` stores those that other parts,
+such as the OTLP Kafka receiver, send to the topic ``driftline.deadletters``.
 """
 
 from __future__ import annotations
