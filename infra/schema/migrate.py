@@ -2,7 +2,8 @@
 
 A migration is a file ``NNNN_name.sql`` in ``infra/schema/migrations``, applied once, in order of
 their names, and never edited afterwards. ClickHouse has no transactional DDL, so the only way is
-forward. Statements are separated by a line of eight dashes.
+forward. Views are files in ``infra/schema/views``: they may be edited, and are replaced whenever
+their text has changed. Statements are separated by a line of eight dashes.
 """
 
 from __future__ import annotations
@@ -101,14 +102,37 @@ def migrate(
     _refuse_other_history(wanted, applied, database)
     pending = [migration for migration in wanted if migration.name not in applied]
     for migration in pending:
-        for statement in migration.statements:
-            client.command(statement, settings={"database": database}, use_database=False)
-        client.insert(
-            f"{database}.schema_migrations",
-            [[migration.name, migration.checksum]],
-            column_names=["name", "checksum"],
-        )
-    return [migration.name for migration in pending]
+        _apply(client, database, migration)
+    applied_views = _apply_views(client, database, applied)
+    return [migration.name for migration in pending] + applied_views
+
+
+def views() -> list[Migration]:
+    """Return the views of this version by name; unlike a migration, a view may be edited."""
+    folder = files("infra") / "schema" / "views"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [
+        Migration(f"view {name.removesuffix('.sql')}", (folder / name).read_text("utf-8"))
+        for name in names
+    ]
+
+
+def _apply_views(client: Any, database: str, applied: dict[str, str]) -> list[str]:
+    """Replace every view whose text differs from the one that was applied last."""
+    changed = [view for view in views() if applied.get(view.name) != view.checksum]
+    for view in changed:
+        _apply(client, database, view)
+    return [view.name for view in changed]
+
+
+def _apply(client: Any, database: str, migration: Migration) -> None:
+    for statement in migration.statements:
+        client.command(statement, settings={"database": database}, use_database=False)
+    client.insert(
+        f"{database}.schema_migrations",
+        [[migration.name, migration.checksum]],
+        column_names=["name", "checksum"],
+    )
 
 
 def _refuse_other_history(
@@ -116,6 +140,8 @@ def _refuse_other_history(
 ) -> None:
     known = {migration.name: migration.checksum for migration in wanted}
     for name, checksum in sorted(applied.items()):
+        if name.startswith("view "):
+            continue
         if name not in known:
             raise UsageError(
                 f"database {database} has migration {name}, which this version does not know;"
