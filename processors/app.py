@@ -33,6 +33,8 @@ from ingest.core.health.sampler import PartitionPosition
 from ingest.core.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
 from processors.audit import Audit
 from processors.clickhouse import ClickHouseConfig, Store
+from processors.derive.result_store import ResultStore
+from processors.derive.results import ResultsConfig
 from processors.derive.window_updater import WindowUpdater
 from processors.health import Health, HealthConfig
 from processors.stations.detection import Detection, DetectionConfig
@@ -59,6 +61,7 @@ class WorkerConfig:
     kafka: KafkaConfig = field(default_factory=KafkaConfig)
     clickhouse: ClickHouseConfig = field(default_factory=ClickHouseConfig)
     sink: EventWriterConfig = field(default_factory=EventWriterConfig)
+    results: ResultsConfig = field(default_factory=ResultsConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
     recompute_interval: float = 0.02
@@ -157,8 +160,10 @@ def build_app(config: WorkerConfig) -> faust.App:
     app.service(Detection(store, config.kafka.log_id, config.detection, leads, tell))
     app.service(Audit(store, config.kafka.log_id, leads, sink.fresh_for))
     app.service(DeadLetterWriter(config.kafka, store))
+    results = ResultStore(store, config.results)
     recompute = WindowUpdater(
         store,
+        results,
         config.kafka.log_id,
         lambda: app.consumer,
         config.recompute_interval,

@@ -19,7 +19,8 @@ from mode import Service
 
 from ingest.core.errors import Unavailable
 from processors.clickhouse import Store
-from processors.derive import dirty_marks, sealing, windows
+from processors.derive import dirty_marks, result_audit, sealing, windows
+from processors.derive.result_store import ResultStore
 from processors.write.cardinality import limited
 
 log = logging.getLogger(__name__)
@@ -92,8 +93,8 @@ FULL OUTER JOIN
 WHERE stored != derived
 """  # noqa: S608 - of our own constants
 
-# A mark computes the windows of its cell, but of the interactions only those that it is for. Their
-# parts may be of any agent, so a cell is compared as a whole and named after its first agent.
+# A result says how many events of its trace in its cell it was made with. They may be of any agent,
+# so a cell is compared as a whole and named after its first agent.
 _PARTS: Final = f"""
 SELECT environment, agent, toUInt32(10) AS width_s, start,
     stored.n AS stored, derived.n AS derived
@@ -110,8 +111,8 @@ FROM
 ) AS stored
 FULL OUTER JOIN
 (
-    SELECT toUnixTimestamp(cell) AS start, sum(bitAnd(version, 0xFFFFFFFFFF)) AS n
-    FROM interaction_cells FINAL
+    SELECT toUnixTimestamp(cell) AS start, sum(seen) AS n
+    FROM interaction_results FINAL
     WHERE cell >= toDateTime({{lo:UInt32}}, 'UTC') AND cell < toDateTime({{hi:UInt32}}, 'UTC')
     GROUP BY start
 ) AS derived USING (start)
@@ -261,7 +262,7 @@ def reconcile(store: Store, suspected: pl.DataFrame | None = None) -> int:
         different = different.join(suspected, on=different.columns, how="semi")
     if not different.is_empty():
         _recompute(store, different.drop("stored", "derived"))
-    return len(different) + dropped
+    return len(different) + dropped + result_audit.repair(store)
 
 
 def count_lost_events(store: Store) -> int:
@@ -285,6 +286,9 @@ def count_lost_events(store: Store) -> int:
 def _recompute(store: Store, found: pl.DataFrame) -> None:
     """Compute these windows, and the coarser ones that they lie in."""
     found = found.with_columns(pl.col("start").cast(pl.Int64))
+    cells = found.filter(pl.col("width_s") == windows.WIDTHS[0])
+    if not cells.is_empty():
+        ResultStore(store).update(cells)
     for width in windows.WIDTHS:
         within = found.filter(pl.col("width_s") <= width)
         if not within.is_empty():

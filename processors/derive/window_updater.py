@@ -1,7 +1,7 @@
-"""Works off dirty marks: cells at once, the minutes and hours they lie in every two seconds.
+"""Works off dirty marks: cells at once; results, minutes, hours and days every two seconds.
 
-A mark is committed once its cell, minute and hour are stored. How far cells have come is
-reported before that, because only they say what event time is complete.
+A mark is done once its cell, the results it changes and all that adds them up are stored. Only then
+is it reported, because stations take what is reported for complete, and then it is committed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from ingest.core import telemetry
 from ingest.core.retry import until_done
 from processors.clickhouse import Store
 from processors.derive import dirty_marks, sealing, windows
+from processors.derive.result_store import ResultStore
 
 log = logging.getLogger(__name__)
 
 _MARKS_AT_ONCE: Final = 1_000
 _LONGEST_REST_S: Final = 0.4
+_SHORTEST_CYCLE_S: Final = 0.75  # a cell that still fills is read as a whole each time
 _COARSER_S: Final = 2.0
 _IDLE_S: Final = 0.1
 _REPORT_S: Final = 5.0
@@ -83,6 +85,8 @@ class WindowUpdater(Service):  # type: ignore[misc]
     ----------
     store
         The database.
+    results
+        Computes interactions, sessions and rollups.
     log_id
         Of the events topic.
     consumer
@@ -101,20 +105,24 @@ class WindowUpdater(Service):  # type: ignore[misc]
     def __init__(
         self,
         store: Store,
+        results: ResultStore,
         log_id: str,
         consumer: Callable[[], Consumer],
         interval: float,
         caught_up: Callable[[], Coroutine[Any, Any, None]],
         die: Callable[[], None],
+        cycle: float = _SHORTEST_CYCLE_S,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._store = store
+        self._results = results
         self._log_id = log_id
         self._consumer = consumer
         self._interval = interval
         self._caught_up = caught_up
         self._die = die
+        self._cycle = cycle
         self._read: dict[TP, _Place] = {}
         self._gaps: dict[TP, _Gap] = {}
         self._idle = False
@@ -123,7 +131,7 @@ class WindowUpdater(Service):  # type: ignore[misc]
         self._owed: dict[TP, _Place] = {}
         self._reported = 0.0
         self.done: dict[int, int] = {}
-        """Per partition of the dirty topic, the offset up to which cells are stored."""
+        """Per partition of the dirty topic, the offset up to which all that follows is stored."""
 
     async def follow(self, stream: Any) -> None:
         """Compute the cells of all marks of a Faust stream, as they come."""
@@ -139,7 +147,8 @@ class WindowUpdater(Service):  # type: ignore[misc]
                 log.exception("computing cells failed")
                 self._die()
             # As long as it took, so that inserts and readers come to their turn.
-            await asyncio.sleep(min(time.monotonic() - started, _LONGEST_REST_S))
+            took = time.monotonic() - started
+            await asyncio.sleep(max(min(took, _LONGEST_REST_S), self._cycle - took))
             await self._caught_up()
             self._idle = True
 
@@ -223,8 +232,6 @@ class WindowUpdater(Service):  # type: ignore[misc]
             event.message.tp: (event.message.generation_id, event.message.offset + 1)
             for event in events
         }
-        self.done |= {tp.partition: offset for tp, offset in self._ours(places).items()}
-        await until_done(self._report)
         self._computed.append(_Computed(cells, places))
 
     def _ours(self, places: dict[TP, _Place]) -> dict[TP, int]:
@@ -257,7 +264,12 @@ class WindowUpdater(Service):  # type: ignore[misc]
             computed, self._computed = self._computed, []
             try:
                 if computed:
+                    await self._compute_results(computed)
                     await self._compute_coarser(computed)
+                    for one in computed:
+                        self._owed |= one.places
+                        self.done |= {tp.partition: at for tp, at in self._ours(one.places).items()}
+                    await until_done(self._report)
                 await self._commit()
                 await self._refetch_missing()
                 if time.monotonic() - self._reported > _REPORT_S:
@@ -273,8 +285,11 @@ class WindowUpdater(Service):  # type: ignore[misc]
         for width in windows.WIDTHS[1:]:
             cells = dirty_marks.rollup_cells(cells, width)
             await self._compute(width, cells)
-        for one in computed:
-            self._owed |= one.places
+
+    async def _compute_results(self, computed: list[_Computed]) -> None:
+        marks = pl.concat([one.cells for one in computed], how="diagonal").unique()
+        with telemetry.RECOMPUTE_SECONDS.labels("results").time():
+            await until_done(lambda: asyncio.to_thread(self._results.update, marks))
 
     async def _commit(self) -> None:
         """Commit what is stored, and what could not be committed before.

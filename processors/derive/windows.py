@@ -17,7 +17,6 @@ from typing import Final
 import polars as pl
 
 from processors.clickhouse import MAX_STATEMENT_BYTES, SPILLING, Store, literal
-from processors.derive import interactions
 from processors.derive.dirty_marks import rollup_cells
 from processors.write.cardinality import (
     OTHER,
@@ -29,10 +28,10 @@ from processors.write.cardinality import (
     refused_in,
 )
 
-WIDTHS: Final = (10, 60, 3600)
+WIDTHS: Final = (10, 60, 3600, 86_400)
 """Widths in seconds; each is computed from the one before it, the first from events."""
 
-EPOCH: Final = 2
+EPOCH: Final = 3
 """Rises when rules, prices or parsing change, so that new results replace old ones."""
 
 _SETTINGS: Final = SPILLING | {
@@ -70,7 +69,7 @@ WITH
 SELECT {{environment}} AS e, {{agent}} AS a, {{width}}, start, {{agent_version}} AS v, scope,
     bitShiftLeft(toUInt64({{epoch}}), 40) + sum(seen) + sum(seen - n) AS version,
     sum(n) AS events, sum(ok), sum(error),
-    sumIf(n, kind = 'tool_call'), sumIf(error, kind = 'tool_call'),
+    sumIf(n, kind IN ('tool_call', 'retrieval')), sumIf(error, kind IN ('tool_call', 'retrieval')),
     sum(input), sum(output), sum(cached),
     round(sum(cost), 9), sum(priced), sum(unpriced),
     length(sorted), round(sum(duration), 3),
@@ -95,7 +94,7 @@ FROM
         SELECT *, (event_id, time, payload_hash) NOT IN
             (SELECT event_id, time, payload_hash FROM collisions WHERE {{when}}) AS counted,
             -- a closing event may carry totals of what its calls spent
-            counted AND kind != 'interaction' AS spends
+            counted AND kind NOT IN ('interaction', 'span') AS spends
         FROM events FINAL
         WHERE {{whose}} AND ({{when}})
     )
@@ -169,7 +168,7 @@ def statements(
     Parameters
     ----------
     width
-        One of `WIDTHS`. For the finest, the interactions' parts are computed along with it.
+        One of `WIDTHS`.
     marks
         ``environment``, ``agent`` and ``start`` (seconds since 1970, a multiple of ``width``),
         perhaps also where the new events stand, as `dirty_marks.dirty_cells` says it.
@@ -190,11 +189,7 @@ def statements(
         return [_FROM_FINER.format(width=width, finer=_finer(width), epoch=EPOCH, where=where)]
     if others:
         whose = f"({whose} OR agent NOT IN {admitted('agent')})"
-    return [
-        _from_events(naming, whose, when),
-        # An interaction may be the work of several agents, so its parts never stop at one.
-        interactions.statement(EPOCH, naming, when, _places(marks)),
-    ]
+    return [_from_events(naming, whose, when)]
 
 
 def recompute(store: Store, width: int, marks: pl.DataFrame) -> None:
@@ -321,11 +316,24 @@ def _whose(marks: pl.DataFrame) -> str:
 
 def _when(width: int, starts: list[int]) -> str:
     """SQL condition on the time of what windows with these starts are computed from."""
-    finest = width == WIDTHS[0]
-    column = "time" if finest else "start"
+    return during("time" if width == WIDTHS[0] else "start", starts, width)
+
+
+def during(column: str, starts: list[int], width: int) -> str:
+    """SQL condition that takes windows by their starts.
+
+    Parameters
+    ----------
+    column
+        ``time`` (ns) or a column of whole seconds.
+    starts
+        Sorted, seconds since 1970, multiples of ``width``.
+    width
+        Seconds.
+    """
     # Of another precision than the column, a bound would be compared as a floating-point number
     # where ClickHouse chooses parts, and the last 100 ns before it would be lost.
-    bound = "toDateTime64({}, 9, 'UTC')" if finest else "toDateTime({}, 'UTC')"
+    bound = "toDateTime64({}, 9, 'UTC')" if column == "time" else "toDateTime({}, 'UTC')"
 
     def between(lo: int, hi: int) -> str:
         return f"({column} >= {bound.format(lo)} AND {column} < {bound.format(hi)})"
@@ -338,7 +346,7 @@ def _when(width: int, starts: list[int]) -> str:
     return f"{between(starts[0], starts[-1] + width)} AND {begin} IN ({listed})"
 
 
-def _places(marks: pl.DataFrame) -> str | None:
+def places(marks: pl.DataFrame) -> str | None:
     """SQL condition on the events that marks were made for; None when it would not be worth it.
 
     A cell that still fills is computed again and again, and most of its interactions are as they

@@ -16,14 +16,17 @@ from dashboards import agent_report
 from ingest.codec import decode, encode
 from ingest.core.events import EVENTS_TOPIC, Event
 from processors.clickhouse import ClickHouseConfig, Store
-from processors.derive import dirty_marks, windows
+from processors.derive import dirty_marks, rollups, windows
+from processors.derive.result_store import ResultStore
 from processors.write import rows
 from processors.write.cardinality import CardinalityLimiter
 from tests.conftest import ClickHouse
+from tests.integration import pipeline_reference as reference
 from tests.integration.pipeline_reference import Truth
 
 FAR = 4_102_444_800 * 10**9  # of a record: nothing is in its future
 SEEDS = range(3)
+DERIVED = ("interaction_results", "session_results", "rollups")
 PLAIN = ("tool_calls", "tool_errors", "input_tokens", "output_tokens")
 
 
@@ -36,6 +39,7 @@ class Pipeline:
         )
         self.store = Store(config)
         self.names = CardinalityLimiter(self.store)
+        self.results = ResultStore(self.store)
         self.offset = 0
         self.dirty: list[pl.DataFrame] = []
 
@@ -59,6 +63,7 @@ class Pipeline:
             if not self.dirty:
                 return
             cells, self.dirty = pl.concat(self.dirty).unique(), []
+        self.results.update(cells)
         finest, *others = windows.WIDTHS
         windows.recompute(self.store, finest, cells)
         for width in others:
@@ -90,11 +95,8 @@ class Pipeline:
         """All that is derived, to the last bit, versions included."""
         return (
             self.store.query("SELECT * FROM windows FINAL ORDER BY ALL").rows(),
-            self.store.query("SELECT * FROM interaction_cells FINAL ORDER BY ALL").rows(),
-            self.store.query("SELECT * FROM interactions ORDER BY interaction_id").rows(),
-            self.store.query("SELECT * FROM sessions ORDER BY session_id").rows(),
+            *(self.store.query(f"SELECT * FROM {t} FINAL ORDER BY ALL").rows() for t in DERIVED),
             self.store.query("SELECT * FROM current_evaluations ORDER BY ALL").rows(),
-            agent_report.collect(self.store),
         )
 
 
@@ -130,7 +132,26 @@ def check(pipeline: Pipeline, truth: Truth) -> None:
         (r["target"], r["kind"], r["name"], r["user_id"]): (r["value"], r["reason"], r["time"])
         for r in current.to_dicts()
     }
-    check_metrics(pipeline, truth)
+    check_rollups(pipeline, truth)
+
+
+def check_rollups(pipeline: Pipeline, truth: Truth) -> None:
+    """Rollups equal the results added up, every width on its own."""
+    stored = pipeline.store.query(
+        "SELECT *, toUnixTimestamp(start) AS at FROM rollups FINAL WHERE n > 0"
+    ).to_dicts()
+    for unit in rollups.UNITS:
+        for width in rollups.WIDTHS:
+            found = {
+                (r["environment"], r["agent"], r["agent_version"], r["at"]): r
+                for r in stored
+                if r["unit"] == unit and r["width_s"] == width
+            }
+            expected = reference.rollups(getattr(truth, unit)().values(), width)
+            assert found.keys() == expected.keys(), (unit, width)
+            for key, row in expected.items():
+                failures = zip(found[key]["reasons"], found[key]["reason_counts"], strict=True)
+                same(found[key] | {"failures": dict(failures)}, row, (unit, width, key))
 
 
 def check_metrics(pipeline: Pipeline, truth: Truth, since: int | None = None) -> None:

@@ -6,7 +6,6 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 from typing import Any
 
 from detectors.failures.fingerprint import fingerprint, template
@@ -43,20 +42,34 @@ class Truth:
                 groups[key].append(event)
         return {key: _window(events) for key, events in groups.items()}
 
-    def interactions(self) -> dict[str, Row]:
+    def interactions(self, given_up_before: int = 0) -> dict[str, Row]:
         """Per interaction what the view of that name says."""
         groups: dict[str, list[Event]] = defaultdict(list)
         for event in self.counted:
             if event.interaction_id and event.kind not in EVALUATION_KINDS:
                 groups[event.interaction_id].append(event)
-        return {key: _interaction(key, events) for key, events in groups.items()}
+        found: dict[str, Row] = {}
+        for trace, events in groups.items():
+            for name, part, closing in split(trace, events):
+                row = _interaction(name, part, closing, events, given_up_before)
+                found[name] = _success(row, self.judged("outcome").get(name, []))
+                found[name] |= _rating(self.judged("feedback").get(name, []))
+        return found
 
     def sessions(self) -> dict[str, Row]:
         """Per session what the view of that name says."""
         groups: dict[str, list[Row]] = defaultdict(list)
         for row in self.interactions().values():
             groups[row["session_id"]].append(row)
-        return {key: _session(rows) for key, rows in groups.items()}
+        outcomes, feedback = self.judged("outcome"), self.judged("feedback")
+        found = {}
+        for key, rows in groups.items():
+            row = _session(rows)
+            given = feedback.get(key, []) + [
+                e for part in rows if part["_id"] != key for e in feedback.get(part["_id"], [])
+            ]
+            found[key] = row | _session_success(row, outcomes.get(key, [])) | _rating(given)
+        return found
 
     def evaluations(self) -> dict[tuple[str, str, str, str], Event]:
         """Per (target, kind, name, user) the latest, if possible of those with a value."""
@@ -76,50 +89,6 @@ class Truth:
                 found[target].append(event)
         return found
 
-    def units(self, name: str, since: int = 0) -> dict[tuple[str, str, str], Row]:
-        """Interactions or sessions that ended since, per (environment, agent, agent version)."""
-        outcomes, feedback = self.judged("outcome"), self.judged("feedback")
-        rows = self.interactions() if name == "interactions" else self.sessions()
-        groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-        for key, row in rows.items():
-            if row["end"] < since * S:
-                continue
-            given = list(feedback.get(key, []))
-            if name == "sessions":
-                for part, interaction in self.interactions().items():
-                    if interaction["session_id"] == key and part != key:
-                        given += feedback.get(part, [])
-            status = row["status" if name == "interactions" else "last_status"]
-            success = {"ok": True, "error": False, "": None}[status]
-            if key in outcomes:
-                success = min(e.value or 0.0 for e in outcomes[key]) >= 0.5
-            rating = sum(e.value or 0.0 for e in given) / len(given) if given else None
-            groups[row["environment"], row["agent"], row["agent_version"]].append(
-                row | {"success": success, "rating": rating}
-            )
-        return {key: _unit(rows) for key, rows in groups.items()}
-
-    def reasons(self, since: int = 0) -> dict[tuple[str, str, str], Counter[str]]:
-        """Failed interactions by reason; a failed session's, where none of its parts says it."""
-        found: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
-        seen: dict[str, set[str]] = defaultdict(set)
-        for row in self.interactions().values():
-            if row["status"] == "error":
-                seen[row["session_id"]].add(row["failure_reason"])
-            if row["status"] == "error" and row["end"] >= since * S:
-                found[row["environment"], row["agent"], row["agent_version"]][
-                    row["failure_reason"]
-                ] += 1
-        outcomes = self.judged("outcome")
-        for key, row in self.sessions().items():
-            bad = [e for e in outcomes.get(key, []) if (e.value or 0.0) < 0.5]
-            if bad and row["end"] >= since * S:
-                _, reason = min((e.value or 0.0, e.reason or "") for e in bad)
-                reason = reason or "outcome"
-                if reason not in seen[key]:
-                    found[row["environment"], row["agent"], row["agent_version"]][reason] += 1
-        return found
-
 
 def scopes(event: Event) -> Iterator[str]:
     """Under which names an event is counted."""
@@ -131,7 +100,7 @@ def scopes(event: Event) -> Iterator[str]:
 
 def _spenders(events: list[Event]) -> list[Event]:
     """A closing event may carry totals, which must not count again."""
-    return [e for e in events if e.kind != "interaction"]
+    return [e for e in events if e.kind not in ("interaction", "span")]
 
 
 def _has_tokens(event: Event) -> bool:
@@ -139,7 +108,7 @@ def _has_tokens(event: Event) -> bool:
 
 
 def _window(events: list[Event]) -> Row:
-    tools = [e for e in events if e.kind == "tool_call"]
+    tools = [e for e in events if e.kind in ("tool_call", "retrieval")]
     spenders = _spenders(events)
     timed = [e.duration_ms for e in events if e.duration_ms is not None]
     bins = Counter(-32768 if d == 0 else math.ceil(math.log(d) / math.log(GAMMA)) for d in timed)
@@ -161,77 +130,180 @@ def _window(events: list[Event]) -> Row:
     }
 
 
-def _turn(event: Event) -> int:
-    if event.kind != "interaction":
-        return 2
-    return 1 if event.parent_id else 0
+def _began(event: Event) -> int:
+    return event.time_unix_nano - int(min((event.duration_ms or 0) * 1e6, event.time_unix_nano))
 
 
-def _version(order: list[Event], agent: str) -> str:
-    """The first version known of the agent that speaks: in each cell, then over the cells."""
-    known = []
-    for cell, found in groupby(order, key=lambda e: e.time_unix_nano // (10 * 10**9)):
-        speaking = sorted(found, key=_turn)
-        said = next((e for e in speaking if e.agent_version), None)
-        if said is not None and said.agent == speaking[0].agent:
-            known.append((_turn(speaking[0]), cell, said.agent, said.agent_version or ""))
-    first = min(known, default=None)
-    return first[3] if first is not None and first[2] == agent else ""
+def _order(event: Event) -> tuple[int, int]:
+    return event.time_unix_nano, payload_hash(event)
 
 
-def _interaction(key: str, events: list[Event]) -> Row:
-    order = sorted(events, key=lambda e: (e.time_unix_nano, payload_hash(e)))
-    closing = [e for e in order if e.kind == "interaction"]
-    others = [e for e in order if e.kind != "interaction"]
-    failed = [e for e in others if e.status == "error"]
-    models = [e for e in events if e.kind == "llm_call"]
-    tools = [e for e in events if e.kind == "tool_call"]
-    speaking = sorted(order, key=_turn)
-    first, last = speaking[0], failed[-1] if failed else None
-    closing.sort(key=lambda e: not e.parent_id)  # who was called by nobody has the last word
-    start = min(max(0, e.time_unix_nano - int((e.duration_ms or 0) * 1e6)) for e in events)
-    end = order[-1].time_unix_nano
-    priced = [e.cost_usd for e in others if e.cost_usd is not None]
+def split(trace: str, events: list[Event]) -> Iterator[tuple[str, list[Event], list[Event]]]:
+    """Name, events and closing events of each interaction of a trace."""
+    known: dict[str, Event] = {}
+    for event in sorted(events, key=_order):
+        known.setdefault(event.event_id, event)
+
+    def path(event: Event) -> list[Event]:
+        found, above = [event], known.get(event.parent_id or "")
+        while above is not None and all(above is not e for e in found):
+            found.append(above)
+            above = known.get(above.parent_id or "")
+        return found
+
+    tops: dict[str, Event | None] = {}
+    for event in events:
+        agents = [e for e in path(event) if e.kind == "interaction"]
+        tops[event.event_id] = agents[-1] if agents else None
+    highest = {e.event_id: e for e in tops.values() if e is not None}
+    roots = [e for e in highest.values() if not e.parent_id]
+    first_root = min(roots, key=lambda e: (_began(e), e.event_id), default=None)
+
+    def owner(top: Event) -> Event:
+        orphan = bool(path(top)[-1].parent_id)
+        return first_root if first_root and (orphan or not top.parent_id) else top
+
+    owners = {owner(e).event_id: owner(e) for e in highest.values()}
+    ranked = sorted(owners.values(), key=lambda e: (bool(e.parent_id), _began(e), e.event_id))
+    if not ranked:
+        yield trace, events, []
+        return
+    begun = sorted(highest.values(), key=lambda e: (_began(e), e.event_id))
+    parts: dict[str, list[Event]] = {e.event_id: [] for e in ranked}
+    for event in events:
+        top = tops[event.event_id]
+        if top is not None:
+            chosen = owner(top)
+        else:
+            before = [e for e in begun if _began(e) <= _began(event)]
+            chosen = owner(before[-1] if before else begun[0])
+        parts[chosen.event_id].append(event)
+    for number, one in enumerate(ranked):
+        name = trace if number == 0 else f"{trace}/{one.event_id}"
+        closing = [e for e in highest.values() if owner(e) is one and (e is one or not e.parent_id)]
+        yield name, parts[one.event_id], closing
+
+
+def repeated(events: list[Event]) -> set[str]:
+    """Ids of calls that another instrumentation tells as well: one within the other."""
+    known: dict[str, Event] = {}
+    for event in sorted(events, key=_order):
+        known.setdefault(event.event_id, event)
+    found = set()
+    for event in events:
+        above = known.get(event.parent_id or "")
+        steps = 0
+        while above is not None and above.kind == "span" and steps < 32:
+            above, steps = known.get(above.parent_id or ""), steps + 1
+        if above is None or above is event or above.kind != event.kind:
+            continue
+        if event.kind == "tool_call" and (event.name or "") == (above.name or ""):
+            found.add(event.event_id)
+        if event.kind == "llm_call":
+            better = _has_tokens(event) and not _has_tokens(above)
+            found.add(above.event_id if better else event.event_id)
+    return found
+
+
+def _interaction(
+    key: str, events: list[Event], closing: list[Event], trace: list[Event], given_up_before: int
+) -> Row:
+    twice = repeated(trace)
+    order = sorted(events, key=_order)
+    closing = sorted(closing, key=_order)
+    closers = {e.event_id for e in closing}
+    once = [e for e in order if e.event_id not in twice]
+    failed = [e for e in once if e.status == "error" and e.event_id not in closers]
+    models = [e for e in once if e.kind == "llm_call"]
+    tools = [e for e in once if e.kind in ("tool_call", "retrieval")]
+    spenders = _spenders(once)
+    first, last = (closing or order)[0], failed[-1] if failed else None
+    same = [e.agent_version for e in order if e.agent == first.agent and e.agent_version]
+    timed = closing and all(e.duration_ms is not None for e in closing)
+    start = min(map(_began, closing if timed else order))
+    end = closing[-1].time_unix_nano if closing else order[-1].time_unix_nano
+    quiet = order[-1].time_unix_nano + 900 * S <= given_up_before
+    state = "ended" if closing else "unfinished" if quiet else "open"
+    priced = [e.cost_usd for e in spenders if e.cost_usd is not None]
     unpriced = sum(e.cost_usd is None and _has_tokens(e) for e in models)
+    status = closing[-1].status if closing else ""
+    wrong = status == "error" or (state == "unfinished" and any(e.status == "error" for e in order))
     row = {
         "environment": first.environment,
         "agent": first.agent,
-        "agent_version": _version(order, first.agent),
-        "session_id": min((e.session_id for e in events if e.session_id), default=key),
-        "user_id": min((e.user_id for e in events if e.user_id), default=""),
+        "agent_version": next((v for v in [*(e.agent_version for e in closing), *same] if v), ""),
+        "session_id": _least(e.session_id for e in closing)
+        or _least(e.session_id for e in events)
+        or key,
+        "user_id": _least(e.user_id for e in closing) or _least(e.user_id for e in events),
         "start": start,
         "end": end,
-        "duration_ms": (end - start) / 1e6,
+        "state": state,
+        "status": status,
+        "duration_ms": (end - start) / 1e6 if closing else None,
         "events": len(events),
         "llm_calls": len(models),
         "tool_calls": len(tools),
         "tool_errors": sum(e.status == "error" for e in tools),
-        "input_tokens": sum(e.input_tokens or 0 for e in others),
-        "output_tokens": sum(e.output_tokens or 0 for e in others),
+        "input_tokens": _known(e.input_tokens for e in models),
+        "output_tokens": _known(e.output_tokens for e in models),
         "priced": len(priced),
         "unpriced": unpriced,
         "cost_usd": _sum(priced, 9) if priced and not unpriced else None,
-        "status": closing[-1].status if closing else "",
+        "success": 0 if wrong else 1 if status == "ok" else None,
         "failure_reason": "",
         "failure_tool": "",
         "failure_template": "",
         "fingerprint": "",
+        "_id": key,
+        "_why": "",
+        "_tool": "",
+        "_text": "",
     }
-    if row["status"] == "error":
-        reason = closing[-1].error_type or (last and last.error_type) or "error"
-        tool = last.name or "" if last and last.kind == "tool_call" else ""
-        text = template(closing[-1].error_message or "") or (
-            template(last.error_message or "") if last else ""
-        )
-        row |= {"failure_reason": reason, "failure_tool": tool, "failure_template": text}
-        row["fingerprint"] = fingerprint(reason, tool, text)
-    return row | {"_id": key}
+    if wrong:
+        row["_why"] = (closing and closing[-1].error_type) or (last and last.error_type) or "error"
+    if last and last.kind in ("tool_call", "retrieval"):
+        row["_tool"] = last.name or ""
+    row["_text"] = (closing and template(closing[-1].error_message or "")) or (
+        template(last.error_message or "") if last else ""
+    )
+    return row
+
+
+def _success(row: Row, outcomes: list[Event]) -> Row:
+    """An explicit outcome decides, the worst where several are given, else the status."""
+    why = row["_why"]
+    if outcomes:
+        value, reason = min((e.value or 0.0, e.reason or "") for e in outcomes)
+        row["success"] = int(value >= 0.5)
+        why = reason or why or "outcome"
+    if row["success"] == 0:
+        row |= {
+            "failure_reason": why,
+            "failure_tool": row["_tool"],
+            "failure_template": row["_text"],
+            "fingerprint": fingerprint(why, row["_tool"], row["_text"]),
+        }
+    return row
+
+
+def _rating(given: list[Event]) -> Row:
+    value = sum(round((e.value or 0.0) * 1e9) for e in given) / len(given) / 1e9 if given else None
+    return {"satisfaction": value, "satisfaction_n": len(given)}
+
+
+def _least(values: Iterable[str | None]) -> str:
+    return min((v for v in values if v), default="")
+
+
+def _known(values: Iterable[int | None]) -> int | None:
+    known = [v for v in values if v is not None]
+    return sum(known) if known else None
 
 
 def _session(rows: list[Row]) -> Row:
     first = min(rows, key=lambda r: (r["start"], r["_id"]))
     order = sorted(rows, key=lambda r: (r["end"], r["_id"]))
-    failed = [r for r in order if r["status"] == "error"]
     priced, unpriced = sum(r["priced"] for r in rows), sum(r["unpriced"] for r in rows)
     return {
         "environment": first["environment"],
@@ -241,31 +313,53 @@ def _session(rows: list[Row]) -> Row:
         "end": order[-1]["end"],
         "duration_ms": (order[-1]["end"] - first["start"]) / 1e6,
         "interactions": len(rows),
-        "failed_interactions": len(failed),
+        "succeeded": sum(r["success"] == 1 for r in rows),
+        "failed": sum(r["success"] == 0 for r in rows),
         "events": sum(r["events"] for r in rows),
         "tool_calls": sum(r["tool_calls"] for r in rows),
         "tool_errors": sum(r["tool_errors"] for r in rows),
-        "input_tokens": sum(r["input_tokens"] for r in rows),
-        "output_tokens": sum(r["output_tokens"] for r in rows),
+        "input_tokens": _known(r["input_tokens"] for r in rows),
+        "output_tokens": _known(r["output_tokens"] for r in rows),
         "cost_usd": _sum((r["cost_usd"] for r in rows), 9) if priced and not unpriced else None,
-        "last_status": order[-1]["status"],
-        "failure_reason": failed[-1]["failure_reason"] if failed else "",
+        "success": order[-1]["success"],
+        "_order": order,
     }
 
 
-def _unit(rows: list[Row]) -> Row:
-    known = [r["success"] for r in rows if r["success"] is not None]
-    costs = [r["cost_usd"] for r in rows if r["cost_usd"] is not None]
-    ratings = [r["rating"] for r in rows if r["rating"] is not None]
+def _session_success(row: Row, outcomes: list[Event]) -> Row:
+    failed = [r["failure_reason"] for r in row["_order"] if r["success"] == 0]
+    why, success = failed[-1] if failed else "", row["success"]
+    if outcomes:
+        value, reason = min((e.value or 0.0, e.reason or "") for e in outcomes)
+        success = int(value >= 0.5)
+        why = reason or why or "outcome"
+    return {"success": success, "failure_reason": (why or "error") if success == 0 else ""}
+
+
+def rollups(rows: Iterable[Row], width: int) -> dict[tuple[Any, ...], Row]:
+    """Results added up per (environment, agent, agent version, start)."""
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        start = row["end"] // S // width * width
+        groups[row["environment"], row["agent"], row["agent_version"], start].append(row)
+    return {key: _rollup(found) for key, found in groups.items()}
+
+
+def _rollup(rows: list[Row]) -> Row:
+    timed = [r["duration_ms"] for r in rows if r["duration_ms"] is not None]
     return {
         "n": len(rows),
-        "yes": sum(known),
-        "known": len(known),
-        "mean": _sum((r["duration_ms"] for r in rows), 3) / len(rows),
-        "cost": _sum(costs, 9) if costs else None,
-        "cost_mean": _sum(costs, 9) / len(costs) if costs else None,
-        "satisfaction": sum(ratings) / len(ratings) if ratings else None,
-        "rated": len(ratings),
+        "succeeded": sum(r["success"] == 1 for r in rows),
+        "success_known": sum(r["success"] is not None for r in rows),
+        "duration_n": len(timed),
+        "duration_ms": _sum(timed, 3),
+        "tool_calls": sum(r["tool_calls"] for r in rows),
+        "input_tokens": sum(r["input_tokens"] or 0 for r in rows),
+        "cost_usd": _sum((r["cost_usd"] for r in rows), 9),
+        "cost_n": sum(r["cost_usd"] is not None for r in rows),
+        "satisfaction_n": sum(r["satisfaction"] is not None for r in rows),
+        "satisfaction": _sum((r["satisfaction"] for r in rows), 12),
+        "failures": dict(Counter(r["failure_reason"] for r in rows if r["success"] == 0)),
     }
 
 
@@ -294,6 +388,7 @@ def traffic(seed: int, count: int = 400, start: int = 1_759_996_700) -> list[Eve
     }
     homes = {n: (pick("booking", "o'brien\\ agent", "ünï"), pick("v1", "v2", None)) for n in spans}
     events = []
+    near: dict[int, list[str]] = defaultdict(list)
     for number in range(count):
         n = rng.randrange(len(spans))
         at, length = spans[n]
@@ -301,13 +396,14 @@ def traffic(seed: int, count: int = 400, start: int = 1_759_996_700) -> list[Eve
         ns = at * S + pick(0, S - 1, 10 * S, 10 * S - 1, round(rng.random() * length * S))
         kind = pick(
             "llm_call", "llm_call", "tool_call", "tool_call", "tool_call", "retrieval",
-            "agent_message", "interaction", "feedback", "outcome", "score",
+            "agent_message", "interaction", "feedback", "outcome", "score", "span",
         )  # fmt: skip
         if kind == "interaction":
             agent, version = homes[n]
         failed = rng.random() < 0.4
         spends = kind in ("llm_call", "interaction", "tool_call") and rng.random() < 0.8
         judges = kind in EVALUATION_KINDS
+        near[n].append(f"e{number}")
         events.append(
             Event(
                 event_id=f"e{number}",
@@ -316,6 +412,8 @@ def traffic(seed: int, count: int = 400, start: int = 1_759_996_700) -> list[Eve
                 agent=agent,
                 agent_version=version,
                 kind=kind,
+                # Of the same interaction or of none, before or after it, even a circle.
+                parent_id=pick(None, None, None, f"e{rng.randrange(count)}", "unknown", *near[n]),
                 interaction_id=pick(f"i{n}", f"i{n}", f"i{n}", f"i{n}", None),
                 session_id=pick(None, None, f"s{n % 11}", f"t{n % 11}"),
                 user_id=pick(None, f"u{n % 3}", f"w{n % 3}"),

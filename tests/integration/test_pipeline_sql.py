@@ -19,8 +19,9 @@ from dashboards.accounting import account
 from ingest.core.errors import Unavailable
 from ingest.core.events import Event
 from processors import audit
-from processors.derive import interactions, windows
+from processors.derive import result_store, windows
 from tests.integration.pipeline_harness import (
+    DERIVED,
     FAR,
     SEEDS,
     Pipeline,
@@ -68,7 +69,7 @@ def test_no_order_and_no_cut_changes_a_bit(pipeline: Pipeline) -> None:
     events, states = collided(traffic(8)), []
     for seed in range(3):
         rng = random.Random(seed)
-        for table in ("events", "evaluations", "collisions", "windows", "interaction_cells"):
+        for table in ("events", "evaluations", "collisions", "windows", *DERIVED):
             pipeline.store.command(f"TRUNCATE TABLE {table}")
         repeats = rng.sample(events, 30 * seed)
         for batch in batches(rng, events + repeats, most=20 + 150 * seed):
@@ -93,7 +94,7 @@ def test_a_stale_row_never_wins(pipeline: Pipeline) -> None:
         pipeline.store.insert(table, found)
     assert pipeline.state() == before
     pipeline.store.command("OPTIMIZE TABLE windows FINAL")
-    pipeline.store.command("OPTIMIZE TABLE interaction_cells FINAL")
+    pipeline.store.command("OPTIMIZE TABLE interaction_results FINAL")
     assert pipeline.state() == before
 
 
@@ -104,7 +105,7 @@ def stale_rows(pipeline: Pipeline) -> dict[str, pl.DataFrame]:
     pipeline.recompute()
     stale = {
         table: pipeline.store.query(f"SELECT * FROM {table} FINAL")
-        for table in ("windows", "interaction_cells")
+        for table in ("windows", *DERIVED)
     }
     pipeline.deliver(events[300:])
     pipeline.recompute()
@@ -249,18 +250,17 @@ def test_computed_in_small_parts_it_is_the_same(
     for most in (10**9, 20):
         monkeypatch.setattr(windows, "_MAX_EVENTS_PER_STATEMENT", most)
         monkeypatch.setattr(windows, "_MAX_WINDOWS_PER_STATEMENT", most)
-        monkeypatch.setattr(agent_report, "_PARTS_PER_PASS", most)
+        monkeypatch.setattr(result_store, "_TRACES_AT_ONCE", most)
         statements.append(
             [len(windows._portions(pipeline.store, w, cells)) for w in windows.WIDTHS]
         )
         pipeline.recompute(cells)
         check(pipeline, Truth(events))
-        passes: list[str] = []
-        answers.append(agent_report.collect(pipeline.store, since, passes.append))
-        assert (len(passes) > 1) == (most == 20)
+        answers.append(agent_report.collect(pipeline.store, since))
         pipeline.store.command("TRUNCATE TABLE windows")
-        pipeline.store.command("TRUNCATE TABLE interaction_cells")
-    assert statements[0] == [1, 1, 1]
+        for table in DERIVED:
+            pipeline.store.command(f"TRUNCATE TABLE {table}")
+    assert statements[0] == [1] * len(windows.WIDTHS)
     assert statements[1][0] > 10
     for one, two in zip(*answers, strict=True):
         assert one["failure_reasons"] == two["failure_reasons"]
@@ -274,7 +274,7 @@ def test_a_backlog_that_is_larger_than_memory_is_computed(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of hours that nobody could compute; before, the same statement failed again and again."""
-    cells, each, memory = 30, 10_000, 120 << 20
+    cells, each, memory = 30, 10_000, 40 << 20
     pipeline.store.command(
         "INSERT INTO events (environment, agent, time, event_id, interaction_id, kind, status)"
         " SELECT 'production', 'busy',"
@@ -310,11 +310,13 @@ def without_final(sql: str) -> str:
     return sql.replace(" FINAL", "")
 
 
-@pytest.mark.parametrize("module", [windows, interactions])
+@pytest.mark.parametrize(
+    ("module", "statement"), [(windows, "_FROM_EVENTS"), (result_store, "_EVENTS")]
+)
 def test_reading_repeats_without_final_is_noticed(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, module: Any
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, module: Any, statement: str
 ) -> None:
-    monkeypatch.setattr(module, "_FROM_EVENTS", without_final(module._FROM_EVENTS))
+    monkeypatch.setattr(module, statement, without_final(getattr(module, statement)))
     pipeline.store.command("SYSTEM STOP MERGES events")
     events = traffic(1)
     pipeline.deliver(events)
@@ -324,15 +326,10 @@ def test_reading_repeats_without_final_is_noticed(
         check(pipeline, Truth(events))
 
 
-@pytest.mark.parametrize(
-    ("module", "n"),
-    [(windows, "sum(seen) + sum(seen - n)"), (interactions, "count() + countIf(NOT counted)")],
-)
-def test_a_constant_version_is_noticed(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, module: Any, n: str
-) -> None:
-    assert n in module._FROM_EVENTS
-    monkeypatch.setattr(module, "_FROM_EVENTS", module._FROM_EVENTS.replace(n, "1"))
+def test_a_constant_version_is_noticed(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    n = "sum(seen) + sum(seen - n)"
+    assert n in windows._FROM_EVENTS
+    monkeypatch.setattr(windows, "_FROM_EVENTS", windows._FROM_EVENTS.replace(n, "1"))
     stale = stale_rows(pipeline)
     before = pipeline.state()
     for table, found in stale.items():

@@ -1,0 +1,402 @@
+"""What became of each interaction and session: the one meaning of success, cost and satisfaction.
+
+Pure functions of the events of whole traces and of the evaluations of what they did. Whoever wants
+to know whether an interaction failed reads the rows made here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from detectors.failures.fingerprint import fingerprint
+from processors.derive import traces
+
+RULES_VERSION: Final = "1"
+EPOCH: Final = 1
+"""Rises when rules change, so that new results replace old ones."""
+
+CELL_NS: Final = 10 * 10**9
+WORDS: Final = 4_000
+"""Characters kept of a request and of an answer."""
+
+_CALLS: Final = ("llm_call", "tool_call", "retrieval", "decision", "handoff")
+_TOOLS: Final = ("tool_call", "retrieval")
+NANO: Final = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsConfig:
+    """How interactions are judged.
+
+    ``inactivity_s`` is how long after its last event an interaction without an end is given up.
+    ``trusted_scores`` are names of scores that decide success where no outcome is given.
+    """
+
+    inactivity_s: float = 900.0
+    trusted_scores: tuple[str, ...] = ()
+
+
+def interaction_results(
+    events: pl.DataFrame,
+    evaluations: pl.DataFrame,
+    config: ResultsConfig | None = None,
+    given_up_before: int = 0,
+) -> pl.DataFrame:
+    """Rows of ``interaction_results`` for whole traces.
+
+    Parameters
+    ----------
+    events
+        All stored events of the traces, as `result_store.EVENTS` reads them; those that lost a
+        collision have ``counted`` false.
+    evaluations
+        Current evaluations of them: ``target``, ``kind``, ``name``, ``value``, ``reason``, ``n``
+        (how many evaluations of that target were seen), as `current` makes them.
+    config
+        How they are judged.
+    given_up_before
+        Event time, ns: an interaction without an end whose last event is older by the inactivity
+        is unfinished. 0 leaves all of them open.
+
+    Returns
+    -------
+    polars.DataFrame
+        For each trace one row per cell that holds events of it, and per further interaction one;
+        ``live`` is 1 on the row that counts.
+    """
+    config = config or ResultsConfig()
+    seen = _seen(events, evaluations)
+    counted = events.filter("counted")
+    if counted.is_empty():
+        return _placed(seen.with_columns(interaction_id="trace", live=pl.lit(0, pl.UInt8)))
+    work = traces.resolve(counted)
+    verdicts = _verdicts(evaluations, work, config)
+    found = _judged(_summed(work), verdicts, config, given_up_before)
+    return _placed(_rows(found, seen, work))
+
+
+def current(evaluations: pl.DataFrame) -> pl.DataFrame:
+    """Per target, kind, name and user the evaluation that counts: the latest with a value.
+
+    Parameters
+    ----------
+    evaluations
+        Distinct rows of ``evaluations`` with ``ns`` and ``counted``, false for those that lost a
+        collision.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``target``, ``kind``, ``name``, ``value``, ``reason``, and ``n``, the evaluations seen of
+        that target; of a target whose evaluations all lost a collision one row without a kind.
+    """
+    known = pl.col("value").is_not_null()
+    counts = evaluations.group_by("target").agg(n=pl.len().cast(pl.UInt64))
+    latest = (
+        evaluations.filter("counted")
+        .sort(pl.struct(known, "ns", "event_id"))
+        .group_by("target", "kind", "name", "user_id", maintain_order=True)
+        .last()
+        .select("target", "kind", "name", "value", "reason")
+    )
+    return counts.join(latest, on="target", how="left")
+
+
+def _seen(events: pl.DataFrame, evaluations: pl.DataFrame) -> pl.DataFrame:
+    """Per trace and cell the events read, and per trace the version of what is made of them.
+
+    An event that lost a collision counts twice, as in windows: then a version only ever grows.
+    """
+    weight = pl.when("counted").then(1).otherwise(2)
+    spans = events.filter(pl.col("kind") == "interaction").select("trace", "event_id").unique()
+    targets = pl.concat(
+        [
+            events.select("trace", target="trace").unique(),
+            spans.select("trace", target=traces.further("trace", "event_id")),
+        ]
+    )
+    evaluated = (
+        targets.unique()
+        .join(evaluations.select("target", "n").unique("target"), on="target")
+        .group_by("trace")
+        .agg(evaluated=pl.col("n").sum())
+    )
+    return (
+        events.group_by("trace", cell=pl.col("ns") // CELL_NS * 10)
+        .agg(seen=weight.sum().cast(pl.UInt32))
+        .with_columns(made_from=pl.col("seen").sum().over("trace").cast(pl.UInt64))
+        .join(evaluated, on="trace", how="left")
+        .with_columns(made_from=2 * (pl.col("made_from") + pl.col("evaluated").fill_null(0)))
+        .drop("evaluated")
+    )
+
+
+def _summed(work: pl.DataFrame) -> pl.DataFrame:
+    """One row per interaction with the sums of its events and what its closing events say."""
+    c, kind = pl.col, pl.col("kind")
+    once = ~c("repeats")
+    calls_model, calls_tool = once & (kind == "llm_call"), once & kind.is_in(_TOOLS)
+    # A closing event may carry totals of what its calls spent.
+    spends = once & ~kind.is_in(["interaction", "span"])
+    failed = c("status") == "error"
+    fails = failed & once & ~c("closes")
+    price = (c("cost_usd") * NANO).round().cast(pl.Int128)
+    has_tokens = c("input_tokens").is_not_null() | c("output_tokens").is_not_null()
+    said = kind.is_in(["user_message", "agent_message"]) & (c("content") != "")
+
+    def known(name: str) -> pl.Expr:
+        value = c(name).filter(calls_model & c(name).is_not_null())
+        return pl.when(value.len() > 0).then(value.sum()).alias(name)
+
+    def first(name: str, which: pl.Expr) -> pl.Expr:
+        return c(name).filter(which & (c(name) != "")).first()
+
+    def last(name: str, which: pl.Expr) -> pl.Expr:
+        return c(name).filter(which).last()
+
+    agent = pl.coalesce(first("agent", c("closes")), c("agent").first())
+    return work.group_by("interaction_id", maintain_order=True).agg(
+        c("trace").first(),
+        *(known(name) for name in ("input_tokens", "output_tokens", "cached_tokens")),
+        closed=c("closes").any(),
+        environment=pl.coalesce(first("environment", c("closes")), c("environment").first()),
+        agent=agent,
+        agent_version=pl.coalesce(
+            first("agent_version", c("closes")), first("agent_version", c("agent") == agent)
+        ),
+        session_id=pl.coalesce(_least("session_id", c("closes")), _least("session_id")),
+        user_id=pl.coalesce(_least("user_id", c("closes")), _least("user_id")),
+        first_ns=c("start_ns").min(),
+        last_ns=c("ns").max(),
+        closing_start=c("start_ns").filter(c("closes")).min(),
+        closing_timed=c("duration_ms").filter(c("closes")).is_not_null().all(),
+        skewed=(c("skewed") & c("closes")).any(),
+        closing_end=c("ns").filter(c("closes")).max(),
+        status=last("status", c("closes")),
+        ending=last("ending", c("closes")),
+        closing_error=last("error_type", c("closes")),
+        closing_template=last("error_template", c("closes")),
+        inner_error=last("error_type", fails),
+        inner_tool=pl.when(last("kind", fails).is_in(_TOOLS)).then(last("name", fails)),
+        inner_template=last("error_template", fails),
+        errors=failed.any(),
+        waiting_ms=c("duration_ms").filter(kind == "human_input").sum(),
+        time_to_first_token_ms=c("time_to_first_token_ms")
+        .filter(calls_model & c("time_to_first_token_ms").is_not_null())
+        .first(),
+        events=pl.len(),
+        steps=(once & kind.is_in(_CALLS)).sum(),
+        llm_calls=calls_model.sum(),
+        llm_errors=(calls_model & failed).sum(),
+        tool_calls=calls_tool.sum(),
+        tool_errors=(calls_tool & failed).sum(),
+        handoffs=(once & (kind == "handoff")).sum(),
+        human_inputs=(once & (kind == "human_input")).sum(),
+        priced=(spends & c("cost_usd").is_not_null()).sum(),
+        unpriced=(calls_model & has_tokens & c("cost_usd").is_null()).sum(),
+        cost=price.filter(spends).sum(),
+        models=c("model").filter(calls_model & (c("model") != "")).unique().sort(),
+        tools=c("name").filter(calls_tool & (c("name") != "")).unique().sort(),
+        own_request=c("content").filter(said & (kind == "user_message") & ~c("of_call")).first(),
+        any_request=c("content").filter(said & (kind == "user_message")).first(),
+        own_answer=c("content").filter(said & (kind == "agent_message") & ~c("of_call")).last(),
+        any_answer=c("content").filter(said & (kind == "agent_message")).last(),
+    )
+
+
+def _least(name: str, which: pl.Expr | None = None) -> pl.Expr:
+    given = pl.col(name) != ""
+    return pl.col(name).filter(given if which is None else given & which).min()
+
+
+def _verdicts(evaluations: pl.DataFrame, work: pl.DataFrame, config: ResultsConfig) -> pl.DataFrame:
+    """Per interaction its outcome, trusted score, feedback, and how many evaluations were seen."""
+    targets = work.select("interaction_id", target="interaction_id").unique()
+    return weighed(targets.join(evaluations, on="target"), "interaction_id", config)
+
+
+def weighed(found: pl.DataFrame, key: str, config: ResultsConfig) -> pl.DataFrame:
+    """Evaluations of one thing added up; what speaks worst of it decides."""
+    c = pl.col
+    known = c("value").is_not_null()
+    outcome = (c("kind") == "outcome") & known
+    score = (c("kind") == "score") & known & c("name").is_in(list(config.trusted_scores))
+    feedback = (c("kind") == "feedback") & known
+    worst = found.sort(pl.struct("value", "reason"))
+    return worst.group_by(key).agg(
+        outcome=c("value").filter(outcome).min(),
+        outcome_reason=c("reason").filter(outcome).first(),
+        score=c("value").filter(score).min(),
+        score_reason=c("reason").filter(score).first(),
+        rating=(c("value").filter(feedback) * NANO).round().cast(pl.Int64).sum(),
+        ratings=feedback.sum(),
+    )
+
+
+def _judged(
+    found: pl.DataFrame, verdicts: pl.DataFrame, config: ResultsConfig, given_up_before: int
+) -> pl.DataFrame:
+    c, when = pl.col, pl.when
+    quiet_since = c("last_ns") + int(config.inactivity_s * NANO)
+    found = found.join(verdicts, on="interaction_id", how="left").with_columns(
+        state=when("closed")
+        .then(pl.lit("ended"))
+        .when(quiet_since <= given_up_before)
+        .then(pl.lit("unfinished"))
+        .otherwise(pl.lit("open")),
+        end_ns=when("closed").then("closing_end").otherwise("last_ns"),
+        start_ns=when(c("closed") & c("closing_timed")).then("closing_start").otherwise("first_ns"),
+        status=c("status").fill_null(""),
+    )
+    gone_wrong = (
+        when(c("state") == "ended")
+        .then(c("status") == "error")
+        .when(c("state") == "unfinished")
+        .then("errors")
+    )
+    by_status = (
+        when(c("ending").fill_null("") != "")
+        .then(None)
+        .when(gone_wrong)
+        .then(0)
+        .when((c("state") == "ended") & (c("status") == "ok"))
+        .then(1)
+    )
+    found = found.with_columns(gone_wrong=gone_wrong.fill_null(False)).with_columns(
+        success=pl.coalesce(
+            (c("outcome") >= 0.5).cast(pl.UInt8),
+            (c("score") >= 0.5).cast(pl.UInt8),
+            by_status.cast(pl.UInt8),
+        ),
+        success_source=when(c("outcome").is_not_null())
+        .then(pl.lit("outcome"))
+        .when(c("score").is_not_null())
+        .then(pl.lit("score"))
+        .when(by_status.is_not_null())
+        .then(pl.lit("status"))
+        .otherwise(pl.lit("")),
+    )
+    return _explained(found)
+
+
+def _explained(found: pl.DataFrame) -> pl.DataFrame:
+    """Why it failed: the outcome's reason, else that of the status, else of the last error."""
+    c, when = pl.col, pl.when
+
+    def text(name: str) -> pl.Expr:
+        return when(c(name) != "").then(name)
+
+    by_status = when("gone_wrong").then(
+        pl.coalesce(text("closing_error"), text("inner_error"), pl.lit("error"))
+    )
+    judged = (
+        when(c("outcome") < 0.5)
+        .then(pl.coalesce(text("outcome_reason"), by_status, pl.lit("outcome")))
+        .when(c("outcome").is_null() & (c("score") < 0.5))
+        .then(pl.coalesce(text("score_reason"), by_status, pl.lit("score")))
+    )
+    failed = (c("success") == 0).fill_null(False)
+    found = found.with_columns(
+        failure_reason=when(failed).then(pl.coalesce(judged, by_status)).otherwise(pl.lit("")),
+        failure_tool=when(failed).then(c("inner_tool").fill_null("")).otherwise(pl.lit("")),
+        failure_template=when(failed)
+        .then(pl.coalesce(text("closing_template"), text("inner_template"), pl.lit("")))
+        .otherwise(pl.lit("")),
+        reasons=pl.concat_list(judged, by_status)
+        .list.drop_nulls()
+        .list.unique(maintain_order=True),
+    )
+    kinds = found.filter(failed).select(_FAILURE).unique()
+    prints = [fingerprint(*row) for row in kinds.iter_rows()]
+    return found.join(
+        kinds.with_columns(fingerprint=pl.Series(prints, dtype=pl.String)),
+        on=_FAILURE,
+        how="left",
+    ).with_columns(fingerprint=when(failed).then("fingerprint").otherwise(pl.lit("")))
+
+
+_FAILURE: Final = ["failure_reason", "failure_tool", "failure_template"]
+
+
+def _rows(found: pl.DataFrame, seen: pl.DataFrame, work: pl.DataFrame) -> pl.DataFrame:
+    """Where each interaction counts, and where an earlier computation may have counted it."""
+    c = pl.col
+    home = c("end_ns") // CELL_NS * 10
+    unfinished = found.group_by("trace").agg(unfinished=(c("state") == "unfinished").any())
+    seen = seen.join(unfinished, on="trace", how="left").with_columns(
+        made_from=c("made_from") + c("unfinished").fill_null(False)
+    )
+    first = seen.with_columns(interaction_id="trace")
+    per_trace = seen.select("trace", "made_from").unique("trace")
+    none_seen = pl.lit(0, pl.UInt32)
+    # An agent span that was called may have spoken for itself before its caller was known.
+    called = work.filter((c("kind") == "interaction") & (c("parent_id") != "")).select(
+        "trace",
+        cell=c("ns") // CELL_NS * 10,
+        interaction_id=traces.further("trace", "event_id"),
+    )
+    others = called.join(per_trace, on="trace").with_columns(seen=none_seen)
+    columns = ["trace", "cell", "interaction_id", "seen", "made_from"]
+    return pl.concat([first.select(columns), others.select(columns)]).join(
+        found.drop("trace").with_columns(cell=home, live=pl.lit(1, pl.UInt8)),
+        on=["cell", "interaction_id"],
+        how="left",
+    )
+
+
+def _placed(rows: pl.DataFrame) -> pl.DataFrame:
+    """The columns of the table; a row that does not count holds no more than its place."""
+    c = pl.col
+    place = rows.select(
+        c("cell").cast(pl.UInt32),
+        "interaction_id",
+        (c("made_from") + (EPOCH << 40)).cast(pl.UInt64).alias("version"),
+        c("live").fill_null(0).cast(pl.UInt8),
+        "seen",
+        trace_id="trace",
+    )
+    if "state" not in rows.columns:
+        return place
+    start, end = c("start_ns"), c("end_ns")
+    duration = (end - start) / 1e6
+    timed = (c("state") == "ended") & ~c("skewed")
+    whole = pl.when((c("priced") > 0) & (c("unpriced") == 0))
+    return pl.concat(
+        [
+            place,
+            rows.select(
+                *(c(name).fill_null("") for name in _TEXTS),
+                *(c(name).fill_null(0).cast(pl.UInt32) for name in _COUNTS),
+                *(c(name).fill_null([]) for name in ("models", "tools", "reasons")),
+                *(c(name).cast(pl.UInt64) for name in ("input_tokens", "output_tokens")),
+                c("cached_tokens").cast(pl.UInt64),
+                c("time_to_first_token_ms"),
+                c("success"),
+                start=start.cast(pl.Datetime("ns", "UTC")),
+                end=end.cast(pl.Datetime("ns", "UTC")),
+                session_id=pl.coalesce("session_id", "interaction_id"),
+                duration_ms=pl.when(timed).then(duration.round(6)),
+                waiting_ms=pl.when(timed).then(c("waiting_ms").fill_null(0.0)),
+                cost_usd=whole.then((c("cost") / NANO).cast(pl.Float64)),
+                satisfaction=pl.when(c("ratings") > 0).then(c("rating") / c("ratings") / NANO),
+                satisfaction_n=c("ratings").fill_null(0).cast(pl.UInt32),
+                request=pl.coalesce("own_request", "any_request").fill_null("").str.slice(0, WORDS),
+                answer=pl.coalesce("own_answer", "any_answer").fill_null("").str.slice(0, WORDS),
+                rules_version=pl.lit(RULES_VERSION),
+            ),
+        ],
+        how="horizontal",
+    )
+
+
+_TEXTS: Final = (
+    "environment", "agent", "agent_version", "user_id", "state", "status", "success_source",
+    "failure_reason", "failure_tool", "failure_template", "fingerprint",
+)  # fmt: skip
+_COUNTS: Final = (
+    "events", "steps", "llm_calls", "llm_errors", "tool_calls", "tool_errors", "handoffs",
+    "human_inputs", "priced", "unpriced",
+)  # fmt: skip

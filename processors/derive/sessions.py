@@ -1,0 +1,170 @@
+"""What became of each session: its interactions added up, and what was said of it itself. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from processors.derive.results import (
+    CELL_NS,
+    EPOCH,
+    NANO,
+    RULES_VERSION,
+    ResultsConfig,
+    weighed,
+)
+
+
+def session_results(
+    interactions: pl.DataFrame, evaluations: pl.DataFrame, config: ResultsConfig | None = None
+) -> pl.DataFrame:
+    """Rows of ``session_results``.
+
+    Parameters
+    ----------
+    interactions
+        For each session (``key``) the current row of every interaction that was ever counted under
+        it: the columns of ``interaction_results``, times as ``start_ns`` and ``end_ns``.
+    evaluations
+        As of `interaction_results`, of the sessions themselves.
+    config
+        How they are judged.
+
+    Returns
+    -------
+    polars.DataFrame
+        For each session one row per cell in which an interaction of it ever ended; ``live`` is 1
+        on the row that counts.
+    """
+    config = config or ResultsConfig()
+    c, when = pl.col, pl.when
+    owned = interactions.filter((c("live") == 1) & (c("session_id") == c("key")))
+    own = weighed(
+        evaluations.filter(c("target").is_in(interactions["key"].unique().implode())),
+        "target",
+        config,
+    )
+    found = (
+        _added_up(owned)
+        .join(own, left_on="key", right_on="target", how="left")
+        .with_columns(
+            success=pl.coalesce(
+                (c("outcome") >= 0.5).cast(pl.UInt8),
+                (c("score") >= 0.5).cast(pl.UInt8),
+                "last_success",
+            ),
+            success_source=when(c("outcome").is_not_null())
+            .then(pl.lit("outcome"))
+            .when(c("score").is_not_null())
+            .then(pl.lit("score"))
+            .otherwise("last_source"),
+            ratings=c("ratings").fill_null(0) + c("inner_ratings"),
+            rating=c("rating").fill_null(0) + c("inner_rating"),
+        )
+    )
+    failed = (c("success") == 0).fill_null(False)
+    said = when(c("outcome") < 0.5).then(
+        pl.coalesce(when(c("outcome_reason") != "").then("outcome_reason"), "inner_reason",
+            pl.lit("outcome"))
+    ).when(c("outcome").is_null() & (c("score") < 0.5)).then(
+        pl.coalesce(when(c("score_reason") != "").then("score_reason"), "inner_reason",
+            pl.lit("score"))
+    )  # fmt: skip
+    found = found.with_columns(
+        failure_reason=when(failed)
+        .then(pl.coalesce(said, "inner_reason", pl.lit("error")))
+        .otherwise(pl.lit("")),
+        reasons=pl.concat_list(pl.concat_list(said), "inner_reasons")
+        .list.drop_nulls()
+        .list.unique(maintain_order=True),
+        satisfaction=when(c("ratings") > 0).then(c("rating") / c("ratings") / NANO),
+        satisfaction_n=c("ratings").cast(pl.UInt32),
+        live=pl.lit(1, pl.UInt8),
+        rules_version=pl.lit(RULES_VERSION),
+    )
+    low = c("version").sum() - c("version").len() * (EPOCH << 40)
+    places = (
+        interactions.group_by("key", "cell")
+        .agg()
+        .join(interactions.group_by("key").agg(made_from=low.cast(pl.UInt64)), on="key")
+    )
+    counts = evaluations.select(key="target", n="n").unique("key")
+    return (
+        places.join(counts, on="key", how="left")
+        .with_columns(
+            version=(c("made_from") + 2 * c("n").fill_null(0) + (EPOCH << 40)).cast(pl.UInt64)
+        )
+        .join(found, on=["key", "cell"], how="left")
+        .with_columns(
+            c("live").fill_null(0),
+            *(c(name).fill_null("") for name in _SESSION_TEXTS),
+            *(c(name).fill_null(0).cast(pl.UInt32) for name in _SESSION_COUNTS),
+            c("reasons").fill_null([]),
+            c("cell").cast(pl.UInt32),
+        )
+        .select(
+            "cell", "version", "live", *_SESSION_TEXTS, *_SESSION_COUNTS, "reasons", "start", "end",
+            "duration_ms", "active_ms", "input_tokens", "output_tokens", "cost_usd", "success",
+            "satisfaction", session_id="key",
+        )
+    )  # fmt: skip
+
+
+_SESSION_TEXTS: Final = (
+    "environment", "agent", "agent_version", "user_id", "success_source", "failure_reason",
+    "request", "answer", "rules_version",
+)  # fmt: skip
+_SESSION_COUNTS: Final = (
+    "interactions", "succeeded", "failed", "events", "llm_calls", "tool_calls", "tool_errors",
+    "satisfaction_n",
+)  # fmt: skip
+
+
+def _added_up(owned: pl.DataFrame) -> pl.DataFrame:
+    """One row per session from the interactions that count under it."""
+    c = pl.col
+    rating = (c("satisfaction") * c("satisfaction_n") * NANO).round().cast(pl.Int64)
+    priced, unpriced = c("priced").sum() > 0, c("unpriced").sum() > 0
+    failed = c("success") == 0
+
+    def known(name: str) -> pl.Expr:
+        return pl.when(c(name).count() > 0).then(c(name).sum()).alias(name)
+
+    first = (
+        owned.sort("start_ns", "interaction_id")
+        .group_by("key", maintain_order=True)
+        .agg(
+            *(c(name).first() for name in ("environment", "agent", "agent_version")),
+            request=c("request").filter(c("request") != "").first(),
+        )
+    )
+    return (
+        owned.sort("end_ns", "interaction_id")
+        .group_by("key", maintain_order=True)
+        .agg(
+            *(c(name).sum() for name in ("events", "llm_calls", "tool_calls", "tool_errors")),
+            *(known(name) for name in ("input_tokens", "output_tokens")),
+            user_id=c("user_id").filter(c("user_id") != "").min(),
+            start=c("start_ns").min().cast(pl.Datetime("ns", "UTC")),
+            end=c("end_ns").max().cast(pl.Datetime("ns", "UTC")),
+            cell=c("end_ns").max() // CELL_NS * 10,
+            duration_ms=((c("end_ns").max() - c("start_ns").min()) / 1e6).round(6),
+            active_ms=known("duration_ms").round(6),
+            interactions=pl.len(),
+            succeeded=(c("success") == 1).sum(),
+            failed=failed.sum(),
+            cost_usd=pl.when(priced & ~unpriced).then(
+                ((c("cost_usd") * NANO).round().cast(pl.Int128).sum() / NANO).cast(pl.Float64)
+            ),
+            last_success=c("success").last(),
+            last_source=c("success_source").last(),
+            inner_reason=c("failure_reason").filter(failed).last(),
+            inner_reasons=c("failure_reason").filter(failed).unique(maintain_order=True),
+            # What was said of an interaction that is its own session is the session's own.
+            inner_rating=rating.filter(c("interaction_id") != c("key")).sum(),
+            inner_ratings=c("satisfaction_n").filter(c("interaction_id") != c("key")).sum(),
+            answer=c("answer").filter(c("answer") != "").last(),
+        )
+        .join(first, on="key")
+    )

@@ -1,0 +1,218 @@
+"""Which events of a trace belong to which interaction, and which tell of the same call twice.
+
+A trace may hold a web server above the agent, agents below the agent, several conversations below
+one root, or no root at all. The topmost agent span decides (kind ``interaction``); everything below
+it is its work. Columnar: parents are followed for all events at once, by pointer doubling.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+Indices = npt.NDArray[np.int64]
+
+_NONE: Final = -1
+# 2^20 spans deep; what is deeper, or a circle of parents, is cut there.
+_MOST_DOUBLINGS: Final = 20
+_MOST_WRAPPERS: Final = 32
+
+
+def resolve(events: pl.DataFrame) -> pl.DataFrame:
+    """Assign events to interactions.
+
+    Parameters
+    ----------
+    events
+        Distinct events of whole traces: ``trace``, ``event_id``, ``parent_id``, ``ns``,
+        ``payload_hash``, ``start_ns``, ``kind``, ``name``, ``is_root``, ``input_tokens``,
+        ``output_tokens``.
+
+    Returns
+    -------
+    polars.DataFrame
+        The events in order of (trace, ns, payload_hash) with ``interaction_id``, ``closes`` (it is
+        a topmost agent span), and ``repeats`` (a call that another event of the trace tells as
+        well).
+    """
+    events = events.sort("trace", "ns", "payload_hash")
+    parent = _parents(events)
+    agent = (events["kind"] == "interaction").to_numpy()
+    agent = agent | _stand_ins(events, agent)
+    owner, closes = _owners(events, agent, *_topmost(parent, agent))
+    return events.with_columns(
+        pl.Series("interaction_id", _names(events, owner)),
+        pl.Series("closes", closes),
+        pl.Series("repeats", _repeats(events, parent)),
+    )
+
+
+def _parents(events: pl.DataFrame) -> Indices:
+    """Row of each event's parent in the same trace, -1 without one; shape (n_events,)."""
+    rows = events.select("trace", "event_id").with_row_index("row")
+    first = rows.group_by("trace", "event_id").agg(pl.col("row").min().cast(pl.Int64))
+    found = events.select("trace", pl.col("parent_id").alias("event_id")).join(
+        first, on=["trace", "event_id"], how="left", maintain_order="left"
+    )
+    parent: Indices = found["row"].fill_null(_NONE).to_numpy().copy()
+    parent[parent == np.arange(len(parent))] = _NONE
+    return parent
+
+
+def _stand_ins(events: pl.DataFrame, agent: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Roots that are model or tool work, in traces without any agent."""
+    with_agent = set(events["trace"].filter(pl.Series(agent)))
+    found = events.select(
+        pl.col("is_root")
+        & pl.col("kind").is_in(["llm_call", "tool_call", "retrieval"])
+        & ~pl.col("trace").is_in(list(with_agent))
+    ).to_series()
+    result: npt.NDArray[np.bool_] = found.to_numpy()
+    return result
+
+
+def _topmost(parent: Indices, agent: npt.NDArray[np.bool_]) -> tuple[Indices, Indices]:
+    """Row of the highest agent at or above each event (-1 without), and of its last ancestor."""
+    rows = np.arange(len(parent))
+    jump, last = parent.copy(), rows.copy()
+    top = np.where(agent, rows, _NONE)
+    for _ in range(_MOST_DOUBLINGS):
+        moving = jump != _NONE
+        if not moving.any():
+            break
+        above = jump[moving]
+        top[moving] = np.where(top[above] != _NONE, top[above], top[moving])
+        last[moving] = last[above]
+        jump[moving] = jump[above]
+    return top, last
+
+
+def _owners(
+    events: pl.DataFrame, agent: npt.NDArray[np.bool_], top: Indices, last: Indices
+) -> tuple[Indices, npt.NDArray[np.bool_]]:
+    """Row of the event that names each event's interaction, and which events close theirs.
+
+    The row is -1 in traces without any agent.
+
+    All agents of a trace without a parent are one interaction, as are agents whose parent is
+    missing where there is one without. Work that lies below no agent goes to the interaction that
+    began last before it.
+    """
+    frame = events.select("trace", "parent_id", "event_id", "start_ns").with_columns(
+        row=pl.int_range(pl.len(), dtype=pl.Int64),
+        top=pl.Series(top),
+        orphan=pl.Series(events["parent_id"].to_numpy()[last] != ""),
+        agent=pl.Series(agent),
+    )
+    tops = frame.filter(pl.col("agent") & (pl.col("top") == pl.col("row"))).sort(
+        "trace", "start_ns", "event_id"
+    )
+    roots = tops.filter(pl.col("parent_id") == "").group_by("trace", maintain_order=True).first()
+    named = tops.join(roots.select("trace", root="row"), on="trace", how="left").with_columns(
+        owner=pl.when(
+            (pl.col("parent_id") == "") | (pl.col("orphan") & pl.col("root").is_not_null())
+        )
+        .then("root")
+        .otherwise("row")
+    )
+    owned = frame.join(
+        named.select(top="row", owner="owner"), on="top", how="left", maintain_order="left"
+    )["owner"]
+    owner: Indices = owned.fill_null(_NONE).to_numpy().copy()
+    loose = owner == _NONE
+    if loose.any() and not named.is_empty():
+        owner[loose] = _nearest(frame.filter(pl.Series(loose)), named)
+    closing = named.filter((pl.col("parent_id") == "") | (pl.col("owner") == pl.col("row")))["row"]
+    closes = np.zeros(len(events), dtype=np.bool_)
+    closes[closing.to_numpy()] = True
+    return owner, closes
+
+
+def _nearest(loose: pl.DataFrame, named: pl.DataFrame) -> Indices:
+    """Owner for events below no agent: who began last before them, else the first of the trace."""
+    owners = named.select("trace", "owner", at="start_ns").sort("at", maintain_order=True)
+    found = (
+        loose.select("trace", "row", at="start_ns")
+        .sort("at")
+        .join_asof(owners, on="at", by="trace", strategy="backward", check_sortedness=False)
+        .sort("row")
+        .join(
+            owners.group_by("trace", maintain_order=True).agg(first=pl.col("owner").first()),
+            on="trace",
+            how="left",
+            maintain_order="left",
+        )
+    )
+    result: Indices = (
+        found.select(pl.coalesce("owner", "first").fill_null(_NONE)).to_series().to_numpy()
+    )
+    return result
+
+
+def _names(events: pl.DataFrame, owner: Indices) -> pl.Series:
+    """The trace's id for its first interaction; for others the trace's id and their span's."""
+    frame = events.select("trace").with_columns(owner=pl.Series(owner))
+    owners = frame.filter(pl.col("owner") != _NONE).unique("owner")
+    rows = owners["owner"].to_numpy()
+    owners = owners.with_columns(
+        event_id=events["event_id"].gather(rows),
+        start_ns=events["start_ns"].gather(rows),
+        rooted=events["parent_id"].gather(rows) == "",
+    ).sort("trace", "rooted", "start_ns", "event_id", descending=[False, True, False, False])
+    owners = owners.with_columns(number=pl.int_range(pl.len()).over("trace")).with_columns(
+        name=pl.when(pl.col("number") == 0).then("trace").otherwise(further("trace", "event_id"))
+    )
+    return (
+        frame.join(owners.select("owner", "name"), on="owner", how="left", maintain_order="left")
+        .select(pl.coalesce("name", "trace"))
+        .to_series()
+    )
+
+
+def further(trace: str, event_id: str) -> pl.Expr:
+    """Id of an interaction that is not the first of its trace."""
+    return pl.concat_str(pl.col(trace), pl.col(event_id), separator="/")
+
+
+def _repeats(events: pl.DataFrame, parent: Indices) -> npt.NDArray[np.bool_]:
+    """Calls that are told twice: a model call within a model call, a tool within the same tool.
+
+    Two instrumentations of one program see the same call, one inside the other. Of a model call
+    the outer counts, unless only inner ones know its tokens.
+    """
+    kind = events["kind"].cast(pl.String).to_numpy()
+    repeats = np.zeros(len(events), dtype=np.bool_)
+    calls = np.isin(kind, ("llm_call", "tool_call"))
+    if not (calls & (parent != _NONE)).any():
+        return repeats
+    above = _nearest_work(parent, kind == "span")
+    inside = calls & (above != _NONE) & (kind == kind[above])
+    if not inside.any():
+        return repeats
+    name = events["name"].cast(pl.String).fill_null("").to_numpy()
+    knows = (
+        events.select(pl.col("input_tokens").is_not_null() | pl.col("output_tokens").is_not_null())
+        .to_series()
+        .to_numpy()
+    )
+    tools = inside & (kind == "tool_call") & (name == name[above])
+    models = inside & (kind == "llm_call")
+    # Not where the outer is ignorant of what the inner knows: then the outer repeats the inner.
+    informed = models & knows & ~knows[above]
+    repeats[tools | (models & ~informed)] = True
+    repeats[above[informed]] = True
+    return repeats
+
+
+def _nearest_work(parent: Indices, wrapper: npt.NDArray[np.bool_]) -> Indices:
+    """Nearest ancestor that is not merely a wrapper of others; -1 without one."""
+    above = parent.copy()
+    for _ in range(_MOST_WRAPPERS):
+        passing = (above != _NONE) & wrapper[above]
+        if not passing.any():
+            break
+        above[passing] = parent[above[passing]]
+    return above
