@@ -197,13 +197,13 @@ class ResultStore:
         judged = self._evaluations(ids + further.to_list())
         rows = results.interaction_results(events, judged, self._config, given_up_before)
         self._store.insert("interaction_results", _timed(rows))
+        named = set(events["session_id"]) | set(rows["interaction_id"])
         if "session_id" not in rows.columns:  # all of them lost a collision
-            return set(rows["cell"]), set(ids)
+            return set(rows["cell"]), named - {""}
         live = rows.filter(pl.col("live") == 1)
         self._store.insert(
             "session_index", _timed(live.select("session_id", "cell", "interaction_id"))
         )
-        named = set(events["session_id"]) | set(rows["interaction_id"]) | set(live["session_id"])
         return set(rows["cell"]), named - {""}
 
     def _cells_of(self, ids: list[str]) -> str | None:

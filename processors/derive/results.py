@@ -69,13 +69,14 @@ def interaction_results(
     """
     config = config or ResultsConfig()
     seen = _seen(events, evaluations)
+    places = _places(events, seen)
     counted = events.filter("counted")
     if counted.is_empty():
-        return _placed(seen.with_columns(interaction_id="trace", live=pl.lit(0, pl.UInt8)))
+        return _placed(places.with_columns(live=pl.lit(0, pl.UInt8)))
     work = traces.resolve(counted)
     verdicts = _verdicts(evaluations, work, config)
     found = _judged(_summed(work), verdicts, config, given_up_before)
-    return _placed(_rows(found, seen, work))
+    return _placed(_rows(found, places))
 
 
 def current(evaluations: pl.DataFrame) -> pl.DataFrame:
@@ -321,29 +322,38 @@ def _explained(found: pl.DataFrame) -> pl.DataFrame:
 _FAILURE: Final = ["failure_reason", "failure_tool", "failure_template"]
 
 
-def _rows(found: pl.DataFrame, seen: pl.DataFrame, work: pl.DataFrame) -> pl.DataFrame:
-    """Where each interaction counts, and where an earlier computation may have counted it."""
-    c = pl.col
-    home = c("end_ns") // CELL_NS * 10
-    unfinished = found.group_by("trace").agg(unfinished=(c("state") == "unfinished").any())
-    seen = seen.join(unfinished, on="trace", how="left").with_columns(
-        made_from=c("made_from") + c("unfinished").fill_null(False)
-    )
+def _places(events: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
+    """Where the interactions of each trace count, or where an earlier computation counted them."""
     first = seen.with_columns(interaction_id="trace")
-    per_trace = seen.select("trace", "made_from").unique("trace")
-    none_seen = pl.lit(0, pl.UInt32)
     # An agent span that was called may have spoken for itself before its caller was known.
-    called = work.filter((c("kind") == "interaction") & (c("parent_id") != "")).select(
-        "trace",
-        cell=c("ns") // CELL_NS * 10,
-        interaction_id=traces.further("trace", "event_id"),
+    called = (
+        events.filter((pl.col("kind") == "interaction") & (pl.col("parent_id") != ""))
+        .select(
+            "trace",
+            cell=pl.col("ns") // CELL_NS * 10,
+            interaction_id=traces.further("trace", "event_id"),
+            seen=pl.lit(0, pl.UInt32),
+        )
+        .unique()
+        .join(seen.select("trace", "made_from").unique("trace"), on="trace")
     )
-    others = called.join(per_trace, on="trace").with_columns(seen=none_seen)
     columns = ["trace", "cell", "interaction_id", "seen", "made_from"]
-    return pl.concat([first.select(columns), others.select(columns)]).join(
-        found.drop("trace").with_columns(cell=home, live=pl.lit(1, pl.UInt8)),
-        on=["cell", "interaction_id"],
-        how="left",
+    return pl.concat([first.select(columns), called.select(columns)])
+
+
+def _rows(found: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
+    """Each interaction at the place where it counts."""
+    c = pl.col
+    unfinished = found.group_by("trace").agg(unfinished=(c("state") == "unfinished").any())
+    home = c("end_ns") // CELL_NS * 10
+    return (
+        places.join(unfinished, on="trace", how="left")
+        .with_columns(made_from=c("made_from") + c("unfinished").fill_null(False))
+        .join(
+            found.drop("trace").with_columns(cell=home, live=pl.lit(1, pl.UInt8)),
+            on=["cell", "interaction_id"],
+            how="left",
+        )
     )
 
 
