@@ -111,6 +111,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
     from infra.topics import log_id
     from ingest.core.events import EVENTS_TOPIC
     from processors.app import WorkerConfig
+    from processors.derive.results import ResultsConfig
     from processors.health import HealthConfig
     from processors.stations.detection import DetectionConfig
     from processors.write.cardinality import CardinalityConfig
@@ -138,6 +139,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
                 redactor(settings).redact_text, processing.keep_originals_hours
             ),
         ),
+        results=ResultsConfig(settings.results.inactivity_s, settings.results.trusted_scores),
         detection=DetectionConfig(
             arl=detection.arl, warm_up=detection.warm_up, min_effect=detection.min_effect
         ),

@@ -2,8 +2,9 @@
 
 ::
 
-    driftline.events ──> Sink ──> events, evaluations, ledger, dead_letters
-                          └─> driftline.dirty ──> Recompute ──> windows, interaction_cells
+    driftline.events ──> EventWriter ──> events, evaluations, ledger, dead_letters
+                          └─> driftline.dirty ──> WindowUpdater ──> windows
+                                                   └─> ResultStore ──> results, rollups
                                   what is sealed ──> Detection ──> findings, alert_events
                                                          └─> driftline.findings
                                   what is stored ──> Audit ──> collisions, repairs
@@ -33,6 +34,7 @@ from ingest.core.health.sampler import PartitionPosition
 from ingest.core.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
 from processors.audit import Audit
 from processors.clickhouse import ClickHouseConfig, Store
+from processors.derive.inactivity import Inactivity
 from processors.derive.result_store import ResultStore
 from processors.derive.results import ResultsConfig
 from processors.derive.window_updater import WindowUpdater
@@ -53,8 +55,8 @@ class WorkerConfig:
     """What a worker needs to know; `infra.settings` fills it.
 
     ``incarnation`` says which log the events topic is now; `kafka.log_id` is what it said at start.
-    ``recompute_interval`` is how many seconds of marks are gathered before their cells are
-    computed again; ``backlog_rest`` is how many seconds that may wait while a
+    ``recompute_interval`` is how many seconds lie at least between two computations of cells;
+    ``backlog_rest`` is how many seconds that may wait while a
     backlog is worked off.
     """
 
@@ -64,7 +66,7 @@ class WorkerConfig:
     results: ResultsConfig = field(default_factory=ResultsConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
-    recompute_interval: float = 0.02
+    recompute_interval: float = 0.75
     backlog_rest: float = 30.0
     incarnation: Callable[[], str] | None = None
 
@@ -171,6 +173,7 @@ def build_app(config: WorkerConfig) -> faust.App:
         partial(_exit, BUG_EXIT),
     )
     app.service(recompute)
+    app.service(Inactivity(store, results, config.kafka.log_id, leads))
     health = Health(config.health, partial(_places, app, sink, recompute), sink.loop_last_seen)
     health.serve()  # before anything that may hang
     app.service(health)

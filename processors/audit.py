@@ -262,7 +262,7 @@ def reconcile(store: Store, suspected: pl.DataFrame | None = None) -> int:
         different = different.join(suspected, on=different.columns, how="semi")
     if not different.is_empty():
         _recompute(store, different.drop("stored", "derived"))
-    return len(different) + dropped + result_audit.repair(store)
+    return len(different) + dropped
 
 
 def count_lost_events(store: Store) -> int:
@@ -374,6 +374,6 @@ class Audit(Service):  # type: ignore[misc]
         suspected, marked = self._suspected
         if not sealing.worked_off(reports, marked):
             return
-        different = reconcile(self._store, suspected)
+        different = reconcile(self._store, suspected) + result_audit.repair(self._store)
         log.info("reconciled: %s windows differed from what they are made of", different)
         self._due, self._suspected = time.monotonic() + _RECONCILE_S, None

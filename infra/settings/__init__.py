@@ -36,6 +36,7 @@ from infra.settings.sections import (
     KafkaSettings,
     LogSettings,
     ProcessingSettings,
+    ResultsSettings,
     Section,
 )
 from ingest.core.errors import UsageError
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     redaction: RedactionSettings = Field(default_factory=RedactionSettings)
     processing: ProcessingSettings = Field(default_factory=ProcessingSettings)
+    results: ResultsSettings = Field(default_factory=ResultsSettings)
     detection: DetectionSettings = Field(default_factory=DetectionSettings)
     receiver: ReceiverSettings = Field(default_factory=ReceiverSettings)
     prices: PriceSettings = Field(default_factory=PriceSettings)
@@ -182,7 +184,8 @@ def _refuse_unknown_variables() -> None:
     for variable in sorted(os.environ):
         if variable.upper().startswith(PREFIX) and variable not in known | _NOT_SETTINGS:
             new = variable.upper().replace(f"{PREFIX}DOOR_", f"{PREFIX}RECEIVER_")
-            hint = f"it is now {new}" if new in known else _hint(variable, known, PREFIX)
+            renamed = new in known and new != variable.upper()
+            hint = f"it is now {new}" if renamed else _hint(variable, known, PREFIX)
             raise UsageError(f"{variable} is not a setting; {hint}")
 
 

@@ -156,10 +156,11 @@ class ProcessingSettings(Section):
         default=0.2, gt=0, le=10, description="how long a quiet topic waits for a block to fill"
     )
     recompute_interval_s: float = Field(
-        default=0.02,
+        default=0.75,
         gt=0,
         le=60,
-        description="how long marks of changed cells are gathered before these are computed again",
+        description="seconds at least between two computations of what changed: each reads whole"
+        " cells, so a shorter interval costs processor time and a longer one freshness",
     )
     backlog_rest_s: float = Field(
         default=30.0,
@@ -196,6 +197,22 @@ class ProcessingSettings(Section):
         le=168,
         description="how long the untouched bytes of lines that were no events are kept beside"
         " their redacted text, so that what redaction changed can be replayed; 0 keeps none",
+    )
+
+
+class ResultsSettings(Section):
+    """How interactions are judged."""
+
+    inactivity_s: float = Field(
+        default=900.0,
+        ge=30,
+        le=7 * 86_400,
+        description="after how many seconds of event time without a new event an interaction that"
+        " has no end is given up as unfinished",
+    )
+    trusted_scores: tuple[str, ...] = Field(
+        default=(),
+        description="names of scores that decide success where no outcome is given",
     )
 
 

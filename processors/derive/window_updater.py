@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _MARKS_AT_ONCE: Final = 1_000
 _LONGEST_REST_S: Final = 0.4
-_SHORTEST_CYCLE_S: Final = 0.75  # a cell that still fills is read as a whole each time
+_GATHER_S: Final = 0.02
 _COARSER_S: Final = 2.0
 _IDLE_S: Final = 0.1
 _REPORT_S: Final = 5.0
@@ -93,7 +93,8 @@ class WindowUpdater(Service):  # type: ignore[misc]
         Of the dirty topic. Faust's own acknowledgements are not used: what it could not commit it
         takes for committed, and what it passed over for acknowledged.
     interval
-        How many seconds of marks are gathered before cells are computed.
+        How many seconds lie at least between two computations: one of a cell that still fills
+        reads the whole cell.
     caught_up
         Waits while a backlog is worked off. What is read of it is old news anyway: it is stored
         first, for every computation of a cell reads the whole cell.
@@ -111,7 +112,6 @@ class WindowUpdater(Service):  # type: ignore[misc]
         interval: float,
         caught_up: Callable[[], Coroutine[Any, Any, None]],
         die: Callable[[], None],
-        cycle: float = _SHORTEST_CYCLE_S,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -122,7 +122,6 @@ class WindowUpdater(Service):  # type: ignore[misc]
         self._interval = interval
         self._caught_up = caught_up
         self._die = die
-        self._cycle = cycle
         self._read: dict[TP, _Place] = {}
         self._gaps: dict[TP, _Gap] = {}
         self._idle = False
@@ -137,7 +136,9 @@ class WindowUpdater(Service):  # type: ignore[misc]
         """Compute the cells of all marks of a Faust stream, as they come."""
         await self._caught_up()
         self._idle = True
-        async for events in stream.noack_take(_MARKS_AT_ONCE, within=self._interval):
+        async for events in stream.noack_take(
+            _MARKS_AT_ONCE, within=min(_GATHER_S, self._interval)
+        ):
             self._idle, started = False, time.monotonic()
             try:
                 ordered = await self._in_order(events)
@@ -148,7 +149,7 @@ class WindowUpdater(Service):  # type: ignore[misc]
                 self._die()
             # As long as it took, so that inserts and readers come to their turn.
             took = time.monotonic() - started
-            await asyncio.sleep(max(min(took, _LONGEST_REST_S), self._cycle - took))
+            await asyncio.sleep(max(min(took, _LONGEST_REST_S), self._interval - took))
             await self._caught_up()
             self._idle = True
 

@@ -17,10 +17,10 @@ import pytest
 
 from dashboards.accounting import account
 from ingest.core.errors import Unavailable
-from ingest.core.events import DIRTY_TOPIC, EVENTS_TOPIC
+from ingest.core.events import DIRTY_TOPIC, EVALUATION_KINDS, EVENTS_TOPIC
 from processors import audit
 from processors.clickhouse import Store
-from processors.derive import dirty_marks, sealing, windows
+from processors.derive import dirty_marks, result_audit, sealing, windows
 from tests.integration.pipeline_harness import Pipeline, batches, check, collided
 from tests.integration.pipeline_reference import Truth, traffic
 from tests.support.common import eventually
@@ -101,6 +101,7 @@ def test_only_what_differs_twice_alike_is_repaired(pipeline: Pipeline) -> None:
     assert left.join(suspected, on=left.columns, how="semi").is_empty()
     pipeline.recompute()
     audit.reconcile(pipeline.store)
+    result_audit.repair(pipeline.store)
     check(pipeline, Truth(events))
 
 
@@ -165,6 +166,42 @@ def test_a_search_for_collisions_that_is_killed_leaves_nothing_for_ever(
     assert audit.differences(pipeline.store).is_empty()
 
 
+LOST = (
+    "DELETE FROM session_results WHERE cityHash64(session_id) % 2",
+    "DELETE FROM rollups WHERE unit = 'sessions'",
+    "DELETE FROM rollups WHERE width_s = 60 AND cityHash64(toString(start)) % 2",
+    "DELETE FROM rollups WHERE width_s = 3600",
+    "DELETE FROM rollups WHERE width_s = 86400",
+)
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_results_that_are_lost_are_made_again(pipeline: Pipeline, lost: str) -> None:
+    events = traffic(8)
+    pipeline.deliver(events)
+    pipeline.recompute()
+    assert result_audit.repair(pipeline.store) == 0
+    pipeline.store.command(lost)
+    assert result_audit.repair(pipeline.store) > 0
+    check(pipeline, Truth(events))
+    assert result_audit.repair(pipeline.store) == 0
+
+
+def test_feedback_that_results_have_not_heard_of_is_found(pipeline: Pipeline) -> None:
+    events = traffic(8)
+    pipeline.deliver([e for e in events if e.kind not in EVALUATION_KINDS])
+    pipeline.recompute()
+    pipeline.deliver([e for e in events if e.kind in EVALUATION_KINDS])
+    cells, pipeline.dirty = pl.concat(pipeline.dirty), []
+    for width in windows.WIDTHS:
+        windows.recompute(pipeline.store, width, dirty_marks.rollup_cells(cells, width))
+    with pytest.raises(AssertionError):
+        check(pipeline, Truth(events))
+    assert audit.reconcile(pipeline.store) == 0  # every event is in its cell
+    assert result_audit.repair(pipeline.store) > 0
+    check(pipeline, Truth(events))
+
+
 @pytest.mark.parametrize("at_once", [10**9, 40])
 @pytest.mark.parametrize("made", [1, 2])
 def test_minutes_and_hours_that_stayed_behind_are_found_and_computed(
@@ -178,6 +215,7 @@ def test_minutes_and_hours_that_stayed_behind_are_found_and_computed(
     assert audit.differences(pipeline.store).is_empty()
     pipeline.deliver(events[200:])
     cells, pipeline.dirty = pl.concat(pipeline.dirty), []
+    pipeline.results.update(cells)
     for width in windows.WIDTHS[:made]:
         windows.recompute(pipeline.store, width, dirty_marks.rollup_cells(cells, width))
     with pytest.raises(AssertionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -16,6 +17,8 @@ from processors.derive import dirty_marks, window_updater, windows
 from processors.derive.window_updater import WindowUpdater
 
 _DIRTY = TP("dirty", 0)
+RESULTS = -1
+"""Instead of a width: the results cannot be computed."""
 
 
 @dataclass
@@ -73,6 +76,7 @@ def run(
     group: Group | None = None,
     backlog_s: float = 0.0,
     after_s: float = 0.0,
+    until: str | None = None,
 ) -> list[str]:
     """What was computed, reported and committed, in order."""
     group = group or Group()
@@ -83,6 +87,11 @@ def run(
             raise ValueError
         told.append(f"{width} {sorted(cells['start'].to_list())}")
 
+    def made_results(marks: pl.DataFrame) -> None:
+        if fails == RESULTS:
+            raise ValueError
+        told.append(f"results {sorted(marks['start'].to_list())}")
+
     async def caught_up() -> None:
         await asyncio.sleep(backlog_s)
 
@@ -92,6 +101,7 @@ def run(
         )
         made = WindowUpdater(
             store,  # type: ignore[arg-type]
+            SimpleNamespace(update=made_results),  # type: ignore[arg-type]
             "log",
             lambda: group,
             0.02,
@@ -101,6 +111,9 @@ def run(
         await made.start()
         await made.follow(Stream(marked, after_s))
         await asyncio.sleep(0.4)
+        deadline = time.monotonic() + 60
+        while until is not None and until not in told and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
         await made.stop()
 
     monkeypatch.setattr(windows, "recompute", computed)
@@ -113,13 +126,17 @@ def commits(told: list[str]) -> list[str]:
     return [line for line in told if line.startswith("commit")]
 
 
-def test_cells_are_reported_at_once_and_committed_after_their_hour(monkeypatch) -> None:
+def test_a_mark_is_reported_and_committed_once_all_that_follows_is_stored(monkeypatch) -> None:
+    """Reported before, its cell would be sealed while its results are still to come."""
     told = run(monkeypatch, [(3_610, 0, 1)])
-    assert told == ["10 [3610]", "report 1", "60 [3600]", "3600 [3600]", "commit 1"]
+    assert told == [
+        "10 [3610]", "results [3610]", "60 [3600]", "3600 [3600]", "86400 [0]", "report 1",
+        "commit 1",
+    ]  # fmt: skip
 
 
 def test_minutes_are_computed_together(monkeypatch) -> None:
-    told = run(monkeypatch, [(10, 0, 1), (20, 1, 1), (3_700, 2, 1)])
+    told = run(monkeypatch, [(10, 0, 1), (20, 1, 1), (3_700, 2, 1)], until="commit 3")
     assert commits(told)[-1] == "commit 3"
     minutes = [line for line in told if line.startswith("60 ")]
     assert len(minutes) < 3
@@ -127,7 +144,7 @@ def test_minutes_are_computed_together(monkeypatch) -> None:
     assert told.index(hours[0]) < told.index(commits(told)[0])
 
 
-@pytest.mark.parametrize("width", windows.WIDTHS)
+@pytest.mark.parametrize("width", [*windows.WIDTHS, RESULTS])
 def test_who_cannot_compute_dies_and_commits_nothing(monkeypatch, width: int) -> None:
     told = run(monkeypatch, [(10, 0, 1)], fails=width)
     assert "die" in told
@@ -149,7 +166,7 @@ def test_what_was_read_before_a_rebalance_is_not_committed(monkeypatch) -> None:
 
 def test_nothing_is_committed_or_said_while_partitions_move(monkeypatch) -> None:
     told = run(monkeypatch, [(10, 0, 1)], group=Group(generation=None))
-    assert told == ["10 [10]", "60 [0]", "3600 [0]"]
+    assert told == ["10 [10]", "results [10]", "60 [0]", "3600 [0]", "86400 [0]"]
 
 
 def test_how_far_it_is_is_said_again_though_nothing_comes(monkeypatch) -> None:
