@@ -103,7 +103,8 @@ class Pipeline:
 def same(found: dict[str, Any], expected: dict[str, Any], where: Any) -> None:
     for name, value in expected.items():
         if isinstance(value, float):
-            close = math.isclose(found[name], value, rel_tol=1e-12, abs_tol=1e-11)
+            known = math.nan if found[name] is None else found[name]
+            close = math.isclose(known, value, rel_tol=1e-12, abs_tol=1e-11)
             assert close, (where, name, found[name], value)
         elif not name.startswith("_"):
             assert found[name] == value, (where, name, found[name], value)
