@@ -106,6 +106,13 @@ class KafkaSettings(Section):
 class ClickHouseSettings(Section):
     """Where events and everything derived from them are stored."""
 
+    hosts: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9.-]+(,[A-Za-z0-9.-]+)*)?$",
+        description="names, separated by commas, under which the embedded engine may be addressed"
+        " beside those of loopback, as by a proxy; others are refused, so that no web page can"
+        " reach it under a name of its own",
+    )
     url: _Url | None = Field(
         default=None,
         description="http(s)://host:port of a ClickHouse server; without it `driftline up` starts"
@@ -135,6 +142,11 @@ class ClickHouseSettings(Section):
         ge=512,
         description="bound on the memory of the embedded engine; half for one query",
     )
+
+    @property
+    def other_hosts(self) -> list[str]:
+        """The names in `hosts`."""
+        return [name for name in self.hosts.split(",") if name]
 
 
 class ProcessingSettings(Section):

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -107,6 +108,7 @@ class Home:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._make_private()
         except OSError as error:
             raise UsageError(
                 f"cannot write to {self.path}: {error.strerror}; choose another folder with --home"
@@ -120,6 +122,14 @@ class Home:
                 " stop it with `driftline down`, or choose another folder with --home"
             ) from None
         return lock
+
+    def _make_private(self) -> None:
+        """Take from other users what a home made before, by another version or umask, gave them."""
+        names = (_LOCK, _STATE, _CREDENTIALS, "tokens.json", "redaction.key")
+        for path in (self.path, self.logs, self.data, *(self.path / name for name in names)):
+            _take_from_others(path)
+        for log in self.logs.glob("*.log"):
+            _take_from_others(log)
 
     def running(self) -> State | None:
         """State of the runtime that has this home, or None when none runs."""
@@ -179,3 +189,10 @@ class Home:
             temporary.replace(self.path / name)
         except OSError as error:
             raise UsageError(f"cannot write to {self.path}: {error.strerror}") from error
+
+
+def _take_from_others(path: Path) -> None:
+    with suppress(FileNotFoundError, PermissionError):
+        mode = path.stat().st_mode
+        if mode & 0o077:
+            path.chmod(mode & 0o700)

@@ -104,6 +104,15 @@ def stop(process: subprocess.Popen[bytes], grace_s: float = 10.0) -> None:
         process.wait()
 
 
+def memory_bytes(pid: int | None) -> int | None:
+    """Resident memory of a process; None where it or the system does not say."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def port_is_free(port: int) -> bool:
     """Whether a server could listen on 127.0.0.1:``port``."""
     with socket.socket() as probe:

@@ -53,9 +53,9 @@ _SYSTEM_TABLES: Final = frozenset(
     {"aggregate_function_combinators", "asynchronous_metrics", "build_options", "collations",
      "columns", "contributors", "data_skipping_indices", "data_type_families", "databases",
      "errors", "events", "formats", "functions", "keywords", "licenses", "merge_tree_settings",
-     "merges", "metrics", "mutations", "numbers", "numbers_mt", "one", "parts", "parts_columns", "primes",
-     "projections", "settings", "table_engines", "table_functions", "tables", "time_zones", "zeros",
-     "zeros_mt"}
+     "merges", "metrics", "mutations", "numbers", "numbers_mt", "one", "parts", "parts_columns",
+     "primes", "projections", "settings", "table_engines", "table_functions", "tables",
+     "time_zones", "zeros", "zeros_mt"}
 )  # fmt: skip
 _FORMATS: Final = re.compile(
     r"(?:TabSeparated|TSV)(?:Raw)?(?:WithNames(?:AndTypes)?)?|(?:CSV|RowBinary)(?:WithNames(?:AndTypes)?)?"

@@ -1,7 +1,8 @@
 """Start the parts of the embedded runtime in order, watch them, stop them.
 
 Order: broker, ClickHouse, migrations, topics, workers, gateway, Kafka door. A part that dies is
-started again after a pause that doubles from half a second to half a minute. The broker's records
+started again at once, then after pauses that double up to half a minute. A supervisor
+that cannot write its state, because the disk is full, says so and goes on. The broker's records
 die with it, so its return makes a new log: topics are made anew; workers, gateway and door start
 over with it. When broker or ClickHouse cannot come back, everything stops and says so. A worker or
 door that refuses its data (exit code 4) or its settings (2) stays down: it would only meet the same
@@ -16,13 +17,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from infra import connections
 from infra.embedded import health
 from infra.embedded.broker import start_broker
-from infra.embedded.clickhouse import start_clickhouse
+from infra.embedded.clickhouse import sandbox_of, start_clickhouse
 from infra.embedded.gateway import gateway_address, start_gateway
 from infra.embedded.process import last_line, start, stop
 from infra.migrate import migrate
@@ -48,6 +50,7 @@ HEALTHY_S: Final = 60.0
 """Who has run so long is forgiven its earlier deaths."""
 
 _TICK_S: Final = 0.2
+_WRITE_AGAIN_S: Final = 2.0
 _STAYS_DOWN: Final = (Rejected.exit_code, UsageError.exit_code)
 
 
@@ -81,11 +84,12 @@ class Supervisor:
 
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
         self._settings = settings
-        self._say = say
+        self._tell = say
         self._home = Home(settings.home)
         self._state = State(pid=os.getpid())
         self._parts: list[_Part] = []
         self._stopping = False
+        self._write_again_at: float | None = None  # when the state could not be written
 
     def run(self) -> None:
         """Start everything and stay until SIGTERM or SIGINT.
@@ -97,6 +101,7 @@ class Supervisor:
         Unavailable
             A part did not come up, or broker or ClickHouse could not be brought back.
         """
+        os.umask(0o077)
         lock = self._home.acquire()  # the kernel drops it when this process dies, however it does
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
@@ -106,6 +111,8 @@ class Supervisor:
                 time.sleep(_TICK_S)
                 for part in self._parts:
                     self._watch(part)
+                if self._write_again_at is not None and time.monotonic() > self._write_again_at:
+                    self._publish()
         except _Stopped:
             self._say("stopping")
         finally:
@@ -119,6 +126,10 @@ class Supervisor:
         if not self._stopping:
             self._stopping = True
             raise _Stopped
+
+    def _say(self, line: str) -> None:
+        with suppress(OSError):  # our own log may be on a full disk
+            self._tell(line)
 
     def _start_all(self) -> None:
         self._add_broker()
@@ -164,17 +175,23 @@ class Supervisor:
             revealed(section.password),
             revealed(section.reader_password),
         )
-        self._add(
-            Component("clickhouse", "starting", address=f"http://127.0.0.1:{port}"),
-            lambda: start_clickhouse(
+        address = f"http://127.0.0.1:{port}"
+        component = Component("clickhouse", "starting", address=address, health=address)
+
+        def begin() -> subprocess.Popen[bytes]:
+            process = start_clickhouse(
                 self._home.data,
                 port,
                 log,
                 secrets.password,
                 secrets.reader_password,
                 section.memory_mb,
-            ),
-        )
+                section.other_hosts,
+            )
+            component.detail = f"sandbox: {sandbox_of(port)}"
+            return process
+
+        self._add(component, begin)
 
     def _add_worker(self, number: int) -> None:
         log = self._home.logs / f"worker-{number}.log"
@@ -235,10 +252,10 @@ class Supervisor:
         self._say(f"  {component.name:<11} {component.address or f'pid {component.pid}'}")
 
     def _begin(self, part: _Part) -> None:
+        part.component.detail = ""
         part.process = process = part.begin()
         part.since = time.monotonic()
         part.component.state, part.component.pid = "running", process.pid
-        part.component.detail = ""
 
     def _prepare_tables(self) -> None:
         config = connections.clickhouse(self._settings)
@@ -286,7 +303,7 @@ class Supervisor:
                 f"{part.component.name} does not come back ({reason}); everything was stopped,"
                 f" see {self._home.logs}"
             )
-        pause = min(0.25 * 2**part.failures, 30.0)
+        pause = min(0.25 * (2 ** (part.failures - 1) - 1), 30.0)  # the first time at once
         part.retry_at = time.monotonic() + pause
         part.component.state, part.component.detail = "restarting", reason
         self._say(f"{part.component.name} died ({reason}); starting it again in {pause:g} s")
@@ -324,7 +341,14 @@ class Supervisor:
             stop(process)
 
     def _publish(self) -> None:
-        self._home.write(self._state)
+        try:
+            self._home.write(self._state)
+        except UsageError as error:
+            if self._write_again_at is None:
+                self._say(f"cannot write the state, going on without: {error}")
+            self._write_again_at = time.monotonic() + _WRITE_AGAIN_S
+        else:
+            self._write_again_at = None
 
 
 def _log_name(component: str) -> str:
