@@ -37,7 +37,8 @@ from ingest.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_READONLY, _UNKNOWN_SETTING, _NO_SPACE, _ABORTED, _CANCELLED = 164, 115, 243, 236, 394
+_READONLY, _UNKNOWN_SETTING, _NO_SPACE, _ABORTED = 164, 115, 243, 236
+_CANCELLED, _TOO_LARGE = 394, 396
 _SETTING_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _INSERT = re.compile(r"\s*INSERT\b", re.IGNORECASE)
 _TRAILING_FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*\Z", re.IGNORECASE)
@@ -170,7 +171,8 @@ class Engine:
                 self._check_space()
             if self._running.is_cancelled(tag):
                 raise EngineError.of(_CANCELLED, "QUERY_WAS_CANCELLED", "its client has gone")
-            return _query(session, statement, returns_rows)
+            limits = self._reader_limits if statement.reader else self._limits
+            return _query(session, statement, returns_rows, limits.result_bytes)
 
     def _check_space(self) -> None:
         if self.is_full:
@@ -234,11 +236,14 @@ def _apply(session: Any, settings: Mapping[str, str]) -> None:
         session.query("SET " + ", ".join(parts), "Null", params={})
 
 
-def _query(session: Any, statement: Statement, returns_rows: bool) -> Result:
+def _query(session: Any, statement: Statement, returns_rows: bool, limit: int) -> Result:
     result = session.query(
         statement.sql, statement.output_format, params=dict(statement.parameters)
     )
     view = result.get_memview()
+    if view.size() > limit:  # ``max_result_bytes`` counts a constant once for all rows
+        text = f"Limit for result exceeded, max bytes: {limit}, current bytes: {view.size()}"
+        raise EngineError.of(_TOO_LARGE, "TOO_MANY_ROWS_OR_BYTES", text)
     body = bytes(view.view()) if view.size() else b""
     named = _TRAILING_FORMAT.search(statement.sql)
     output_format = named[1] if named else statement.output_format

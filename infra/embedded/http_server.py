@@ -150,10 +150,20 @@ class Server:
             return _refusal(too_large, self._version, query_id)
         if result is None:
             return web.Response(text="Ok.\n")
-        return await self._sent(request, _answer(result, query_id, time.perf_counter() - started))
+        answer = _answer(result, query_id, time.perf_counter() - started)
+        try:
+            return await self._sent(request, answer)
+        except EngineError as error:
+            return _refusal(error, self._version, query_id)
 
     async def _sent(self, request: web.Request, answer: web.Response) -> web.StreamResponse:
-        """Send an answer and count its bytes until the client has read them."""
+        """Send an answer and count its bytes until the client has read them.
+
+        Raises
+        ------
+        EngineError
+            Others have yet to read too much.
+        """
         try:
             with self._results.hold(answer.content_length or 0):
                 async with asyncio.timeout(SEND_S):

@@ -117,15 +117,15 @@ class _Token:
 _END: Final = _Token("sign", "")
 
 
-def check(sql: str, database: str, output_format: str, functions: Collection[str]) -> str:
+def check(sql: str, database: str, output_format: str, known: Collection[str]) -> str:
     """Return the statement as it goes to the engine, or refuse it.
 
     Parameters
     ----------
     sql, database, output_format
         The request.
-    functions
-        Names of all functions that the engine knows, in lower case.
+    known
+        Names of all functions that the engine has, in lower case.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def check(sql: str, database: str, output_format: str, functions: Collection[str
     _check_format(output_format)
     plain, tokens = _split(sql)
     _check_depth(tokens)
-    forbidden = frozenset(functions) - _functions() - {"format"}
+    forbidden = frozenset(known) - functions() - {"format"}
     first = tokens[0].text.lower() if tokens and tokens[0].kind in ("word", "sign") else ""
     if first not in _STARTS:
         raise _refused("anything but SELECT, WITH, SHOW, DESCRIBE, EXPLAIN and EXISTS")
@@ -182,7 +182,7 @@ def _check_name(before: _Token, token: _Token, after: _Token, forbidden: Collect
         raise _refused(f"{token.text.upper()}; settings go into the URL")
     if name == "identifier" and before.text == ":":
         raise _refused("a parameter of type Identifier")
-    if name == "format" and token.kind == "word" and after.is_name:
+    if name == "format" and after.is_name and after.text.lower() not in _KEYWORDS:
         _check_format(after.text)
 
 
@@ -238,14 +238,15 @@ def _matches(sql: str) -> Iterator[re.Match[str]]:
 
 
 @cache
-def _functions() -> frozenset[str]:
+def functions() -> frozenset[str]:
+    """Names of the functions that readers may call, in lower case."""
     lines = files("infra.embedded").joinpath("reader_functions.txt").read_text("utf-8").splitlines()
     return frozenset(" ".join(line for line in lines if not line.startswith("#")).lower().split())
 
 
 @cache
 def _callable() -> frozenset[str]:
-    return _functions() | _KEYWORDS | _TYPES | _TABLE_FUNCTIONS
+    return functions() | _KEYWORDS | _TYPES | _TABLE_FUNCTIONS
 
 
 def _refused(what: str) -> EngineError:

@@ -76,18 +76,18 @@ def restrict(data: Path, port: int) -> str:
     OSError
         The kernel offers Landlock and refused it, or it does not hold.
     """
-    version = _version()
-    if version < 1:
+    offered = version()
+    if offered < 1:
         return NONE
-    handled = (1 << _FS_BITS.get(version, 16)) - 1
-    ruleset = _Ruleset(handled, 0b11 if version >= 4 else 0, 0b11 if version >= 6 else 0)
-    size = 8 if version < 4 else 16 if version < 6 else 24
+    handled = (1 << _FS_BITS.get(offered, 16)) - 1
+    ruleset = _Ruleset(handled, 0b11 if offered >= 4 else 0, 0b11 if offered >= 6 else 0)
+    size = 8 if offered < 4 else 16 if offered < 6 else 24
     made = _call(_CREATE_RULESET, ctypes.byref(ruleset), size, 0)
     try:
         _allow(made, [data], _CHANGE & handled)
         _allow(made, [Path("/dev/null")], (_READ_FILE | _WRITE_FILE) & handled)
         _allow(made, (*map(Path, _SYSTEM), *_libraries()), _READ & handled)
-        if version >= 4:
+        if offered >= 4:
             _call(_ADD_RULE, made, _NET_PORT, ctypes.byref(_NetPort(_BIND_TCP, port)), 0)
         _libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         _call(_RESTRICT_SELF, made, 0)
@@ -97,7 +97,7 @@ def restrict(data: Path, port: int) -> str:
     return "landlock"
 
 
-def _version() -> int:
+def version() -> int:
     """Version of the interface, 0 where the kernel has none or has it switched off."""
     if sys.platform != "linux":
         return 0
