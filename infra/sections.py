@@ -168,10 +168,11 @@ class ProcessingSettings(Section):
         default=0.2, gt=0, le=10, description="how long a quiet topic waits for a block to fill"
     )
     recompute_interval_s: float = Field(
-        default=0.02,
+        default=0.05,
         gt=0,
         le=60,
-        description="how long marks of changed cells are gathered before these are computed again",
+        description="how long marks of changed cells are gathered before these are computed again;"
+        " an idle worker wakes up as often",
     )
     backlog_rest_s: float = Field(
         default=30.0,

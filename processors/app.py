@@ -27,9 +27,10 @@ from aiokafka.errors import KafkaError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 
+from ingest import fetch_wait
 from ingest.errors import DriftlineError
 from ingest.events import DIRTY_TOPIC, FINDINGS_TOPIC
-from ingest.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
+from ingest.kafka import KafkaConfig
 from ingest.sampling import Place
 from processors.audit import Audit
 from processors.detection import Detection, DetectionConfig
@@ -71,7 +72,7 @@ class WorkerConfig:
 class _ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001
+        fetch_wait.adapt(consumer)
         return consumer
 
 

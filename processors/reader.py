@@ -24,9 +24,10 @@ from aiokafka.errors import (
     KafkaError,
 )
 
+from ingest import fetch_wait
 from ingest.errors import DriftlineError, Unavailable
 from ingest.events import EVENTS_TOPIC
-from ingest.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
+from ingest.kafka import KafkaConfig
 from ingest.sampling import Place
 from processors import watermarks
 from processors.quality import BadLines
@@ -131,10 +132,10 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             # Of compressed bytes, which may be ten times as many when unpacked.
             fetch_max_bytes=4 << 20,
             max_partition_fetch_bytes=1 << 20,
-            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
             max_poll_interval_ms=600_000,
             **self._kafka.client_options(),
         )
+        fetch_wait.adapt(self._consumer)
         self._consumer.subscribe([EVENTS_TOPIC], listener=self)
         await self._consumer.start()
 
