@@ -17,7 +17,6 @@ from infra.settling import wait_until_settled
 from infra.topics import log_id
 from ingest.errors import Unavailable
 from ingest.events import EVENTS_TOPIC
-from ingest.producer import KafkaEventProducer
 from ingest.replay import replay
 from ingest.simulate import Simulation, SimulationConfig
 from ingest.simulate.incidents import parse_incident
@@ -83,7 +82,7 @@ def send(settings: Settings, report: Callable[[float], None]) -> tuple[Sent, dic
         )
     )
     begun = time.monotonic()
-    with KafkaEventProducer(connections.kafka(settings)) as producer:
+    with connections.producer(settings) as producer:
         tally = replay(
             simulation.events(),
             producer,

@@ -69,6 +69,12 @@ class KafkaSettings(Section):
     ssl_keyfile: ExistingFile | None = Field(
         default=None, description="key of the client certificate (PEM)"
     )
+    embedded_memory_mb: int = Field(
+        default=1024,
+        ge=64,
+        description="memory of the embedded broker, which cannot delete records: above it a new log"
+        " begins as soon as everything is booked, and the gateway is away for some seconds",
+    )
     partitions: int = Field(
         default=4,
         ge=1,

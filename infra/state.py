@@ -10,13 +10,15 @@ import fcntl
 import json
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ingest.errors import UsageError
 
 _LOCK, _STATE, _CREDENTIALS = "runtime.lock", "runtime.json", "credentials.json"
+_LOG_LOCK = "log.lock"
 
 
 @dataclass(slots=True)
@@ -165,6 +167,25 @@ class Home:
         if wanted != kept:
             self._replace(_CREDENTIALS, wanted)
         return Credentials(**wanted)
+
+    @contextmanager
+    def alone_with_log(self) -> Iterator[bool]:
+        """Hold the embedded broker's log for this process alone; False when others write to it."""
+        lock = os.open(self.path / _LOG_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(lock)
+
+    def hold_log(self) -> None:
+        """Keep the log from being replaced until this process ends; waits while it is."""
+        lock = os.open(self.path / _LOG_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_SH)  # never closed: the kernel does it
 
     def is_claimed(self) -> bool:
         """Whether a runtime has this home now."""

@@ -1,4 +1,4 @@
-"""How long a consumer's fetches wait: short while records come, longer when none have for a while."""
+"""How long fetches wait: short while records come, longer when none have for a while."""
 
 from __future__ import annotations
 

@@ -164,10 +164,9 @@ def replay(
 def _send(settings: Settings, trials: list[Trial]) -> None:
     """Redact like everything that is produced; returns when Kafka has all of it."""
     from infra import connections
-    from ingest.producer import KafkaEventProducer
 
     events = [trial.event for trial in trials if trial.event is not None]
-    with KafkaEventProducer(connections.kafka(settings)) as producer:
+    with connections.producer(settings) as producer:
         producer.send(connections.redactor(settings).apply(events))
 
 

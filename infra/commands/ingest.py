@@ -244,9 +244,8 @@ def simulate(
 def _kafka() -> KafkaEventProducer:
     from infra import connections
     from infra.settings import load
-    from ingest.producer import KafkaEventProducer
 
-    return KafkaEventProducer(connections.kafka(load()))
+    return connections.producer(load())
 
 
 def _await_processing(producer: KafkaEventProducer) -> None:

@@ -1,12 +1,15 @@
 """Start the parts of the embedded runtime in order, watch them, stop them.
 
 Order: broker, ClickHouse, migrations, topics, workers, gateway, Kafka door. A part that dies is
-started again at once, then after pauses that double up to half a minute. A supervisor
-that cannot write its state, because the disk is full, says so and goes on. The broker's records
-die with it, so its return makes a new log: topics are made anew; workers, gateway and door start
-over with it. When broker or ClickHouse cannot come back, everything stops and says so. A worker or
-door that refuses its data (exit code 4) or its settings (2) stays down: it would only meet the same
-again.
+started again at once, then after pauses that double up to half a minute. A supervisor that cannot
+write its state, because the disk is full, says so and goes on.
+
+The broker's records die with it, so its return makes a new log: topics are made anew; workers,
+gateway and door start over with it. A log that has grown above its bound is replaced by a new one
+as soon as everything in it is booked (`rotation`).
+
+When broker or ClickHouse cannot come back, everything stops and says so. A worker or door that
+refuses its data (exit code 4) or its settings (2) stays down: it would only meet the same again.
 """
 
 from __future__ import annotations
@@ -22,18 +25,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from infra import connections
-from infra.embedded import health
+from infra.embedded import health, rotation
 from infra.embedded.broker import start_broker
 from infra.embedded.clickhouse import sandbox_of, start_clickhouse
 from infra.embedded.gateway import gateway_address, start_gateway
-from infra.embedded.process import last_line, start, stop
+from infra.embedded.process import last_line, memory_bytes, start, stop
 from infra.migrate import migrate
 from infra.sections import revealed
 from infra.settings import Settings
 from infra.state import Component, Home, State
 from infra.topics import create_topics, driftline_topics, log_id
 from ingest.errors import DriftlineError, Rejected, Unavailable, UsageError
-from ingest.events import EVENTS_TOPIC
+from ingest.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
 
 KAFKA_PORT: Final = 0
 CLICKHOUSE_PORT: Final = 1
@@ -89,6 +92,7 @@ class Supervisor:
         self._state = State(pid=os.getpid())
         self._parts: list[_Part] = []
         self._stopping = False
+        self._look_at = 0.0  # at the broker's memory
         self._write_again_at: float | None = None  # when the state could not be written
 
     def run(self) -> None:
@@ -111,6 +115,7 @@ class Supervisor:
                 time.sleep(_TICK_S)
                 for part in self._parts:
                     self._watch(part)
+                self._renew_log_if_due()
                 if self._write_again_at is not None and time.monotonic() > self._write_again_at:
                     self._publish()
         except _Stopped:
@@ -330,6 +335,64 @@ class Supervisor:
             if part.process is not None:
                 stop(part.process)
             self._begin(part)
+
+    def _renew_log_if_due(self) -> None:
+        """Begin a new log when the embedded broker's memory is above its bound."""
+        broker, now = self._parts[0], time.monotonic()
+        if broker.component.name != "kafka" or now < self._look_at:
+            return
+        self._look_at = now + rotation.LOOK_EVERY_S
+        used = memory_bytes(broker.component.pid) or 0
+        if used > self._settings.kafka.embedded_memory_mb << 20 and broker.process is not None:
+            self._look_at = now + rotation.AGAIN_S
+            with self._home.alone_with_log() as alone:
+                if alone:
+                    self._renew_log(broker, used >> 20)
+                else:
+                    self._say("the broker's log stays while a command still writes to it")
+
+    def _renew_log(self, broker: _Part, used_mib: int) -> None:
+        """Stop what produces, let consumers work off the rest, begin anew; or leave all as it was.
+
+        What was paused is due again at the next tick.
+        """
+        self._say(f"the broker holds {used_mib} MiB: a new log begins once everything is booked")
+        try:
+            booked = self._work_off()
+        except DriftlineError as error:
+            self._say(str(error))
+            booked = False
+        if booked and broker.process is not None:
+            stop(broker.process)
+            try:
+                self._begin(broker)
+                self._prepare_topics()
+            except DriftlineError as error:
+                broker.process = None
+                self._plan_return(broker, str(error))
+            else:
+                self._say("a new log has begun")
+        else:
+            self._say(f"not everything was booked within {rotation.WORK_OFF_S:g} s: the log stays")
+        self._publish()
+
+    def _work_off(self) -> bool:
+        """Pause gateway, door and workers in this order, each when its input is booked."""
+        log = rotation.Log(connections.kafka(self._settings))
+        deadline = time.monotonic() + rotation.WORK_OFF_S
+        door = self._settings.door
+        of_door = (door.spans_topic, door.logs_topic)
+        of_workers = (EVENTS_TOPIC, DIRTY_TOPIC, DEAD_LETTERS_TOPIC)
+        for name, topics in (("gateway", of_door), ("door", of_workers), ("worker", of_workers)):
+            for part in self._parts:
+                if part.component.name.startswith(name) and part.process is not None:
+                    part.component.state, part.component.detail = "restarting", "for a new log"
+                    stop(part.process)
+                    part.process, part.component.pid, part.retry_at = None, None, 0.0
+            self._publish()
+            if not log.is_booked_by(deadline, topics):
+                return False
+        return True
 
     def _stop_all(self) -> None:
         """Workers first, so that they can leave their group, then what they use."""
