@@ -17,7 +17,6 @@ from infra.settings import Settings
 from infra.topics import log_id
 from ingest.core.errors import Unavailable
 from ingest.core.events import EVENTS_TOPIC
-from ingest.producer import KafkaEventProducer
 from ingest.replay.publish import replay
 from ingest.simulate import Simulation, SimulationConfig
 from ingest.simulate.incidents import parse_incident
@@ -83,7 +82,7 @@ def send(settings: Settings, report: Callable[[float], None]) -> tuple[Sent, dic
         )
     )
     begun = time.monotonic()
-    with KafkaEventProducer(wiring.kafka(settings)) as producer:
+    with wiring.producer(settings) as producer:
         tally = replay(
             simulation.events(),
             producer,

@@ -10,12 +10,15 @@ import fcntl
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ingest.core.errors import UsageError
 
 _LOCK, _STATE, _CREDENTIALS = "runtime.lock", "runtime.json", "credentials.json"
+_LOG_LOCK = "log.lock"
 
 
 @dataclass(slots=True)
@@ -107,6 +110,7 @@ class RuntimeHome:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._make_private()
         except OSError as error:
             raise UsageError(
                 f"cannot write to {self.path}: {error.strerror}; choose another folder with --home"
@@ -120,6 +124,14 @@ class RuntimeHome:
                 " stop it with `driftline down`, or choose another folder with --home"
             ) from None
         return lock
+
+    def _make_private(self) -> None:
+        """Take from other users what a home made before, by another version or umask, gave them."""
+        names = (_LOCK, _STATE, _CREDENTIALS, "tokens.json", "redaction.key")
+        for path in (self.path, self.logs, self.data, *(self.path / name for name in names)):
+            _take_from_others(path)
+        for log in self.logs.glob("*.log"):
+            _take_from_others(log)
 
     def running(self) -> State | None:
         """State of the runtime that has this home, or None when none runs."""
@@ -156,6 +168,25 @@ class RuntimeHome:
             self._replace(_CREDENTIALS, wanted)
         return Credentials(**wanted)
 
+    @contextmanager
+    def alone_with_log(self) -> Iterator[bool]:
+        """Hold the embedded broker's log for this process alone; False when others write to it."""
+        lock = os.open(self.path / _LOG_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(lock)
+
+    def hold_log(self) -> None:
+        """Keep the log from being replaced until this process ends; waits while it is."""
+        lock = os.open(self.path / _LOG_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_SH)  # never closed: the kernel does it
+
     def is_claimed(self) -> bool:
         """Whether a runtime has this home now."""
         try:
@@ -179,3 +210,10 @@ class RuntimeHome:
             temporary.replace(self.path / name)
         except OSError as error:
             raise UsageError(f"cannot write to {self.path}: {error.strerror}") from error
+
+
+def _take_from_others(path: Path) -> None:
+    with suppress(FileNotFoundError, PermissionError):
+        mode = path.stat().st_mode
+        if mode & 0o077:
+            path.chmod(mode & 0o700)

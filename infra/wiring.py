@@ -12,6 +12,7 @@ from ingest.core.kafka import KafkaConfig
 if TYPE_CHECKING:
     from infra.settings import Settings
     from ingest.core.health.verdict import Limits
+    from ingest.producer import KafkaEventProducer
     from ingest.redaction import Redactor
     from processors.app import WorkerConfig
     from processors.clickhouse import ClickHouseConfig
@@ -37,6 +38,21 @@ def kafka(settings: Settings) -> KafkaConfig:
         ssl_certfile=_text(section.ssl_certfile),
         ssl_keyfile=_text(section.ssl_keyfile),
     )
+
+
+def producer(settings: Settings) -> KafkaEventProducer:
+    """What a command produces events with; no new log begins before it has ended.
+
+    Raises
+    ------
+    Unavailable
+        No broker is configured and no runtime runs.
+    """
+    from ingest.producer import KafkaEventProducer
+
+    if settings.kafka.bootstrap_servers is None and RuntimeHome(settings.home).is_claimed():
+        RuntimeHome(settings.home).hold_log()
+    return KafkaEventProducer(kafka(settings))
 
 
 def clickhouse(settings: Settings, *, reader: bool = False) -> ClickHouseConfig:

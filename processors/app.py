@@ -28,10 +28,11 @@ from aiokafka.errors import KafkaError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 
+from ingest.core import fetch_wait
 from ingest.core.errors import DriftlineError
 from ingest.core.events import DIRTY_TOPIC, FINDINGS_TOPIC
 from ingest.core.health.sampler import PartitionPosition
-from ingest.core.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
+from ingest.core.kafka import KafkaConfig
 from processors.audit import Audit
 from processors.clickhouse import ClickHouseConfig, Store
 from processors.derive.inactivity import Inactivity
@@ -76,7 +77,7 @@ class WorkerConfig:
 class _ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001
+        fetch_wait.adapt(consumer)
         return consumer
 
 

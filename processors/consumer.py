@@ -24,11 +24,12 @@ from aiokafka.errors import (
     KafkaError,
 )
 
+from ingest.core import fetch_wait
 from ingest.core.circuit_breaker import BadLines
 from ingest.core.errors import DriftlineError, Unavailable
 from ingest.core.events import EVENTS_TOPIC
 from ingest.core.health.sampler import PartitionPosition
-from ingest.core.kafka import FETCH_MAX_WAIT_MS, KafkaConfig
+from ingest.core.kafka import KafkaConfig
 from processors.clickhouse import Store
 from processors.derive import sealing
 
@@ -131,10 +132,10 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             # Of compressed bytes, which may be ten times as many when unpacked.
             fetch_max_bytes=4 << 20,
             max_partition_fetch_bytes=1 << 20,
-            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
             max_poll_interval_ms=600_000,
             **self._kafka.client_options(),
         )
+        fetch_wait.adapt(self._consumer)
         self._consumer.subscribe([EVENTS_TOPIC], listener=self)
         await self._consumer.start()
 

@@ -164,10 +164,9 @@ def replay(
 def _send(settings: Settings, trials: list[Trial]) -> None:
     """Redact like everything that is produced; returns when Kafka has all of it."""
     from infra import wiring
-    from ingest.producer import KafkaEventProducer
 
     events = [trial.event for trial in trials if trial.event is not None]
-    with KafkaEventProducer(wiring.kafka(settings)) as producer:
+    with wiring.producer(settings) as producer:
         producer.send(wiring.redactor(settings).apply(events))
 
 

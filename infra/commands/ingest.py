@@ -243,9 +243,8 @@ def simulate(
 def _kafka() -> KafkaEventProducer:
     from infra import wiring
     from infra.settings import load
-    from ingest.producer import KafkaEventProducer
 
-    return KafkaEventProducer(wiring.kafka(load()))
+    return wiring.producer(load())
 
 
 def _await_processing(producer: KafkaEventProducer) -> None:

@@ -97,6 +97,11 @@ def status(home: HomeOption = None, as_json: Json = False) -> None:
         else:
             emit(f"nothing runs in {running_home.path}; start it with `driftline up`")
         raise typer.Exit(1)
+    from infra.embedded.health import reasons_of
+    from infra.embedded.process import memory_bytes
+
+    reasons = reasons_of(state.addresses["health"]) if "health" in state.addresses else []
+    memory = {part.name: memory_bytes(part.pid) for part in state.components}
     if as_json:
         emit_json(
             {
@@ -105,17 +110,24 @@ def status(home: HomeOption = None, as_json: Json = False) -> None:
                 "healthy": state.healthy,
                 "home": str(running_home.path),
                 "credentials": str(running_home.path / "credentials.json"),
+                "reasons": reasons,
+                "memory_bytes": memory,
                 **asdict(state),
             }
         )
     else:
         print_table(
-            ("component", "state", "address", "pid", "restarts", "detail"),
+            ("component", "state", "address", "pid", "memory", "restarts", "detail"),
             [
-                (part.name, part.state, part.address, part.pid, part.restarts, part.detail)
+                (
+                    *(part.name, part.state, part.address, part.pid),
+                    *(_mib(memory[part.name]), part.restarts, part.detail),
+                )
                 for part in state.components
             ],
         )
+        for reason in reasons:
+            emit(f"not ready: {reason}")
         emit(f"home {running_home.path}" + ("" if state.ready else ", still starting"))
     if not state.healthy:
         raise typer.Exit(1)
@@ -188,8 +200,9 @@ def _up_in_background(settings: Any) -> None:
     home = RuntimeHome(settings.home)
     os.close(home.acquire())  # says at once when something already runs there
     log = home.logs / "supervisor.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [sys.executable, "-m", "infra.cli", "up", "--home", str(home.path)]
+    log.touch(mode=0o600)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--port-base", str(settings.port_base)],
@@ -221,6 +234,10 @@ def _failure_of(exit_code: int, log: Path) -> DriftlineError:
 
     kind = UsageError if exit_code == UsageError.exit_code else Unavailable
     return kind(last_line(log) or f"driftline up ended with exit code {exit_code}; see {log}")
+
+
+def _mib(memory: int | None) -> str | None:
+    return None if memory is None else f"{memory >> 20} MiB"
 
 
 def _home(home: Path | None) -> Any:

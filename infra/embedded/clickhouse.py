@@ -4,23 +4,31 @@ clickhouse-connect, Grafana's ClickHouse plugin and ``curl`` speak to it as to a
 code of driftline runs unchanged on a cluster. One process owns one data folder; it listens on
 loopback only and never without a password.
 
-Run it by hand::
+The process opens its data folder and its libraries, nothing else (`sandbox`). Passwords come on
+standard input, because a process can read its own environment: the owner's, and on a second line
+the reader's. Run it by hand::
 
-    DRIFTLINE_CLICKHOUSE_PASSWORD=secret python -m infra.embedded.clickhouse --path data --port 8123
+    echo secret | python -m infra.embedded.clickhouse --path data --port 8123
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
+from infra.embedded.credentials import Credentials
 from infra.embedded.process import port_is_free, start, stop, wait_for_port
+from infra.embedded.sandbox import restrict
 from ingest.core.errors import DriftlineError, UsageError
 
 HOST = "127.0.0.1"
@@ -34,6 +42,7 @@ def start_clickhouse(
     password: str,
     reader_password: str | None = None,
     memory_mb: int = MEMORY_MB,
+    hosts: Iterable[str] = (),
 ) -> subprocess.Popen[bytes]:
     """Start the server in a process of its own and return when it accepts connections.
 
@@ -49,6 +58,8 @@ def start_clickhouse(
         Of the owner (any user name) and of the user ``reader``, who is refused without one.
     memory_mb
         Bound on the engine's memory.
+    hosts
+        Names under which clients may address it, beside those of loopback.
 
     Raises
     ------
@@ -63,12 +74,11 @@ def start_clickhouse(
         [
             *(sys.executable, "-m", "infra.embedded.clickhouse"),
             *("--path", str(path), "--port", str(port), "--memory-mb", str(memory_mb)),
+            *(f"--host-name={name}" for name in hosts),
         ],
         log,
-        {
-            "DRIFTLINE_CLICKHOUSE_PASSWORD": password,
-            "DRIFTLINE_CLICKHOUSE_READER_PASSWORD": reader_password or "",
-        },
+        without=lambda name: name.startswith("DRIFTLINE_"),
+        given=f"{password}\n{reader_password or ''}\n",
     )
     try:
         wait_for_port(process, port, "ClickHouse", log)
@@ -78,8 +88,14 @@ def start_clickhouse(
     return process
 
 
+def sandbox_of(port: int) -> str:
+    """How the server on this port is kept from other files, as it found at its start."""
+    with urllib.request.urlopen(f"http://{HOST}:{port}/readyz", timeout=5) as answer:
+        return str(json.load(answer)["sandbox"])
+
+
 async def serve(
-    path: Path, port: int, password: str, reader_password: str | None, memory_mb: int
+    path: Path, port: int, credentials: Credentials, memory_mb: int, sandbox: str, hosts: list[str]
 ) -> None:
     """Serve ``path`` on loopback until SIGTERM or SIGINT.
 
@@ -91,7 +107,7 @@ async def serve(
     from aiohttp import web
 
     from infra.embedded.engine import Engine
-    from infra.embedded.http_server import Credentials, Server
+    from infra.embedded.http_server import Server
     from infra.embedded.statements import MIB
 
     ended = asyncio.Event()
@@ -99,9 +115,13 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     engine = Engine(path, memory_mb * MIB)
-    server = Server(engine, Credentials(password, reader_password))
+    server = Server(engine, credentials, sandbox, hosts)
     runner = web.AppRunner(
-        server.application(), auto_decompress=False, access_log=None, shutdown_timeout=5
+        server.application(),
+        auto_decompress=False,
+        access_log=None,
+        shutdown_timeout=5,
+        handler_cancellation=True,
     )
     await runner.setup()
     try:
@@ -110,6 +130,7 @@ async def serve(
         raise UsageError(f"port {port} is in use; choose another with --port") from error
     else:
         _say(f"ClickHouse {engine.version()} is ready on {HOST}:{port}, data in {path}")
+        _say(f"sandbox: {sandbox}")
         await ended.wait()
     finally:
         await runner.cleanup()
@@ -123,24 +144,49 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--path", type=Path, required=True, help="data folder")
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
     parser.add_argument("--memory-mb", type=int, default=MEMORY_MB, help="bound on memory")
+    parser.add_argument("--host-name", action="append", default=[], help="another name of ours")
     arguments = parser.parse_args(argv)
     os.environ["TZ"] = "UTC"  # DateTime without a zone is UTC
     time.tzset()
-    password = os.environ.pop("DRIFTLINE_CLICKHOUSE_PASSWORD", "")
-    reader_password = os.environ.pop("DRIFTLINE_CLICKHOUSE_READER_PASSWORD", "") or None
+    os.umask(0o077)
+    password, reader_password = (*sys.stdin.read().splitlines(), "", "")[:2]
     try:
         if not password:
-            raise UsageError("set DRIFTLINE_CLICKHOUSE_PASSWORD; there is no server without one")
+            raise UsageError("write a password to standard input; there is no server without one")
         path = arguments.path.absolute()
-        asyncio.run(serve(path, arguments.port, password, reader_password, arguments.memory_mb))
+        sandbox = _enter_sandbox(path, arguments.port)
+        credentials = Credentials(password, reader_password or None)
+        asyncio.run(
+            serve(
+                path,
+                arguments.port,
+                credentials,
+                arguments.memory_mb,
+                sandbox,
+                arguments.host_name,
+            )
+        )
     except DriftlineError as error:
         _say(f"driftline: {error}")
         return error.exit_code
     return 0
 
 
+def _enter_sandbox(path: Path, port: int) -> str:
+    """Keep this process to ``path``, temporary files included. No other thread runs yet."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        os.chdir(path)
+    except OSError as error:
+        text = f"cannot write to {path}: {error.strerror}; choose another folder"
+        raise UsageError(text) from error
+    os.environ["TMPDIR"] = str(path / "tmp")
+    return restrict(path, port)
+
+
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - the log of this process is its output
+    with suppress(OSError):  # the disk may be full
+        print(line, flush=True)  # noqa: T201 - the log of this process is its output
 
 
 if __name__ == "__main__":

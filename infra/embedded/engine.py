@@ -4,9 +4,12 @@ Every statement runs in a session of its own (opening one costs 0.2 ms), so sett
 database and read-only mode can never leak from one request into another. chDB releases the GIL
 while it works, so requests run in parallel on threads.
 
-chDB has no users. What keeps a reader from writing is ``readonly=1``, which also refuses table
-functions such as ``url()``; what that mode lets through (``SELECT file(...)``, ``INTO OUTFILE``,
-``KILL QUERY``) is refused by `_check_reader` from the statement as the engine parsed it.
+chDB has no users. A reader is kept to reading by `readers`, which allows what it knows to be
+harmless, and by ``readonly=1``.
+
+After a fatal error, such as a stack that overflowed, chDB answers every statement with code 236 and
+never returns from the one that did it. `Engine` then names what was running and ends the process:
+its supervisor starts another.
 """
 
 from __future__ import annotations
@@ -14,23 +17,28 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import sys
 import tempfile
+import uuid
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.embedded import native
+from infra.embedded import native, readers
 from infra.embedded.memory_file import MemoryFile
 from infra.embedded.reserve import RESERVE_BYTES, Reserve
+from infra.embedded.running import Running
 from infra.embedded.statements import MIB, EngineError, Limits, Result, Statement
 from ingest.core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_READONLY, _UNKNOWN_SETTING, _NO_SPACE = 164, 115, 243
+_READONLY, _UNKNOWN_SETTING, _NO_SPACE, _ABORTED = 164, 115, 243, 236
+_CANCELLED, _TOO_LARGE = 394, 396
 _SETTING_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _INSERT = re.compile(r"\s*INSERT\b", re.IGNORECASE)
 _TRAILING_FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*\Z", re.IGNORECASE)
@@ -41,10 +49,6 @@ _INSERT_SETTINGS = re.compile(
     r"(\bSETTINGS\s.*)",
     re.IGNORECASE | re.DOTALL,
 )
-
-# Functions that reach outside the tables although readonly=1 lets them through.
-_FORBIDDEN_TO_READERS = {"file", "hascolumnintable", "eval"}
-_AST_FUNCTION = re.compile(r"^ *Function (\S+)", re.MULTILINE)
 
 
 class Engine:
@@ -81,10 +85,12 @@ class Engine:
         bound = max(memory_bytes // 2, 256 * MIB)
         self._limits = limits or Limits(memory_bytes=bound)
         self._reader_limits = reader_limits or Limits(
-            seconds=60, memory_bytes=bound, result_bytes=256 * MIB
+            seconds=60, memory_bytes=bound, result_bytes=64 * MIB, others=readers.UPPER_BOUNDS
         )
         try:
             self._lock = _lock(path)
+            shutil.rmtree(path / "tmp", ignore_errors=True)  # what a killed engine left
+            (path / "tmp").mkdir(exist_ok=True)
             # This connection runs nothing: the engine lives as long as one is open.
             self._anchor = self._connect(f"{self._path}?max_server_memory_usage={memory_bytes}")
             self._reserve = Reserve(path, self._allow_merges)
@@ -96,57 +102,114 @@ class Engine:
             os.close(self._lock)
             text = str(error).splitlines()[0]
             raise UsageError(f"cannot open the database in {path}: {text}") from error
+        self._running = Running(self._beat, self._kill)
+        names = self._ask("SELECT lower(name) FROM system.functions")
+        self._functions = frozenset(names.splitlines())
 
     def close(self) -> None:
         """Stop the engine; running statements must have ended."""
+        self._running.close()
         self._reserve.close()
         self._anchor.close()
         os.close(self._lock)
 
     def version(self) -> str:
         """Version of the engine, such as ``26.9.2.1``."""
-        return self.run(Statement("SELECT version()")).body.decode().strip()
+        return self._ask("SELECT version()").strip()
 
-    def run(self, statement: Statement) -> Result:
+    @property
+    def is_full(self) -> bool:
+        """Whether inserts are refused because the disk is nearly full."""
+        return self._reserve.used
+
+    def run(self, statement: Statement, tag: str | None = None) -> Result:
         """Run one statement to its end.
+
+        Parameters
+        ----------
+        statement
+            What to run.
+        tag
+            Hexadecimal name, by which `cancel` ends it.
 
         Raises
         ------
         EngineError
             ClickHouse refused it or it failed.
         """
-        with self._session(statement) as session, _engine_errors():
+        tag = tag or uuid.uuid4().hex
+        with self._running.entered(tag, statement.sql):
+            try:
+                return self._run(statement, tag)
+            except EngineError as error:
+                if error.code == _ABORTED:
+                    self._running.check()
+                raise
+
+    def cancel(self, tag: str) -> None:
+        """End the statement with this tag, if it runs."""
+        self._running.cancel(tag)
+
+    def _run(self, statement: Statement, tag: str) -> Result:
+        if statement.reader:
             if statement.data_format is not None:
-                if statement.reader:
-                    raise EngineError.of(_READONLY, "READONLY", "a reader can only query tables")
+                raise EngineError.of(_READONLY, "READONLY", "a reader can only query tables")
+            plain = readers.check(
+                statement.sql, statement.database, statement.output_format, self._functions
+            )
+            statement = replace(statement, sql=plain)
+        with self._session(statement, tag) as session, _engine_errors():
+            if statement.data_format is not None:
                 self._check_space()
                 return _insert(session, statement)
-            returns_rows = self._returns_rows(session, statement)
-            if statement.reader:
-                _check_reader(session, statement, returns_rows)
+            found = session.classify_query(statement.sql)
+            returns_rows = bool(found["query_class"] == self._read_only_class)
+            unparsed = found["statement_count"] == 0  # running it says what is wrong with it
+            if statement.reader and not (returns_rows or unparsed):
+                raise EngineError.of(_READONLY, "READONLY", "a reader can only query tables")
             if _INSERT.match(statement.sql):
                 self._check_space()
-            return _query(session, statement, returns_rows)
+            if self._running.is_cancelled(tag):
+                raise EngineError.of(_CANCELLED, "QUERY_WAS_CANCELLED", "its client has gone")
+            limits = self._reader_limits if statement.reader else self._limits
+            return _query(session, statement, returns_rows, limits.result_bytes)
 
     def _check_space(self) -> None:
-        if self._reserve.used:
+        if self.is_full:
             text = f"less than {RESERVE_BYTES // MIB} MiB are free in {self._path}; make room"
             raise EngineError.of(_NO_SPACE, "NOT_ENOUGH_SPACE", text)
 
     def _allow_merges(self, allowed: bool) -> None:
+        self._ask(f"SYSTEM {'START' if allowed else 'STOP'} MERGES")
+
+    def _kill(self, tag: str) -> None:
+        with suppress(RuntimeError):
+            self._ask(f"KILL QUERY WHERE Settings['log_comment'] = '{tag}' ASYNC")
+
+    def _beat(self) -> bool:
+        try:
+            self._ask("SELECT 1")
+        except RuntimeError as error:
+            return EngineError(str(error)).code != _ABORTED
+        return True
+
+    def _ask(self, sql: str) -> str:
+        """Run a statement of the engine's own, in a session of its own."""
         session = self._connect(self._path)
         try:
-            session.query(f"SYSTEM {'START' if allowed else 'STOP'} MERGES", "Null", params={})
+            return str(session.query(sql, "TSVRaw", params={}).bytes().decode())
         finally:
             session.close()
 
     @contextmanager
-    def _session(self, statement: Statement) -> Iterator[Any]:
-        limits = self._reader_limits if statement.reader else self._limits
+    def _session(self, statement: Statement, tag: str) -> Iterator[Any]:
+        wanted, limits = statement.settings, self._limits
+        if statement.reader:
+            wanted, limits = readers.settings(wanted) | {"log_comment": tag}, self._reader_limits
         session = self._connect(self._path)
         try:
             with _engine_errors():
-                _apply(session, limits.settings(statement.settings))
+                _apply(session, limits.settings(wanted))
                 if statement.database != "default":
                     session.query(f"USE {quoted(statement.database)}", "Null", params={})
                 if statement.reader:
@@ -154,12 +217,6 @@ class Engine:
             yield session
         finally:
             session.close()
-
-    def _returns_rows(self, session: Any, statement: Statement) -> bool:
-        found = session.classify_query(statement.sql)
-        if statement.reader and found["statement_count"] != 1:
-            raise EngineError.of(_READONLY, "READONLY", "one statement at a time")
-        return bool(found["query_class"] == self._read_only_class)
 
 
 def quoted(name: str) -> str:
@@ -179,11 +236,14 @@ def _apply(session: Any, settings: Mapping[str, str]) -> None:
         session.query("SET " + ", ".join(parts), "Null", params={})
 
 
-def _query(session: Any, statement: Statement, returns_rows: bool) -> Result:
+def _query(session: Any, statement: Statement, returns_rows: bool, limit: int) -> Result:
     result = session.query(
         statement.sql, statement.output_format, params=dict(statement.parameters)
     )
     view = result.get_memview()
+    if view.size() > limit:  # ``max_result_bytes`` counts a constant once for all rows
+        text = f"Limit for result exceeded, max bytes: {limit}, current bytes: {view.size()}"
+        raise EngineError.of(_TOO_LARGE, "TOO_MANY_ROWS_OR_BYTES", text)
     body = bytes(view.view()) if view.size() else b""
     named = _TRAILING_FORMAT.search(statement.sql)
     output_format = named[1] if named else statement.output_format
@@ -264,24 +324,6 @@ def _native_header(session: Any, statement: Statement) -> bytes:
         return b""  # SHOW, EXISTS and the like cannot be described
     columns = [line.split("\t")[:2] for line in described.bytes().decode().splitlines()]
     return native.empty_block([(name, kind) for name, kind in columns])
-
-
-def _check_reader(session: Any, statement: Statement, returns_rows: bool) -> None:
-    """Refuse what a reader must not do and ``readonly=1`` would let through."""
-    if not returns_rows:
-        raise EngineError.of(_READONLY, "READONLY", "a reader can only query tables")
-    explained = session.query(
-        "EXPLAIN AST " + statement.sql, "TSVRaw", params=dict(statement.parameters)
-    )
-    tree = explained.bytes().decode()
-    forbidden = {
-        name
-        for name in _AST_FUNCTION.findall(tree)
-        if name.lower() in _FORBIDDEN_TO_READERS or name.startswith("ai")
-    }
-    if forbidden:
-        names = ", ".join(sorted(forbidden))
-        raise EngineError.of(_READONLY, "READONLY", f"a reader cannot call {names}()")
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from ingest.core.health import probes
 from ingest.core.health.verdict import Reason, Verdict
 
 _TIMEOUT_S: Final = 1.0
+_OF_FULL_DISK: Final = ("loop_stuck", "stalled")
+"""What workers report while the engine refuses their inserts because the disk is full."""
 
 
 def serve(port: int, state: State) -> None:
@@ -34,6 +36,8 @@ def verdict(state: State) -> Verdict:
         found, part_healthy = _of(part)
         reasons += found
         healthy &= part_healthy
+    if any(reason.code == "disk_full" for reason in reasons):
+        reasons = [reason for reason in reasons if reason.code not in _OF_FULL_DISK]
     return Verdict(not reasons, healthy, tuple(reasons))
 
 
@@ -65,6 +69,12 @@ def _of(part: Component) -> tuple[list[Reason], bool]:
 
 def _text(told: dict[str, Any]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in told.items()) or "not ready"
+
+
+def reasons_of(address: str) -> list[str]:
+    """What a part gives as reasons not to be ready, in words; none when it is ready or away."""
+    _, told = ask(address) or (0, {})
+    return [str(reason["text"]) for reason in told.get("reasons", ())]
 
 
 def ask(address: str) -> tuple[int, dict[str, Any]] | None:

@@ -36,8 +36,15 @@ if sys.platform == "linux":
             """Where this process can open it as long as it lives."""
             return f"/proc/self/fd/{self._descriptor}"
 
+        def release(self) -> None:
+            """Give the memory back now."""
+            self.close()
+            self.__del__()
+
         def __del__(self) -> None:
-            os.close(self._descriptor)
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
 
 else:
 
@@ -45,3 +52,7 @@ else:
         """Elsewhere a plain buffer, which has no path."""
 
         path = None
+
+        def release(self) -> None:
+            """Give the memory back now."""
+            self.clear()

@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def start(
     log: Path,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    given: str | None = None,
+    without: Callable[[str], bool] = lambda _: False,
 ) -> subprocess.Popen[bytes]:
     """Start ``command`` with its output appended to ``log``.
 
@@ -44,6 +47,11 @@ def start(
         Variables on top of the parent's.
     folder
         Working directory, by default the parent's.
+    given
+        What it reads from standard input: a place for secrets, which others could read in its
+        environment or arguments.
+    without
+        Which of the parent's variables it does not get.
 
     Raises
     ------
@@ -63,19 +71,25 @@ def start(
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError as error:
         raise UsageError(f"cannot write {log}: {error.strerror}; choose another --home") from error
+    inherited = {name: value for name, value in os.environ.items() if not without(name)}
     try:
-        return subprocess.Popen(
+        os.fchmod(output, 0o600)
+        process = subprocess.Popen(
             list(command),
             cwd=folder,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
+            env=inherited | dict(environment or {}),
             start_new_session=True,
             preexec_fn=die_with_parent,  # noqa: PLW1509 - two system calls, no locks
         )
     finally:
         os.close(output)
+    if process.stdin is not None and given is not None:
+        with suppress(BrokenPipeError), process.stdin as pipe:  # its log says why it has ended
+            pipe.write(given.encode())
+    return process
 
 
 def stop(process: subprocess.Popen[bytes], grace_s: float = 10.0) -> None:
@@ -88,6 +102,15 @@ def stop(process: subprocess.Popen[bytes], grace_s: float = 10.0) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def memory_bytes(pid: int | None) -> int | None:
+    """Resident memory of a process; None where it or the system does not say."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def port_is_free(port: int) -> bool:

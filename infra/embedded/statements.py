@@ -37,11 +37,14 @@ class Limits:
         Memory of one statement.
     result_bytes
         Size of a result, which is kept in memory until it is sent.
+    others
+        Greatest values of other settings.
     """
 
     seconds: int = 600
     memory_bytes: int = 4096 * MIB
-    result_bytes: int = 512 * MIB
+    result_bytes: int = 256 * MIB
+    others: Mapping[str, int] = field(default_factory=dict)
 
     def settings(self, wanted: Mapping[str, str]) -> dict[str, str]:
         """Return the settings of a session: ``wanted`` within the limits."""
@@ -49,6 +52,7 @@ class Limits:
             "max_execution_time": self.seconds,
             "max_memory_usage": self.memory_bytes,
             "max_result_bytes": self.result_bytes,
+            **self.others,
         }
         settings = {**wanted, "result_overflow_mode": "throw", "timeout_overflow_mode": "throw"}
         for name, bound in bounds.items():

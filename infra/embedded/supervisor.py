@@ -1,11 +1,15 @@
 """Start the parts of the embedded runtime in order, watch them, stop them.
 
-Order: broker, ClickHouse, migrations, topics, workers, gateway, OTLP receiver. A part that dies is
-started again after a pause that doubles from half a second to half a minute. The broker's records
-die with it, so its return makes a new log: topics are made anew; workers, gateway and receiver
-start over with it. When broker or ClickHouse cannot come back, everything stops and says so. A
-worker or receiver that refuses its data (exit code 4) or its settings (2) stays down: it would
-only meet the same again.
+Order: broker, ClickHouse, migrations, topics, workers, gateway, Kafka receiver. A part that dies is
+started again at once, then after pauses that double up to half a minute. A supervisor that cannot
+write its state, because the disk is full, says so and goes on.
+
+The broker's records die with it, so its return makes a new log: topics are made anew; workers,
+gateway and receiver start over with it. A log that has grown above its bound is replaced by a new
+one as soon as everything in it is booked (`rotation`).
+
+When broker or ClickHouse cannot come back, everything stops and says so. A worker or receiver that
+refuses its data (exit code 4) or its settings (2) stays down: it would only meet the same again.
 """
 
 from __future__ import annotations
@@ -16,22 +20,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from infra import wiring
-from infra.embedded import health
+from infra.embedded import health, rotation
 from infra.embedded.broker import start_broker
-from infra.embedded.clickhouse import start_clickhouse
+from infra.embedded.clickhouse import sandbox_of, start_clickhouse
 from infra.embedded.gateway import gateway_address, start_gateway
-from infra.embedded.process import last_line, start, stop
+from infra.embedded.process import last_line, memory_bytes, start, stop
 from infra.runtime_home import Component, RuntimeHome, State
 from infra.schema.migrate import migrate
 from infra.settings import Settings
 from infra.settings.sections import revealed
 from infra.topics import create_topics, driftline_topics, log_id
 from ingest.core.errors import DriftlineError, Rejected, Unavailable, UsageError
-from ingest.core.events import EVENTS_TOPIC
+from ingest.core.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
 
 KAFKA_PORT: Final = 0
 CLICKHOUSE_PORT: Final = 1
@@ -48,6 +53,7 @@ HEALTHY_S: Final = 60.0
 """Who has run so long is forgiven its earlier deaths."""
 
 _TICK_S: Final = 0.2
+_WRITE_AGAIN_S: Final = 2.0
 _STAYS_DOWN: Final = (Rejected.exit_code, UsageError.exit_code)
 
 
@@ -81,11 +87,13 @@ class Supervisor:
 
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
         self._settings = settings
-        self._say = say
+        self._tell = say
         self._home = RuntimeHome(settings.home)
         self._state = State(pid=os.getpid())
         self._parts: list[_Part] = []
         self._stopping = False
+        self._look_at = 0.0  # at the broker's memory
+        self._write_again_at: float | None = None  # when the state could not be written
 
     def run(self) -> None:
         """Start everything and stay until SIGTERM or SIGINT.
@@ -97,6 +105,7 @@ class Supervisor:
         Unavailable
             A part did not come up, or broker or ClickHouse could not be brought back.
         """
+        os.umask(0o077)
         lock = self._home.acquire()  # the kernel drops it when this process dies, however it does
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
@@ -106,6 +115,9 @@ class Supervisor:
                 time.sleep(_TICK_S)
                 for part in self._parts:
                     self._watch(part)
+                self._renew_log_if_due()
+                if self._write_again_at is not None and time.monotonic() > self._write_again_at:
+                    self._publish()
         except _Stopped:
             self._say("stopping")
         finally:
@@ -119,6 +131,10 @@ class Supervisor:
         if not self._stopping:
             self._stopping = True
             raise _Stopped
+
+    def _say(self, line: str) -> None:
+        with suppress(OSError):  # our own log may be on a full disk
+            self._tell(line)
 
     def _start_all(self) -> None:
         self._add_broker()
@@ -164,17 +180,23 @@ class Supervisor:
             revealed(section.password),
             revealed(section.reader_password),
         )
-        self._add(
-            Component("clickhouse", "starting", address=f"http://127.0.0.1:{port}"),
-            lambda: start_clickhouse(
+        address = f"http://127.0.0.1:{port}"
+        component = Component("clickhouse", "starting", address=address, health=address)
+
+        def begin() -> subprocess.Popen[bytes]:
+            process = start_clickhouse(
                 self._home.data,
                 port,
                 log,
                 secrets.password,
                 secrets.reader_password,
                 section.memory_mb,
-            ),
-        )
+                section.other_hosts,
+            )
+            component.detail = f"sandbox: {sandbox_of(port)}"
+            return process
+
+        self._add(component, begin)
 
     def _add_worker(self, number: int) -> None:
         log = self._home.logs / f"worker-{number}.log"
@@ -235,10 +257,10 @@ class Supervisor:
         self._say(f"  {component.name:<11} {component.address or f'pid {component.pid}'}")
 
     def _begin(self, part: _Part) -> None:
+        part.component.detail = ""
         part.process = process = part.begin()
         part.since = time.monotonic()
         part.component.state, part.component.pid = "running", process.pid
-        part.component.detail = ""
 
     def _prepare_tables(self) -> None:
         config = wiring.clickhouse(self._settings)
@@ -286,7 +308,7 @@ class Supervisor:
                 f"{part.component.name} does not come back ({reason}); everything was stopped,"
                 f" see {self._home.logs}"
             )
-        pause = min(0.25 * 2**part.failures, 30.0)
+        pause = min(0.25 * (2 ** (part.failures - 1) - 1), 30.0)  # the first time at once
         part.retry_at = time.monotonic() + pause
         part.component.state, part.component.detail = "restarting", reason
         self._say(f"{part.component.name} died ({reason}); starting it again in {pause:g} s")
@@ -314,6 +336,68 @@ class Supervisor:
                 stop(part.process)
             self._begin(part)
 
+    def _renew_log_if_due(self) -> None:
+        """Begin a new log when the embedded broker's memory is above its bound."""
+        broker, now = self._parts[0], time.monotonic()
+        if broker.component.name != "kafka" or now < self._look_at:
+            return
+        self._look_at = now + rotation.LOOK_EVERY_S
+        used = memory_bytes(broker.component.pid) or 0
+        if used > self._settings.kafka.embedded_memory_mb << 20 and broker.process is not None:
+            self._look_at = now + rotation.AGAIN_S
+            with self._home.alone_with_log() as alone:
+                if alone:
+                    self._renew_log(broker, used >> 20)
+                else:
+                    self._say("the broker's log stays while a command still writes to it")
+
+    def _renew_log(self, broker: _Part, used_mib: int) -> None:
+        """Stop what produces, let consumers work off the rest, begin anew; or leave all as it was.
+
+        What was paused is due again at the next tick.
+        """
+        self._say(f"the broker holds {used_mib} MiB: a new log begins once everything is booked")
+        try:
+            booked = self._work_off()
+        except DriftlineError as error:
+            self._say(str(error))
+            booked = False
+        if booked and broker.process is not None:
+            stop(broker.process)
+            try:
+                self._begin(broker)
+                self._prepare_topics()
+            except DriftlineError as error:
+                broker.process = None
+                self._plan_return(broker, str(error))
+            else:
+                self._say("a new log has begun")
+        else:
+            self._say(f"not everything was booked within {rotation.WORK_OFF_S:g} s: the log stays")
+        self._publish()
+
+    def _work_off(self) -> bool:
+        """Pause gateway, receiver and workers in this order, each when its input is booked."""
+        log = rotation.Log(wiring.kafka(self._settings))
+        deadline = time.monotonic() + rotation.WORK_OFF_S
+        receiver = self._settings.receiver
+        of_receiver = (receiver.spans_topic, receiver.logs_topic)
+        of_workers = (EVENTS_TOPIC, DIRTY_TOPIC, DEAD_LETTERS_TOPIC)
+        for name, topics in (
+            ("gateway", of_receiver),
+            ("receiver", of_workers),
+            ("worker", of_workers),
+        ):
+            for part in self._parts:
+                if part.component.name.startswith(name) and part.process is not None:
+                    part.component.state, part.component.detail = "restarting", "for a new log"
+                    stop(part.process)
+                    part.process, part.component.pid, part.retry_at = None, None, 0.0
+            self._publish()
+            if not log.is_booked_by(deadline, topics):
+                return False
+        return True
+
     def _stop_all(self) -> None:
         """Workers first, so that they can leave their group, then what they use."""
         running = [part.process for part in reversed(self._parts) if part.process is not None]
@@ -324,7 +408,14 @@ class Supervisor:
             stop(process)
 
     def _publish(self) -> None:
-        self._home.write(self._state)
+        try:
+            self._home.write(self._state)
+        except UsageError as error:
+            if self._write_again_at is None:
+                self._say(f"cannot write the state, going on without: {error}")
+            self._write_again_at = time.monotonic() + _WRITE_AGAIN_S
+        else:
+            self._write_again_at = None
 
 
 def _log_name(component: str) -> str:

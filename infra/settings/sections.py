@@ -69,6 +69,12 @@ class KafkaSettings(Section):
     ssl_keyfile: ExistingFile | None = Field(
         default=None, description="key of the client certificate (PEM)"
     )
+    embedded_memory_mb: int = Field(
+        default=1024,
+        ge=64,
+        description="memory of the embedded broker, which cannot delete records: above it a new log"
+        " begins as soon as everything is booked, and the gateway is away for some seconds",
+    )
     partitions: int = Field(
         default=4,
         ge=1,
@@ -106,6 +112,13 @@ class KafkaSettings(Section):
 class ClickHouseSettings(Section):
     """Where events and everything derived from them are stored."""
 
+    hosts: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9.-]+(,[A-Za-z0-9.-]+)*)?$",
+        description="names, separated by commas, under which the embedded engine may be addressed"
+        " beside those of loopback, as by a proxy; others are refused, so that no web page can"
+        " reach it under a name of its own",
+    )
     url: _Url | None = Field(
         default=None,
         description="http(s)://host:port of a ClickHouse server; without it `driftline up` starts"
@@ -135,6 +148,11 @@ class ClickHouseSettings(Section):
         ge=512,
         description="bound on the memory of the embedded engine; half for one query",
     )
+
+    @property
+    def other_hosts(self) -> list[str]:
+        """The names in `hosts`."""
+        return [name for name in self.hosts.split(",") if name]
 
 
 class ProcessingSettings(Section):

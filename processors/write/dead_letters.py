@@ -122,6 +122,7 @@ class DeadLetterWriter(Service):  # type: ignore[misc]
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             rebalance_timeout_ms=10_000,
+            fetch_max_wait_ms=2_000,  # nobody waits for them
             **self._kafka.client_options(),
         )
         await self._consumer.start()

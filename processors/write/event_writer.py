@@ -22,7 +22,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -49,6 +49,8 @@ from processors.write.cardinality import CardinalityConfig, CardinalityLimiter
 from processors.write.dead_letters import DeadLettersConfig, Kept, kept_of, original_rows
 
 _REPORT_SECONDS: Final = 0.5
+_QUIET_REPORT_SECONDS: Final = 4.0  # while nothing moves; below `watermarks._FRESH_NS`
+_QUIET_AFTER: Final = timedelta(seconds=5)
 _HEARTBEAT_SECONDS: Final = 10.0
 _DELIVERED_SECONDS: Final = 5.0
 _PIECE_BYTES: Final = 8 << 20  # small pieces keep little memory in undecoded records
@@ -243,7 +245,8 @@ class EventWriter(Service):  # type: ignore[misc]
         """Commit what could not be committed before, and offsets without a record."""
         passed = self._reader.passed()
         commits = self._reader.after(passed)
-        await self._insert("ledger", self._empty_rows(passed))
+        if passed:
+            await self._insert("ledger", self._empty_rows(passed))
         await self._reader.commit(commits)
 
     async def tell(self, topic: str, key: str, value: bytes) -> None:
@@ -390,10 +393,17 @@ class EventWriter(Service):  # type: ignore[misc]
             await self.sleep(_REPORT_SECONDS)
             with contextlib.suppress(Unavailable):
                 # Every batch says it as well, before its offsets are committed.
-                if time.monotonic() - self._reported > _REPORT_SECONDS:
+                every = _QUIET_REPORT_SECONDS if self._is_quiet() else _REPORT_SECONDS
+                if time.monotonic() - self._reported > every:
+                    self._reported = time.monotonic()
                     rows = self._progress()
                     await asyncio.to_thread(self._store.insert, "watermarks", rows)
                 await self._beat()
+
+    def _is_quiet(self) -> bool:
+        """Whether no partition has moved for a while: rows would only say the same again."""
+        moved = (place.advanced for place in self._reader.held.values())
+        return datetime.now(UTC) - max(moved, default=datetime.now(UTC)) > _QUIET_AFTER
 
     async def _beat(self) -> None:
         """Give a sign of life, for the rule that watches for its absence."""

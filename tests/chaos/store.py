@@ -55,11 +55,8 @@ class Store:
         self.data.mkdir(parents=True, exist_ok=True)
         until(lambda: port_is_free(self.port), 20, "the engine's port to be free")
         log = self.folder / "clickhouse.log"
-        environment = {
-            "DRIFTLINE_CLICKHOUSE_PASSWORD": self.password,
-            "DRIFTLINE_CLICKHOUSE_READER_PASSWORD": self.password + "-reader",
-        }
-        self.process = process = start(command, log, environment)
+        passwords = f"{self.password}\n{self.password}-reader\n"
+        self.process = process = start(command, log, given=passwords)
 
         def answers() -> bool:
             if process.poll() is not None:

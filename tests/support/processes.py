@@ -19,9 +19,14 @@ T = TypeVar("T")
 
 
 def start(
-    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    given: str | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start ``command`` with its output appended to ``log``; on Linux it dies with this process.
+
+    ``given`` is what it reads from standard input.
 
     Call it from the main thread: the kernel ties the child to the thread that made it.
     """
@@ -35,15 +40,19 @@ def start(
 
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             list(command),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})},
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
+    if process.stdin is not None and given is not None:
+        with process.stdin as pipe:
+            pipe.write(given.encode())
+    return process
 
 
 def stop(process: subprocess.Popen[bytes], grace_s: float = 10.0) -> None:
