@@ -140,6 +140,8 @@ def _listed(provider: str | None, model: str) -> Iterator[Name]:
             yield Name("aws", model)
         elif "@" in model:
             yield Name("google", model)
+        elif model.startswith("ft:"):
+            yield Name("openai", model)
     if provider is None or provider in _IMITATED:
         yield Name(None, model)
 
