@@ -201,6 +201,8 @@ def _translated(
         if field in values:
             rest[attribute] = str(values[field])
     rest["span.name"] = span.name
+    if service := resource("service.name"):
+        rest["service.name"] = string(service)  # settings of a service hold for all it sends
     trace = span.trace_id
     event = Event(
         event_id=f"{trace}:{span.span_id}:span",
@@ -395,7 +397,14 @@ def _message_event(event: Event, span: Span, role: str, text: str) -> Event:
         user_id=event.user_id,
         kind="user_message" if by_user else "agent_message",
         content=content(text),
+        attributes=_of_service(event),
     )
+
+
+def _of_service(event: Event) -> dict[str, str] | None:
+    """Attributes by which an event that says a part of another one names the same service."""
+    service = (event.attributes or {}).get("service.name")
+    return {"service.name": service} if service else None
 
 
 def _closing(event: Event) -> Event:
@@ -414,7 +423,7 @@ def _closing(event: Event) -> Event:
         content=None,
         tool_arguments=None,
         tool_result=None,
-        attributes=None,
+        attributes=_of_service(event),
     )
 
 
