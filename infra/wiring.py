@@ -136,6 +136,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
 
     brokers = kafka(settings)
     processing, detection = settings.processing, settings.detection
+    redacting = redactor(settings)
     return WorkerConfig(
         kafka=replace(brokers, log_id=log_id(brokers, EVENTS_TOPIC)),
         clickhouse=clickhouse(settings),
@@ -152,7 +153,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
                 }
             ),
             letters=DeadLettersConfig(
-                redactor(settings).redact_text, processing.keep_originals_hours
+                redacting.redact_text, processing.keep_originals_hours, redacting.keeps_text_of
             ),
         ),
         results=ResultsConfig(settings.results.inactivity_s, settings.results.trusted_scores),

@@ -50,6 +50,18 @@ class Grant(msgspec.Struct, frozen=True):
     environment: str | None = None
     agents: frozenset[str] | None = None
 
+    @property
+    def scope(self) -> str | None:
+        """What the token is bound to, as its events say it; None when it is bound to nothing.
+
+        >>> Grant("a", "staging", frozenset({"shop", "bank"})).scope, Grant("b", "staging").scope
+        ('staging/bank,shop', 'staging')
+        """
+        if self.environment is None and self.agents is None:
+            return None
+        agents = "" if self.agents is None else "/" + ",".join(sorted(self.agents))
+        return f"{self.environment or ''}{agents}"
+
     def admits(self, environment: str, agent: str) -> bool:
         """Whether an event of this environment and agent may come from this bearer.
 

@@ -18,6 +18,7 @@ import contextlib
 import logging
 import signal
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from ingest import otlp
 from ingest.core import telemetry
-from ingest.core.dead_letters import DeadLetter, Redact, letter
+from ingest.core.dead_letters import DeadLetter, KeepsTextOf, Redact, letter
 from ingest.core.errors import Rejected, Unavailable
 from ingest.core.events import DEAD_LETTERS_TOPIC, Event, RejectionCode
 from ingest.core.health import probes
@@ -84,6 +85,7 @@ class Policy:
 
     redact_events: Callable[[Sequence[Event]], list[Event]]
     redact_text: Redact
+    keeps_text_of: KeepsTextOf
 
 
 @dataclass(slots=True)
@@ -117,7 +119,14 @@ def translate(
         except Rejected as error:
             out.bad.append(True)
             out.letters.append(
-                letter(raw, (*place, 0), error.code, error.detail, policy.redact_text)
+                letter(
+                    raw,
+                    (*place, 0),
+                    error.code,
+                    error.detail,
+                    policy.redact_text,
+                    policy.keeps_text_of,
+                )
             )
             continue
         out.bad.append(False)
@@ -141,8 +150,11 @@ def _translation(raw: bytes, is_logs: bool, config: ReceiverConfig) -> otlp.Tran
     except Rejected:
         raise
     except Exception as error:
-        # Nothing but the message can be the cause: it must not stop the receiver for ever.
-        log.exception("a message could not be translated")
+        # Nothing but the message can be the cause: it must not stop the receiver for ever. The
+        # text of the error may quote the message, its place does not.
+        places = traceback.extract_tb(error.__traceback__)
+        where = " < ".join(f"{at.filename}:{at.lineno}" for at in reversed(places))
+        log.error("a message could not be translated: %s in %s", type(error).__name__, where)  # noqa: TRY400
         raise Rejected(UNTRANSLATABLE, type(error).__name__) from error
 
 

@@ -50,7 +50,8 @@ def receiver(health_port: HealthPort = None) -> None:
     create_topics(kafka, topics(settings), settings.kafka.replication)
     redactor = wiring.redactor(settings)
     config = receiver_config(settings, kafka, health_port)
-    run_receiver(kafka, config, Policy(redactor.apply, redactor.redact_text))
+    policy = Policy(redactor.apply, redactor.redact_text, redactor.keeps_text_of)
+    run_receiver(kafka, config, policy)
 
 
 def topics(settings: Settings) -> list[Topic]:

@@ -17,8 +17,8 @@ class PriceSettings(Section):
 
     file: ExistingFile | None = Field(
         default=None,
-        description="JSON file of prices instead of the list prices that come with driftline, in"
-        " the form of ingest/prices.json; a model without a price has no cost",
+        description="JSON file of prices that win over the published list that comes with"
+        " driftline (docs/prices.md); a model without a price has no cost",
     )
 
 
@@ -32,5 +32,4 @@ def install_prices(settings: Settings) -> None:
     """
     from ingest import prices
 
-    if settings.prices.file is not None:
-        prices.install(prices.load(settings.prices.file))
+    prices.install(prices.load(settings.prices.file))

@@ -23,6 +23,9 @@ _MAX_REDACTED_BYTES: Final = 1 << 20
 _MAX_DEPTH: Final = 64
 
 Redact = Callable[[str], str]
+KeepsTextOf = Callable[[str | None], bool]
+"""Whether text of an agent may be kept; None is an agent that is not known."""
+
 Keeping = Literal["whole", "redacted", "masked", "cut", "binary", ""]
 """What the kept text is.
 
@@ -66,7 +69,17 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     text: str = ""
 
 
-def retain(raw: bytes, redact: Redact) -> RetainedText:
+def _always(_: str | None) -> bool:
+    return True
+
+
+def agent_of(raw: bytes) -> str | None:
+    """Name of the agent that a line names; None where it names none or cannot be read."""
+    agent = (_object(raw) or {}).get("agent")
+    return agent if isinstance(agent, str) else None
+
+
+def retain(raw: bytes, redact: Redact, keeps_text_of: KeepsTextOf = _always) -> RetainedText:
     """Decide what is kept of a line.
 
     Parameters
@@ -75,6 +88,8 @@ def retain(raw: bytes, redact: Redact) -> RetainedText:
         The line as it arrived.
     redact
         Takes secrets and personal data out of a text.
+    keeps_text_of
+        Whose text may be kept; of others nothing but the names of environment and agent stays.
 
     Examples
     --------
@@ -84,6 +99,11 @@ def retain(raw: bytes, redact: Redact) -> RetainedText:
     >>> keep(b'{"agent": "shop"}', hide).kept, keep(b"by ann@example.org", hide).kept
     ('whole', 'masked')
     """
+    if not keeps_text_of(None) and not keeps_text_of(agent_of(raw)):
+        found = _object(raw)
+        return RetainedText(
+            _name(found, "environment", redact), _name(found, "agent", redact), "", ""
+        )
     if len(raw) > _MAX_REDACTED_BYTES:
         return RetainedText("", "", "cut", "")
     try:
@@ -114,6 +134,7 @@ def letter(
     code: str,
     detail: str,
     redact: Redact | None,
+    keeps_text_of: KeepsTextOf = _always,
 ) -> DeadLetter:
     """Make the dead letter of a line or message.
 
@@ -127,9 +148,13 @@ def letter(
         Why it is no event; neither quotes content.
     redact
         None where nothing but a fingerprint is to be kept.
+    keeps_text_of
+        As `retain` takes it.
     """
     log_id, topic, partition, offset, line = place
-    kept = RetainedText("", "", "", "") if redact is None else retain(raw, redact)
+    kept = RetainedText("", "", "", "")
+    if redact is not None:
+        kept = retain(raw, redact, keeps_text_of)
     return DeadLetter(
         log_id=log_id,
         topic=topic,

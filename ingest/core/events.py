@@ -76,7 +76,8 @@ class RejectionCode(StrEnum):
 Key = Annotated[str, Meta(min_length=1, max_length=256)]
 Label = Annotated[str, Meta(max_length=256)]
 Text = Annotated[str, Meta(max_length=65_536)]
-Attributes = Annotated[dict[Label, Text], Meta(max_length=256)]
+MAX_ATTRIBUTES: Final = 256
+Attributes = Annotated[dict[Label, Text], Meta(max_length=MAX_ATTRIBUTES)]
 NonNegativeInt = Annotated[int, Meta(ge=0, le=2**53)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
 NonNegative = Annotated[float, Meta(ge=0, le=1e15)]

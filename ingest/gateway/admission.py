@@ -1,7 +1,9 @@
 """Rules for every event that comes in, whatever it was before, and its way into parcels.
 
 An event keeps its own time: one of 1970 is late, one more than five minutes ahead is refused, as
-the worker would. The environment of the token replaces that of the event, its agents bound it.
+the worker would. The environment of the token replaces that of the event, its agents bound it. What
+a bound token sends says so in its attribute `SCOPE`, whatever ids it names: the results of others
+are not its to change (docs/decisions/0016-token-scope.md).
 """
 
 from __future__ import annotations
@@ -9,18 +11,32 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from ingest import codec
 from ingest.access import Grant
-from ingest.core.events import MAX_FUTURE_NS, MAX_LINE_BYTES, Event, RejectionCode
+from ingest.core.events import (
+    MAX_ATTRIBUTES,
+    MAX_FUTURE_NS,
+    MAX_LINE_BYTES,
+    Event,
+    RejectionCode,
+)
+from ingest.otlp.conventions import DEFAULT_SERVICE
 from ingest.producer import ProducerConfig, locality_key, partition_of
 
 MAX_EVENTS: Final = ProducerConfig().max_events
 MAX_BYTES: Final = ProducerConfig().max_bytes
+
+SCOPE: Final = "driftline.scope"
+"""Attribute of an event that a bound token sent: the environment and the agents it may speak of, as
+`ingest.access.Grant.scope` writes them."""
+
+_SERVICE: Final = "service.name"
 
 Redact = Callable[[list[Event]], list[Event]]
 
@@ -114,9 +130,19 @@ def admit(
         for event in events:
             if event.environment != grant.environment:
                 force_setattr(event, "environment", grant.environment)
-    intake.parcels = pack(redact(events), partitions, intake.refusals)
+    events = redact(events)
+    if grant.scope is not None:
+        events = [_within(event, grant.scope) for event in events]
+    intake.parcels = pack(events, partitions, intake.refusals)
     intake.accepted = sum(parcel.events for parcel in intake.parcels)
     return intake
+
+
+def _within(event: Event, scope: str) -> Event:
+    attributes = event.attributes or {}
+    if len(attributes) >= MAX_ATTRIBUTES:  # the contract has no room for another
+        attributes = dict(islice(attributes.items(), MAX_ATTRIBUTES - 1))
+    return replace(event, attributes={**attributes, SCOPE: scope})
 
 
 def span_of(event: Event) -> str:
@@ -144,10 +170,31 @@ def _bounded(
         events = [event for event in events if event.time_unix_nano <= limit]
     agents = grant.agents
     if agents is not None:
+        events = _attributed(events, agents)
         foreign = Refusal(RejectionCode.FORBIDDEN, "this token may not send for that agent")
         refusals += [foreign] * len({item_of(e) for e in events if e.agent not in agents})
         events = [event for event in events if event.agent in agents]
     return events
+
+
+def _attributed(events: list[Event], agents: frozenset[str]) -> list[Event]:
+    """Give events that name no agent the one of their trace in this request, else the only one.
+
+    Such an event carries the name of its service instead.
+    """
+    of_trace = {event.interaction_id: event.agent for event in events if event.agent in agents}
+    only = next(iter(agents)) if len(agents) == 1 else None
+    return [
+        event
+        if event.agent in agents or not _is_unattributed(event)
+        else replace(event, agent=of_trace.get(event.interaction_id) or only or event.agent)
+        for event in events
+    ]
+
+
+def _is_unattributed(event: Event) -> bool:
+    service = (event.attributes or {}).get(_SERVICE)
+    return event.agent in (service, DEFAULT_SERVICE)
 
 
 def pack(events: Sequence[Event], partitions: int, refusals: list[Refusal]) -> list[EncodedRecord]:

@@ -25,7 +25,7 @@ from ingest.otlp.attributes import (
     string,
 )
 from ingest.otlp.truncation import MAX_LABEL, attributes, content, label
-from ingest.prices import Prices, installed
+from ingest.prices import Prices, TokenUsage, installed
 
 MS: Final = 1_000_000
 
@@ -201,6 +201,8 @@ def _translated(
         if field in values:
             rest[attribute] = str(values[field])
     rest["span.name"] = span.name
+    if service := resource("service.name"):
+        rest["service.name"] = string(service)  # settings of a service hold for all it sends
     trace = span.trace_id
     event = Event(
         event_id=f"{trace}:{span.span_id}:span",
@@ -242,21 +244,40 @@ _KEPT_AS: Final = tuple(conventions.KEPT_AS.items())
 
 def _of_model(span: Span, found: MappedAttributes, prices: Prices | None) -> dict[str, Any]:
     get = found.values.get
-    input_tokens, output_tokens = _count(get("input_tokens")), _count(get("output_tokens"))
-    cached_tokens = _count(get("cached_tokens"))
+    usage = TokenUsage(
+        input=_count(get("input_tokens")),
+        output=_count(get("output_tokens")),
+        cached=_count(get("cached_tokens")),
+        cache_write=_count(get("cache_write_tokens")),
+        reasoning=_count(get("reasoning_tokens")),
+    ).inside()
     model = get("model")
-    cost = _cost_said(found, input_tokens, output_tokens)
+    cost = _cost_said(found, usage.input, usage.output)
     if cost is None and model is not None:
         table = installed() if prices is None else prices
-        cost = table.cost(model, input_tokens, output_tokens, cached_tokens)
+        priced = table.cost(
+            string(get("provider")),
+            string(model),
+            usage,
+            service=next(filter(None, map(found.rest.get, _SERVICE_TIERS)), None),
+            time_ns=span.end_ns or span.start_ns,
+        )
+        cost = None if priced is None else priced.usd
     return {
         "model": _label(model),
-        "input_tokens": input_tokens,
-        "output_tokens": output_tokens,
-        "cached_tokens": cached_tokens,
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "cached_tokens": usage.cached,
         "cost_usd": cost,
         "time_to_first_token_ms": _first_token_ms(span, found.values),
     }
+
+
+_SERVICE_TIERS: Final = (
+    "openai.response.service_tier",
+    "gen_ai.openai.response.service_tier",
+)
+"""Attributes that say by which service, at which price, a provider answered."""
 
 
 def _first_token_ms(span: Span, values: Mapping[str, Any]) -> float | None:
@@ -376,7 +397,14 @@ def _message_event(event: Event, span: Span, role: str, text: str) -> Event:
         user_id=event.user_id,
         kind="user_message" if by_user else "agent_message",
         content=content(text),
+        attributes=_of_service(event),
     )
+
+
+def _of_service(event: Event) -> dict[str, str] | None:
+    """Attributes by which an event that says a part of another one names the same service."""
+    service = (event.attributes or {}).get("service.name")
+    return {"service.name": service} if service else None
 
 
 def _closing(event: Event) -> Event:
@@ -395,7 +423,7 @@ def _closing(event: Event) -> Event:
         content=None,
         tool_arguments=None,
         tool_result=None,
-        attributes=None,
+        attributes=_of_service(event),
     )
 
 

@@ -11,7 +11,6 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import accumulate
 from operator import attrgetter
 from typing import Any, Final
@@ -19,21 +18,15 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from ingest.core.events import Event
-from ingest.otlp.conventions import carries_content
+from ingest.redaction.capture import (
+    CONTENT,
+    Capture,
+    captures_of,
+    conceal,
+    keeps_text,
+    strictest,
+)
 from ingest.redaction.scanner import SEPARATOR, Scanner, Span
-
-
-class Capture(StrEnum):
-    """How much of what is said an agent's events keep."""
-
-    OFF = "off"
-    """Nothing: content, arguments and results are dropped, the rest is redacted."""
-    HASHED = "hashed"
-    """A keyed hash in their place, which shows repetition and nothing else."""
-    REDACTED = "redacted"
-    """Everything but secrets and personal data."""
-    FULL = "full"
-    """Everything, untouched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +38,7 @@ class RedactionConfig:
     capture
         For agents not named in ``agents``.
     agents
-        By name of the agent.
+        By name of the agent or of the service that sends its events.
     keep
         Classes of `ingest.redaction.LABELS` that are not redacted.
     patterns
@@ -62,24 +55,13 @@ class RedactionConfig:
     key: bytes = field(default=b"", repr=False)
 
 
-_CONTENT: Final = ("content", "tool_arguments", "tool_result")
-_PROSE: Final = (*_CONTENT, "error_message")
+_PROSE: Final = (*CONTENT, "error_message")
 _IDS: Final = (
     "event_id", "agent", "environment", "agent_version", "session_id", "interaction_id",
     "parent_id", "user_id", "name", "model", "error_type", "reason", "rule_version", "target",
 )  # fmt: skip
 _SLOTS: Final = _PROSE + _IDS
 _texts_of: Final = attrgetter(*_SLOTS)
-
-_MORE_CONTENT: Final = re.compile(
-    r"metadata$|llm\.invocation_parameters|llm\.tools|tool\.(?:parameters|arguments|result|output)"
-    r"|retrieval\.documents|reranker\.|embedding\.|message\.content|mcp\..*(?:arguments|result)"
-    r"|exception\.stacktrace|db\.(?:statement|query\.text)|http\.(?:request|response)\.body"
-    r"|(?!.*token)(?:.*[._])?(?:inputs?|outputs?|prompts?|completions?|messages?|instructions)"
-    r"(?:\.(?:value|content|text))?$"
-)
-"""Attributes beyond those of the conventions that carry, or may carry, what was said."""
-
 
 _CHUNK: Final = 256
 """Events searched together."""
@@ -119,10 +101,22 @@ class Redactor:
         In texts ``[email]`` and the like stand for what was there. Names and ids keep telling
         things apart: there ``[email:5f0c…]`` does, the same for the same address.
         """
+        captures = captures_of(events, self._config.capture, self._config.agents)
         out: list[Event] = []
         for start in range(0, len(events), _CHUNK):
-            out += self._some(events[start : start + _CHUNK])
+            end = start + _CHUNK
+            out += self._some(events[start:end], captures[start:end])
         return out
+
+    def keeps_text_of(self, agent: str | None) -> bool:
+        """Whether text of an agent may be kept at all; None is an agent that is not known.
+
+        Of that one text is kept only where it may be of every agent.
+        """
+        of_agents = self._config.agents
+        if agent is not None:
+            return keeps_text(of_agents.get(agent, self._config.capture))
+        return keeps_text(strictest(self._config.capture, *of_agents.values()))
 
     def redact_text(self, text: str) -> str:
         """Return a text without secrets and personal data, whatever the capture of its agent."""
@@ -133,13 +127,13 @@ class Redactor:
         """`redact_text` of raw bytes, such as a line that is no event; they need not be UTF-8."""
         return self.redact_text(raw.decode("utf-8", "replace")).encode()
 
-    def _some(self, events: Sequence[Event]) -> list[Event]:
-        out = [self._captured(event) for event in events]
+    def _some(self, events: Sequence[Event], captures: Sequence[Capture]) -> list[Event]:
+        out = list(map(self._captured, events, captures))
         texts: list[str] = []
         begins: list[int] = []
-        for event in out:
+        for event, capture in zip(out, captures, strict=True):
             begins.append(len(texts))
-            if self._capture(event) is Capture.FULL:
+            if capture is Capture.FULL:
                 continue
             texts += [text or "" for text in _texts_of(event)]
             if event.attributes:
@@ -157,29 +151,11 @@ class Redactor:
             out[number] = _changed(out[number], slots)
         return out
 
-    def _capture(self, event: Event) -> Capture:
-        return self._config.agents.get(event.agent, self._config.capture)
-
-    def _captured(self, event: Event) -> Event:
+    def _captured(self, event: Event, capture: Capture) -> Event:
         """The event without the content that is not captured."""
-        capture = self._capture(event)
-        if capture is Capture.REDACTED or capture is Capture.FULL:
+        if keeps_text(capture):
             return event
-        conceal = self._hash if capture is Capture.HASHED else _nothing
-        given = {name: getattr(event, name) for name in _CONTENT}
-        changes: dict[str, Any] = {
-            n: conceal(text) for n, text in given.items() if text is not None
-        }
-        attributes = event.attributes
-        if attributes and any(map(_is_content, attributes)):
-            kept = {
-                name: conceal(text) if _is_content(name) else text
-                for name, text in attributes.items()
-            }
-            changes["attributes"] = {
-                n: text for n, text in kept.items() if text is not None
-            } or None
-        return replace(event, **changes) if changes else event
+        return conceal(event, self._hash if capture is Capture.HASHED else _nothing)
 
     def _found(self, texts: list[str], is_id: Callable[[int], bool]) -> Iterator[tuple[int, str]]:
         """Index and new form of each text in which something was found."""
@@ -220,10 +196,6 @@ class Redactor:
 
     def _digest(self, data: bytes) -> str:
         return hashlib.blake2b(data, digest_size=16, key=self._config.key[:64]).hexdigest()
-
-
-def _is_content(name: str) -> bool:
-    return carries_content(name) or _MORE_CONTENT.match(name) is not None
 
 
 def _nothing(_: str) -> None:

@@ -23,7 +23,15 @@ from mode import Service
 
 from ingest.codec import Rejection, decode, split_lines
 from ingest.core import telemetry
-from ingest.core.dead_letters import WHY_NOT, DeadLetter, Keeping, Redact, retain
+from ingest.core.dead_letters import (
+    WHY_NOT,
+    DeadLetter,
+    Keeping,
+    KeepsTextOf,
+    Redact,
+    agent_of,
+    retain,
+)
 from ingest.core.events import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, Event, RejectionCode
 from ingest.core.kafka import KafkaConfig
 from ingest.core.retry import until_done
@@ -58,20 +66,24 @@ _ROWS: Final = {
 class DeadLettersConfig:
     """What is kept of a dead letter.
 
-    ``redact`` takes secrets and personal data out of a text. ``originals_hours`` is how long the
-    untouched bytes are kept as well; 0 keeps none.
+    ``redact`` takes secrets and personal data out of a text, ``keeps_text_of`` says whose text is
+    kept at all. ``originals_hours`` is how long the untouched bytes are kept as well; 0 keeps none.
     """
 
     redact: Redact = field(default_factory=lambda: Redactor().redact_text)
     originals_hours: float = 0.0
+    keeps_text_of: KeepsTextOf = Redactor().keeps_text_of
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is kept of a batch's rejections, one row each, in their order."""
+    """What is kept of a batch's rejections, one row each, in their order.
+
+    An original is None where text of its agent is not kept.
+    """
 
     columns: pl.DataFrame
-    originals: list[bytes]
+    originals: list[bytes | None]
 
 
 def kept_of(
@@ -85,17 +97,27 @@ def kept_of(
             lines[rejection.record] = split_lines(values[rejection.record])
         raw.append(lines[rejection.record][rejection.line])
     columns = pl.DataFrame(
-        [retain(line, config.redact) for line in raw], schema=_COLUMNS, orient="row"
+        [retain(line, config.redact, config.keeps_text_of) for line in raw],
+        schema=_COLUMNS,
+        orient="row",
     )
-    return Kept(columns, raw if config.originals_hours > 0 else [])
+    if config.originals_hours <= 0:
+        return Kept(columns, [])
+    return Kept(columns, [line if config.keeps_text_of(agent_of(line)) else None for line in raw])
 
 
-def original_rows(letters: pl.DataFrame, originals: list[bytes], hours: float) -> pl.DataFrame:
+def original_rows(
+    letters: pl.DataFrame, originals: list[bytes | None], hours: float
+) -> pl.DataFrame:
     """Rows of ``dead_letter_originals``, to go when ``hours`` have passed."""
     expires = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=hours)
-    return letters.select("log_id", "topic", "partition", "offset", "line").with_columns(
-        pl.Series("original", originals, pl.Binary),
-        pl.lit(expires, pl.Datetime("ms", "UTC")).alias("expires"),
+    return (
+        letters.select("log_id", "topic", "partition", "offset", "line")
+        .with_columns(
+            pl.Series("original", originals, pl.Binary),
+            pl.lit(expires, pl.Datetime("ms", "UTC")).alias("expires"),
+        )
+        .drop_nulls("original")
     )
 
 

@@ -20,19 +20,29 @@ def _as_before() -> Iterator[None]:
     prices.install(before)
 
 
-def test_a_table_replaces_the_one_that_comes_with_driftline(
+def test_a_table_lies_on_top_of_the_published_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def usd(model: str) -> float | None:
+        found = prices.cost(None, model, prices.TokenUsage(1_000_000, 1_000_000))
+        return None if found is None else found.usd
+
     install_prices(load())
-    assert prices.installed().cost("gpt-4o", 1_000_000, 0) == 2.5
+    assert usd("gpt-4o") == 12.5
     path = tmp_path / "prices.json"
     monkeypatch.setenv("DRIFTLINE_PRICES_FILE", str(path))
     with pytest.raises(UsageError, match="does not exist"):
         load()
-    path.write_text('{"models": {"ours": {"input": 3, "output": 4}}}')
+    path.write_text(
+        '{"models": {"ours": {"input": 3, "output": 4}, "gpt-4o": {"input": 1, "output": 1},'
+        ' "gpt-4o-mini": null}}'
+    )
     install_prices(load())
-    assert prices.installed().cost("ours", 1_000_000, 1_000_000) == 7.0
-    assert prices.installed().cost("gpt-4o", 1_000_000, 0) is None
-    path.write_text("{}")
-    with pytest.raises(UsageError, match="not a price table"):
-        install_prices(load())
+    assert usd("ours") == 7.0
+    assert usd("gpt-4o-2024-08-06") == 2.0
+    assert usd("gpt-4o-mini") is None
+    assert usd("o3") == 10.0
+    for wrong in ("{}", '{"models": {"m": {"input": -1}}}', '{"models": {"m": {"inptu": 1}}}'):
+        path.write_text(wrong)
+        with pytest.raises(UsageError, match="not a price table"):
+            install_prices(load())

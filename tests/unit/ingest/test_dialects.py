@@ -15,7 +15,7 @@ from ingest.core.events import Event
 from ingest.otlp import chat_messages, conventions
 from ingest.otlp.attributes import SERVER, Span, SpanEvent, with_moments
 from ingest.otlp.translate import event_of, events_of
-from ingest.prices import Price, Prices, load
+from ingest.prices import Price, Prices, TokenUsage, load
 
 CHILD = "c" * 16
 
@@ -324,8 +324,9 @@ def test_cost_is_what_was_said_else_by_the_table_else_not_known(tmp_path: Any) -
     )
     path = tmp_path / "prices.json"
     path.write_text('{"models": {"M-1": {"input": 1, "output": 1}}}')
-    assert load(path).cost("m-1", 10, None) == pytest.approx(10 / 1e6)
-    assert load(path).cost("gpt-4o", 10, 10) is None
+    priced = load(path).cost(None, "m-1", TokenUsage(10, 0))
+    assert priced is not None
+    assert priced.usd == pytest.approx(10 / 1e6)
     path.write_text('{"models": {"m": {"input": "dear"}}}')
     for wrong in (path, tmp_path / "absent.json"):
         with pytest.raises(UsageError, match=wrong.name):

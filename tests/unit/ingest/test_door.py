@@ -19,7 +19,7 @@ from ingest.redaction import Redactor
 
 MAIL, CARD = "ann.lee@example.org", "4111 1111 1111 1111"
 REDACTOR = Redactor()
-POLICY = Policy(REDACTOR.apply, REDACTOR.redact_text)
+POLICY = Policy(REDACTOR.apply, REDACTOR.redact_text, REDACTOR.keeps_text_of)
 CONFIG = ReceiverConfig(log_ids={"otlp_spans": "log-a"})
 
 

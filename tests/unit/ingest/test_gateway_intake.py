@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,6 +76,48 @@ def test_a_token_binds_environment_and_agents() -> None:
     assert [refused.code for refused in found.refusals] == ["forbidden"]
     assert all(b'"environment":"staging"' in parcel.lines for parcel in found.parcels)
     assert all(b"bank" not in parcel.lines for parcel in found.parcels)
+
+
+def attributes(found: AdmissionResult) -> dict[str, dict[str, str]]:
+    lines = [line for parcel in found.parcels for line in parcel.lines.split(b"\n")]
+    events = [msgspec.json.decode(line, type=Event) for line in lines]
+    return {event.event_id: event.attributes or {} for event in events}
+
+
+def test_what_a_bound_token_sends_says_what_it_may_speak_of() -> None:
+    forged = {"driftline.scope": "production/bank", "a": "b"}
+    events = [event(0, attributes=forged, target="i-of-bank", kind="outcome"), event(1)]
+    found = attributes(intake(events, Grant("team", "staging", frozenset({"shop", "help"}))))
+    assert found == {
+        "e0": {"a": "b", "driftline.scope": "staging/help,shop"},
+        "e1": {"driftline.scope": "staging/help,shop"},
+    }
+    assert attributes(intake([event()], Grant("team", "staging"))) == {
+        "e0": {"driftline.scope": "staging"}
+    }
+    assert attributes(intake([event()])) == {"e0": {}}
+    full = event(0, attributes={str(n): "" for n in range(256)})
+    assert len(attributes(intake([full], Grant("team", "staging")))["e0"]) == 256
+
+
+def test_events_that_name_no_agent_belong_to_the_tokens() -> None:
+    """Parts of an agent's work often name their service only."""
+    service = {"attributes": {"service.name": "api"}, "agent": "api"}
+    events = [
+        event(0, interaction_id="t", **service),
+        event(1, interaction_id="t", agent="help", attributes={"service.name": "api"}),
+        event(2, interaction_id="u", **service),
+        event(3, interaction_id="u", agent="bank", attributes={"service.name": "api"}),
+    ]
+
+    def agents(*allowed: str) -> dict[str, str]:
+        parcels = intake(events, Grant("team", None, frozenset(allowed))).parcels
+        lines = [line for parcel in parcels for line in parcel.lines.split(b"\n")]
+        found = [msgspec.json.decode(line, type=Event) for line in lines]
+        return {event.event_id: event.agent for event in found}
+
+    assert agents("help") == {"e0": "help", "e1": "help", "e2": "help"}
+    assert agents("help", "shop") == {"e0": "help", "e1": "help"}
 
 
 def test_redaction_sees_every_event_before_it_is_packed() -> None:

@@ -165,8 +165,9 @@ def test_capture_per_agent() -> None:
     ]  # fmt: skip
     off, hashed, redacted, full = Redactor(config).apply([*events])
     assert off.content is off.tool_result is off.tool_arguments is None
-    assert off.error_message == "to [email]"
+    assert off.error_message is None
     assert off.attributes == {"server.address": "[email]"}
+    assert hashed.error_message == hashed.content
     assert hashed.content == hashed.tool_result
     assert hashed.content.startswith("hash:")
     assert hashed.attributes["gen_ai.prompt.0.content"] == hashed.content
