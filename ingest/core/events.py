@@ -36,6 +36,7 @@ Kind = Literal[
     "decision",
     "handoff",
     "human_input",
+    "span",
     "feedback",
     "score",
     "outcome",
@@ -157,6 +158,14 @@ class Event(
     cached_tokens: Annotated[
         NonNegativeInt | None,
         Meta(description="Input tokens read from a cache, part of input_tokens."),
+    ] = None
+    cache_write_tokens: Annotated[
+        NonNegativeInt | None,
+        Meta(description="Input tokens written to a cache, part of input_tokens."),
+    ] = None
+    reasoning_tokens: Annotated[
+        NonNegativeInt | None,
+        Meta(description="Output tokens spent on reasoning, part of output_tokens."),
     ] = None
     cost_usd: Annotated[
         NonNegative | None, Meta(description="Price in US dollars; null when not known.")
