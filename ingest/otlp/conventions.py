@@ -145,7 +145,11 @@ _FORMS: Final[Mapping[str, Form]] = {
         "number",
     ),
     **dict.fromkeys(
-        ("input", "output", "system", "tools", "parameters", "usage", "cost", "metadata"), "any"
+        (
+            "input", "output", "system", "tools", "parameters", "usage", "cost", "metadata",
+            "tool_arguments", "tool_result",
+        ),
+        "any",
     ),
 }  # fmt: skip
 

@@ -147,4 +147,4 @@ def error_of(result: Any) -> str | None:
         return None
     if isinstance(said, dict):
         said = said.get("message")
-    return said if isinstance(said, str) else plain(found.get("content")) or ""
+    return said if isinstance(said, str) else chat_messages.text_of(found.get("content")) or ""

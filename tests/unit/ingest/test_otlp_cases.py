@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not EXPECTED, reason=f"no recorded cases in {CAS
 def translated(name: str) -> list[Event]:
     found: list[Event] = []
     for file in EXPECTED[name].get("files", [name]):
-        body = gzip.open(CASES / f"{file}.gz").read()
+        body = gzip.decompress((CASES / f"{file}.gz").read_bytes())
         decode = events_of_logs if ".logs." in file else events_of_traces
         result: Translation = decode(body, encoding="json", limits=Limits())
         assert result.rejected == []
