@@ -91,12 +91,15 @@ class MappedAttributes(NamedTuple):
         Attributes of flattened lists.
     rest
         All others.
+    messages
+        Messages of ``input`` and ``output`` once somebody has looked for them.
     """
 
     values: dict[str, Any]
     sources: dict[str, tuple[int, str]]
     flat: dict[str, Any]
     rest: dict[str, str | None]
+    messages: dict[str, Sequence[Any]]
 
     def get(self, field: str) -> Any:
         """Value of a field, None when no attribute gave one."""
@@ -191,7 +194,7 @@ def gather(span_attributes: Mapping[str, Any], kind: Kind) -> MappedAttributes:
             rest[before[1]] = string(values[field])
         sources[field] = source
         values[field] = given if form != "text" else _text(value)
-    return MappedAttributes(values, sources, flat, rest)
+    return MappedAttributes(values, sources, flat, rest, {})
 
 
 def with_moments(own: Mapping[str, Any], moments: Sequence[SpanEvent]) -> dict[str, Any]:
@@ -218,16 +221,23 @@ def is_human_interrupt(span: Span) -> bool:
 
     Some frameworks call that an error and some do not; the exception says it either way.
     """
+    if "exception.type" not in span.attributes:
+        return False
     return _raised(span, "exception.type") in conventions.PAUSES
 
 
 def is_cancelled(span: Span) -> bool:
     """Tell whether a span ended because somebody stopped it."""
+    if _ENDS.isdisjoint(span.attributes):
+        return False
     return (
         _raised(span, "exception.type") in conventions.CANCELLATIONS
         or _raised(span, "error.type") in conventions.CANCELLATIONS
         or "strands.cancellation.type" in span.attributes
     )
+
+
+_ENDS: Final = frozenset({"exception.type", "error.type", "strands.cancellation.type"})
 
 
 def _raised(span: Span, name: str) -> str:

@@ -8,9 +8,8 @@ it is flattened to one attribute per leaf (``llm.input_messages.0.message.conten
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from ingest.otlp.conventions import MESSAGE_EVENTS
 from ingest.otlp.structures import array, mapping, media, structure, without_media
@@ -31,8 +30,7 @@ _LISTS: Final = ("messages", "contents", "choices", "candidates", "generations",
 _TEXTS: Final = ("text", "input_text", "output_text", None)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message; ``text`` is None when it holds none, as one that only calls tools."""
 
     role: str
@@ -40,13 +38,21 @@ class Message:
     calls_tools: bool = False
 
 
+Items = Sequence[Any]
+"""Messages as they were written, or as `Message`: reading one costs more than finding it."""
+
+
+def items(value: Any) -> Items | None:
+    """Messages of an attribute's value, not yet read; None when it is no list of messages."""
+    found = _items(structure(value))
+    is_list = found and (read(found[-1]) is not None or any(map(read, found)))
+    return found if is_list else None
+
+
 def parse(value: Any) -> list[Message] | None:
     """Messages of an attribute's value; None when it is no list of messages."""
-    items = _items(structure(value))
-    if not items:
-        return None
-    messages = [_message(item) for item in items]
-    return [m for m in messages if m is not None] if any(messages) else None
+    found = items(value)
+    return None if found is None else [m for item in found if (m := read(item)) is not None]
 
 
 def _items(value: Any, depth: int = 4) -> list[Any]:
@@ -62,7 +68,7 @@ def _items(value: Any, depth: int = 4) -> list[Any]:
         inner = value.get("update", value.get("prompt"))
         return _items(inner, depth - 1) if isinstance(inner, dict | list) else []
     found = array(value)
-    if len(found) == 1 and isinstance(found[0], dict | list) and _message(found[0]) is None:
+    if len(found) == 1 and isinstance(found[0], dict | list) and read(found[0]) is None:
         return _items(found[0], depth - 1)
     return found
 
@@ -92,9 +98,19 @@ def unflatten(flat: Mapping[str, Any], prefix: str) -> list[Message]:
     return [_flat_message(leaves) for _, leaves in sorted(by_number.items())]
 
 
-def system_text(messages: Iterable[Message]) -> str | None:
+def system_text(messages: Items) -> str | None:
     """Text of the system's messages."""
-    return "\n".join(m.text for m in messages if m.role in _SYSTEM and m.text) or None
+    texts = (
+        message.text
+        for item in messages
+        if not (type(item) is dict and item.get("role") in _OTHERS)
+        and (message := read(item)) is not None
+        and message.role in _SYSTEM
+    )
+    return "\n".join(text for text in texts if text) or None
+
+
+_OTHERS: Final = ("user", "assistant", "tool")
 
 
 def flattened_system(flat: Mapping[str, Any]) -> str | None:
@@ -112,30 +128,51 @@ def flattened_system(flat: Mapping[str, Any]) -> str | None:
 _INPUTS: Final = ("llm.input_messages.", "gen_ai.prompt.")
 
 
-def asked(messages: list[Message]) -> str | None:
+def asked(messages: Items) -> str | None:
     """Text of the user's message that these messages end with; None when they end otherwise.
 
     A call that continues with the results of tools repeats the user's words, it does not hear new
     ones.
     """
-    last = messages[-1] if messages else None
+    last = read(messages[-1]) if messages else None
     return last.text if last and last.role == "user" else None
 
 
-def requested(messages: Iterable[Message]) -> str | None:
+def requested(messages: Items) -> str | None:
     """Text of the last thing that the user said, in the record of a whole run."""
-    return next((m.text for m in reversed([*messages]) if m.role == "user" and m.text), None)
+    read_ = filter(None, map(read, reversed(messages)))
+    return next((m.text for m in read_ if m.role == "user" and m.text), None)
 
 
-def answered(messages: Iterable[Message]) -> str | None:
+def answered(messages: Items) -> str | None:
     """Text of what a model said."""
-    return "\n".join(m.text for m in messages if m.text and m.role not in _RESULTS) or None
+    read_ = filter(None, map(read, messages))
+    return "\n".join(m.text for m in read_ if m.text and m.role not in _RESULTS) or None
 
 
-def final(messages: list[Message]) -> str | None:
+def final(messages: Items) -> str | None:
     """Text of the answer that these messages end with; one that calls tools is none."""
-    last = messages[-1] if messages else None
+    last = read(messages[-1]) if messages else None
     return last.text if last and last.role == "assistant" and not last.calls_tools else None
+
+
+def read(item: Any) -> Message | None:
+    """Read one message; None when it is none."""
+    if type(item) is Message:
+        return item
+    if type(item) is dict:
+        # Nearly all are one text by a known speaker.
+        role, parts = item.get("role"), item.get("parts")
+        if role in _PLAIN and type(parts) is list and len(parts) == 1 and type(parts[0]) is dict:
+            text = parts[0].get("content")
+            if parts[0].get("type") == "text" and type(text) is str:
+                return Message(role, without_media(text) or None)
+        if role in _PLAIN and type(item.get("content")) is str and "tool_calls" not in item:
+            return Message(role, text_of(item["content"]))
+    return _message(item)
+
+
+_PLAIN: Final = ("user", "assistant", "system")
 
 
 def _message(item: Any) -> Message | None:
@@ -147,7 +184,7 @@ def _message(item: Any) -> Message | None:
         return None
     inner = mapping(item.get("message"))
     if inner:
-        return _message({"role": "assistant", **inner})
+        return read({"role": "assistant", **inner})
     given = _langchain(item)
     if given is None:
         if not isinstance(item.get("role"), str):

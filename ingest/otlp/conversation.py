@@ -20,37 +20,38 @@ _TOOL_LISTS: Final = ("llm.tools.", "llm.request.functions.")
 
 def asked(found: MappedAttributes, kind: Kind) -> str | None:
     """Words of the last turn of the user; of a model call None when it continues with results."""
-    of_user = chat_messages.requested if kind == "interaction" else chat_messages.asked
-    heard = _flattened(found.flat, "input")
-    given = found.get("input")
-    if not heard and given is not None:
-        heard = chat_messages.parse(given) or []
+    heard = _messages(found, "input")
     if heard:
-        return of_user(heard)
-    return words.asked(given)
+        whole = kind == "interaction"
+        return chat_messages.requested(heard) if whole else chat_messages.asked(heard)
+    return words.asked(found.get("input"))
 
 
 def told(found: MappedAttributes) -> str | None:
     """Text of the answer that a span ends with."""
-    given = _flattened(found.flat, "output")
-    if given:
-        return chat_messages.final(given)
-    output = found.get("output")
-    messages = chat_messages.parse(output) if output is not None else None
-    return chat_messages.final(messages) if messages else words.told(output)
+    answered = _messages(found, "output")
+    return chat_messages.final(answered) if answered else words.told(found.get("output"))
 
 
 def output_text(found: MappedAttributes) -> str | None:
     """Text of an output: of its messages where it is written so, else as it stands."""
-    if found.flat and (text := chat_messages.answered(_flattened(found.flat, "output"))):
+    answered = _messages(found, "output")
+    if answered and (text := chat_messages.answered(answered)):
         return text
     given = found.get("output")
-    if given is None:
-        return None
-    parsed = chat_messages.parse(given)
-    if parsed is None:
-        return words.plain(given)
-    return chat_messages.answered(parsed) or string(given)
+    return string(given) if answered else words.plain(given)
+
+
+def _messages(found: MappedAttributes, which: str) -> chat_messages.Items:
+    """Messages of an input or output, looked for once."""
+    known = found.messages.get(which)
+    if known is None:
+        known = _flattened(found.flat, which)
+        given = found.get(which)
+        if not known and given is not None:
+            known = chat_messages.items(given) or ()
+        found.messages[which] = known
+    return known
 
 
 def resumes(found: MappedAttributes) -> bool:
@@ -64,12 +65,14 @@ def resumes(found: MappedAttributes) -> bool:
 def computed_version(found: MappedAttributes) -> str | None:
     """A version of the agent from prompt, tools and model; None when prompt or model is unseen."""
     given = found.get("system")
+    if given is None and not found.flat and "input" not in found.values:
+        return None
     if given is not None:
         system = chat_messages.text_of(structure(given))
     elif found.flat:
         system = chat_messages.flattened_system(found.flat)
     else:
-        system = chat_messages.system_text(chat_messages.parse(found.get("input")) or ())
+        system = chat_messages.system_text(_messages(found, "input"))
     if system is None:
         return None
     tools = found.get("tools")
@@ -90,7 +93,7 @@ def _requested_model(found: MappedAttributes) -> str | None:
     return string(found.get("model"))
 
 
-def _flattened(flat: Mapping[str, Any], which: str) -> list[chat_messages.Message]:
+def _flattened(flat: Mapping[str, Any], which: str) -> chat_messages.Items:
     if not flat:
-        return []
-    return next((m for p in _PREFIXES[which] if (m := chat_messages.unflatten(flat, p))), [])
+        return ()
+    return next((m for p in _PREFIXES[which] if (m := chat_messages.unflatten(flat, p))), ())

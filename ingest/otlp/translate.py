@@ -99,11 +99,13 @@ _SPEAKS: Final = frozenset({"interaction", "llm_call"})
 
 
 def _with_words(event: Event, span: Span, found: MappedAttributes) -> list[Event]:
+    if not found.flat and "input" not in found.values and "output" not in found.values:
+        return [event]
     said = conversation.asked(found, event.kind)
     answer = conversation.told(found) if event.status == "ok" else None
     events = [_message_event(event, span, "user", said)] if said else []
-    whole = event.kind == "interaction"
-    events.append(replace(event, content=None) if answer and whole else event)
+    # Once is enough: what an answer says costs most of what a span costs.
+    events.append(replace(event, content=None) if answer else event)
     if answer:
         events.append(_message_event(event, span, "agent", answer))
     return events
@@ -187,11 +189,11 @@ def _translated(
         fields["name"] = _label(span.name)
     if kind == "interaction" and conversation.resumes(found):
         ours[RESUMES] = "true"
-    for field in ("parameters", "usage", "cost", "metadata"):
-        _keep(found, field)
-    for field, attribute in conventions.KEPT_AS.items():
-        if field in values:
-            rest[attribute] = string(values[field])
+    if any(field in found.sources for field in _KEPT):
+        for field in _KEPT:
+            _keep(found, field)
+    if "provider" in values:
+        rest[conventions.KEPT_AS["provider"]] = string(values["provider"])
     failure = _failure(span, found, fields.get("tool_result"), ours)
     service = values.get("service") or span.resource.get("service.name")
     name = _agent_name(span, what, values) or agent
@@ -221,6 +223,7 @@ def _translated(
     return event, found
 
 
+_KEPT: Final = ("parameters", "usage", "cost", "metadata")
 _CALLS: Final = frozenset({"tool_call", "handoff", "human_input"})
 _NAMED: Final = frozenset({"retrieval", "decision", "span"})
 
@@ -275,6 +278,8 @@ def _failure(
 ) -> dict[str, Any]:
     """Status, type and message: of the exception, else of the status, else what attributes say."""
     values, sources = found.values, found.sources
+    if not span.failed and result is None and _SIGNS.isdisjoint(span.attributes):
+        return _OK
     if is_human_interrupt(span):
         ours[END] = "interrupted"
     elif is_cancelled(span):
@@ -288,7 +293,7 @@ def _failure(
         for field in ("error_type", "error_message", "exception_message"):
             if field in values:
                 found.rest[sources[field][1]] = values.pop(field)
-        return {"status": "ok"}
+        return _OK
     kind = values.get("error_type")
     if kind in (None, *_NO_TYPE):
         kind = span.attributes.get("exception.type") or (
@@ -306,6 +311,18 @@ def _failure(
         "error_message": content(message or string(kind)),
     }
 
+
+_OK: Final = {"status": "ok"}
+_SIGNS: Final = (
+    frozenset(FAILED_IF)
+    | {
+        name
+        for name, meaning in conventions.table("decision").items()
+        if meaning.field in ("error_type", "error_message", "exception_message")
+    }
+    | {"strands.cancellation.type"}
+)
+"""Attributes without which a span of status ok has neither failed nor been stopped."""
 
 _NO_TYPE: Final = ("_OTHER", "unknown", "error")
 _TRACEBACK: Final = "Traceback (most recent call last)"

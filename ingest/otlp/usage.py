@@ -53,7 +53,9 @@ def fields_of(
         disjoint = _read_usage(values) or disjoint
     if "cost" in values:
         _read(mapping(structure(values["cost"])), _COST_KEYS, values)
-    tokens: dict[str, int | None] = {name: _count(values.get(name)) for name in _KEYS}
+    tokens: dict[str, int | None] = {
+        name: int(values[name]) if name in values else None for name in _KEYS
+    }
     tokens["input_tokens"] = _whole_input(tokens, disjoint)
     if dialect in REASONING_APART and tokens["output_tokens"] is not None:
         tokens["output_tokens"] += tokens["reasoning_tokens"] or 0
@@ -143,7 +145,3 @@ def _since_start_ms(span: Span, at: str) -> float | None:
         return max(ns_from_iso(at) - span.start_ns, 0) / MS
     except ValueError:
         return None
-
-
-def _count(count: float | None) -> int | None:
-    return None if count is None else int(count)

@@ -50,7 +50,7 @@ def _words(found: Any, keys: tuple[str, ...], of_messages: Any, depth: int = 4) 
         return without_media(found) if is_said else None
     if depth == 0 or not isinstance(found, dict | list):
         return None
-    messages = chat_messages.parse(found)
+    messages = chat_messages.items(found)
     if messages:
         text: str | None = of_messages(messages)
         return text
