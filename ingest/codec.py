@@ -38,6 +38,8 @@ _NUMBERS: Final[dict[str, pl.DataType]] = {
     "input_tokens": pl.UInt64(),
     "output_tokens": pl.UInt64(),
     "cached_tokens": pl.UInt64(),
+    "cache_write_tokens": pl.UInt64(),
+    "reasoning_tokens": pl.UInt64(),
     "cost_usd": pl.Float64(),
     "value": pl.Float64(),
 }

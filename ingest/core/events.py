@@ -36,6 +36,7 @@ Kind = Literal[
     "decision",
     "handoff",
     "human_input",
+    "span",
     "feedback",
     "score",
     "outcome",

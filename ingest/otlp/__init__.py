@@ -1,20 +1,27 @@
 """OTLP trace and log requests, protobuf or JSON, become events; a bad span costs only itself.
 
-``protobuf`` and ``json`` decode, each to the same `attributes.Span` and `log_records.Record`.
+``protobuf`` and ``json`` decode, each to the same `attributes.Span` and `log_records.Record`;
+``dialects`` says what their attributes mean, ``translate`` and ``log_records`` make events of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple
+
+from msgspec.structs import replace
 
 from ingest.core.errors import Rejected
 from ingest.core.events import Event, RejectionCode
 from ingest.limits import Limits
 from ingest.otlp import json, protobuf
-from ingest.otlp.log_records import events_of as events_of_record
+from ingest.otlp.attributes import string
+from ingest.otlp.dialects import EXECUTIONS
+from ingest.otlp.log_records import Ignored, Record
+from ingest.otlp.log_records import translate as translate_record
 from ingest.otlp.translate import events_of as events_of_span
+from ingest.otlp.truncation import capped
 from ingest.prices import Prices
 
 Encoding = Literal["protobuf", "json"]
@@ -28,6 +35,15 @@ class Rejection:
     detail: str
 
 
+class IgnoredRecords(NamedTuple):
+    """Log records that are no events are counted by these."""
+
+    service: str
+    scope: str
+    name: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Translation:
     """What a request came to.
@@ -39,12 +55,12 @@ class Translation:
     rejected
         One for each span or log record that cannot become an event.
     ignored
-        Log records that speak of no agent; they are neither.
+        Log records that are neither: they speak of no agent, or repeat what others say.
     """
 
     events: list[Event] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
-    ignored: int = 0
+    ignored: Counter[IgnoredRecords] = field(default_factory=Counter)
 
 
 def events_of_traces(
@@ -70,32 +86,67 @@ def events_of_traces(
         When the request as a whole cannot be read.
     """
     spans = protobuf.spans(body, limits) if encoding == "protobuf" else json.spans(body, limits)
-    return _translated(spans, lambda span: events_of_span(span, prices))
+    out = Translation()
+    for span in spans:
+        try:
+            if isinstance(span, Rejected):
+                raise span
+            out.events.extend(events_of_span(span, prices))
+        except Rejected as error:
+            out.rejected.append(_rejection(error))
+    _fail_calls_of_executions(out.events)
+    return out
 
 
 def events_of_logs(body: bytes, *, encoding: Encoding, limits: Limits) -> Translation:
     """Events of an ``ExportLogsServiceRequest``; parameters and errors as `events_of_traces`."""
     records = json.records(body, limits) if encoding == "json" else protobuf.records(body, limits)
-    return _translated(records, lambda record: list(events_of_record(record)))
-
-
-_Item = TypeVar("_Item")
-
-
-def _translated(
-    items: Iterable[_Item | Rejected], events_of: Callable[[_Item], list[Event]]
-) -> Translation:
-    events: list[Event] = []
-    rejected: list[Rejection] = []
-    ignored = 0
-    for item in items:
+    out = Translation()
+    for record in records:
         try:
-            if isinstance(item, Rejected):
-                raise item
-            found = events_of(item)
+            if isinstance(record, Rejected):
+                raise record
+            found = translate_record(record)
         except Rejected as error:
-            rejected.append(Rejection(RejectionCode(error.code), error.detail))
+            out.rejected.append(_rejection(error))
+            continue
+        if isinstance(found, Ignored):
+            out.ignored[_counted(record, found)] += 1
         else:
-            events += found
-            ignored += not found
-    return Translation(events, rejected, ignored)
+            out.events.extend(found)
+    return out
+
+
+def _rejection(error: Rejected) -> Rejection:
+    return Rejection(RejectionCode(error.code), error.detail)
+
+
+def _counted(record: Record, ignored: Ignored) -> IgnoredRecords:
+    service = string(record.resource.get("service.name")) or ""
+    texts = (service, record.scope, ignored.name or "(no event name)", ignored.reason)
+    return IgnoredRecords(*(capped(text, 128) for text in texts))
+
+
+def _fail_calls_of_executions(events: list[Event]) -> None:
+    """A tool call that came with the span of its execution has failed when that has.
+
+    The only place where one span is told of another. Where they come apart, the failed span stays
+    for the interaction to be judged by.
+    """
+    failed = {
+        event.parent_id: event
+        for event in events
+        if event.status == "error"
+        and event.kind == "span"
+        and (event.attributes or {}).get("span.name") in EXECUTIONS
+    }
+    if failed:
+        for place, event in enumerate(events):
+            cause = failed.get(event.event_id)
+            if cause is not None and event.kind == "tool_call" and event.status == "ok":
+                events[place] = replace(
+                    event,
+                    status="error",
+                    error_type=cause.error_type,
+                    error_message=cause.error_message,
+                )

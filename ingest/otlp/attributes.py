@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
 from ingest.core.events import Kind
 from ingest.otlp import chat_messages, conventions
+from ingest.otlp.dialects import CONTEXT, GRAPH_NODE_KEYS, GRAPH_NODES
 
 SERVER: Final = 2
 """SPAN_KIND_SERVER."""
@@ -37,6 +39,8 @@ class Span(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         SPAN_KIND by its number.
     remote_parent
         The parent is a span of another process, which may well be one that nobody sends us.
+    scope
+        Name of the instrumentation scope.
     """
 
     trace_id: str
@@ -52,11 +56,26 @@ class Span(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     kind: int = 0
     remote_parent: bool = False
     moments: Sequence[SpanEvent] = ()
+    scope: str = ""
 
     @property
     def is_entry(self) -> bool:
         """Whether nobody of this process called it: what it does is a whole interaction."""
-        return self.parent_id is None or self.remote_parent
+        return self.parent_id is None or self.remote_parent or _APP_ROOT in self.attributes
+
+
+_APP_ROOT: Final = "langfuse.internal.is_app_root"
+
+
+class Told(NamedTuple):
+    """What a span is, the attribute that told it (None: its name or nothing), and its dialect.
+
+    ``dialect`` is empty when nothing told it.
+    """
+
+    kind: Kind
+    by: str | None
+    dialect: str
 
 
 class MappedAttributes(NamedTuple):
@@ -72,54 +91,77 @@ class MappedAttributes(NamedTuple):
         Attributes of flattened lists.
     rest
         All others.
+    messages
+        Messages of ``input`` and ``output`` once somebody has looked for them.
     """
 
     values: dict[str, Any]
     sources: dict[str, tuple[int, str]]
     flat: dict[str, Any]
     rest: dict[str, str | None]
+    messages: dict[str, Sequence[Any]]
 
     def get(self, field: str) -> Any:
         """Value of a field, None when no attribute gave one."""
         return self.values.get(field)
 
 
-def kind_of(span: Span) -> Kind:
-    """Tell what a span is, by its attributes, its name and its place."""
-    told = kind_attribute(span)
-    kind: Kind = conventions.DEFAULT_KIND if told is None else _meaning(told, span.attributes[told])
-    if kind == "tool_call":
-        if (
-            span.kind == SERVER
-            and span.parent_id is not None
-            and "mcp.method.name" in span.attributes
-        ):
-            return "decision"  # the other end of a call that its client counts
-        tool = string(span.attributes.get("gen_ai.tool.name")) or span.name
-        if conventions.HANDOFF.match(tool) or conventions.HANDOFF.match(span.name):
-            return "handoff"
-        if conventions.HUMAN_INPUT.fullmatch(tool) or is_human_interrupt(span):
-            return "human_input"
-        return kind
-    if kind == "decision" and span.is_entry:
-        return conventions.AT_ROOT.get(kind, kind)
-    return kind
+def told(span: Span) -> Told:
+    """Find what a span is, by its attributes, its name and its place."""
+    meaning, by, dialect = _meaning(span)
+    if meaning == conventions.ENTRY:
+        return Told("interaction" if span.is_entry else "span", by, dialect)
+    if meaning == conventions.CHAIN:
+        inner = not span.is_entry and _is_inner_chain(span)
+        return Told("span" if inner else "interaction", by, dialect)
+    if meaning == "tool_call":
+        return Told(_kind_of_call(span), by, dialect)
+    return Told(cast("Kind", meaning), by, dialect)
 
 
-def kind_attribute(span: Span) -> str | None:
-    """Name of the attribute that tells a span's kind, None when none does."""
-    for attribute in _KINDS:
-        if attribute in span.attributes and _meaning(attribute, span.attributes[attribute]):
-            return attribute
-    return None
+def _meaning(span: Span) -> tuple[str, str | None, str]:
+    attributes = span.attributes
+    for name, meanings in _KINDS:
+        if name in attributes:
+            value = attributes[name]
+            if isinstance(value, str):
+                found = meanings.get(value) or meanings.get(value.strip('"').lower())
+                if found is not None:
+                    return found[0], name, found[1]
+    named = conventions.KIND_NAMES.get(span.name)
+    if named is not None:
+        return named[0], None, named[1]
+    if not _MODELS.isdisjoint(attributes) and not _TOKENS.isdisjoint(attributes):
+        return "llm_call", None, conventions.GENERIC
+    for name in attributes:
+        if name in CONTEXT:
+            return "span", None, CONTEXT[name]
+    return conventions.DEFAULT_KIND, None, ""
 
 
-_KINDS: Final = dict(conventions.KIND_ATTRIBUTES)
+_KINDS: Final = tuple(conventions.KIND_ATTRIBUTES.items())
+_MODELS: Final = conventions.MODELS
+_TOKENS: Final = conventions.TOKENS
 
 
-def _meaning(attribute: str, value: Any) -> Any:
-    kinds = _KINDS[attribute]
-    return kinds.get(value) or kinds.get(value.lower()) if isinstance(value, str) else None
+def _kind_of_call(span: Span) -> Kind:
+    if span.kind == SERVER and span.parent_id is not None and "mcp.method.name" in span.attributes:
+        return "span"  # the other end of a call that its client counts
+    tool = string(span.attributes.get("gen_ai.tool.name")) or span.name
+    if conventions.HANDOFF.match(tool) or conventions.HANDOFF.match(span.name):
+        return "handoff"
+    if conventions.HUMAN_INPUT.fullmatch(tool) or is_human_interrupt(span):
+        return "human_input"
+    return "tool_call"
+
+
+def _is_inner_chain(span: Span) -> bool:
+    if any(name in span.attributes for name in GRAPH_NODES):
+        return True
+    metadata = span.attributes.get("metadata")
+    if isinstance(metadata, str) and any(f'"{key}"' in metadata for key in GRAPH_NODE_KEYS):
+        return True
+    return conventions.INNER_CHAIN.fullmatch(span.name) is not None
 
 
 def gather(span_attributes: Mapping[str, Any], kind: Kind) -> MappedAttributes:
@@ -138,7 +180,12 @@ def gather(span_attributes: Mapping[str, Any], kind: Kind) -> MappedAttributes:
                 rest[name] = value if isinstance(value, str) else string(value)
             continue
         field, form, source, _ = meaning
-        fits = _is_number(value) if form == "number" else value is not None and value != ""
+        given: Any = value
+        if form == "number":
+            given = number(value)
+            fits = given is not None
+        else:
+            fits = value is not None and value != "" and (form == "any" or value not in _NOTHING)
         before = sources.get(field)
         if not fits or (before is not None and before < source):
             rest[name] = string(value)
@@ -146,8 +193,8 @@ def gather(span_attributes: Mapping[str, Any], kind: Kind) -> MappedAttributes:
         if before is not None:
             rest[before[1]] = string(values[field])
         sources[field] = source
-        values[field] = value if isinstance(value, str) or form != "text" else string(value)
-    return MappedAttributes(values, sources, flat, rest)
+        values[field] = given if form != "text" else _text(value)
+    return MappedAttributes(values, sources, flat, rest, {})
 
 
 def with_moments(own: Mapping[str, Any], moments: Sequence[SpanEvent]) -> dict[str, Any]:
@@ -170,16 +217,61 @@ def with_moments(own: Mapping[str, Any], moments: Sequence[SpanEvent]) -> dict[s
 
 
 def is_human_interrupt(span: Span) -> bool:
-    """Tell whether a span failed only because its agent stopped to wait for a person."""
-    if not span.failed:
+    """Tell whether a span ended only because its agent stopped to wait for a person.
+
+    Some frameworks call that an error and some do not; the exception says it either way.
+    """
+    if "exception.type" not in span.attributes:
         return False
-    raised = string(span.attributes.get("exception.type")) or ""
-    return raised.rpartition(".")[2] in conventions.PAUSES
+    return _raised(span, "exception.type") in conventions.PAUSES
 
 
-def _is_number(value: Any) -> bool:
-    """Whether it is a number that the contract can hold."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e15
+def is_cancelled(span: Span) -> bool:
+    """Tell whether a span ended because somebody stopped it."""
+    if _ENDS.isdisjoint(span.attributes):
+        return False
+    return (
+        _raised(span, "exception.type") in conventions.CANCELLATIONS
+        or _raised(span, "error.type") in conventions.CANCELLATIONS
+        or "strands.cancellation.type" in span.attributes
+    )
+
+
+_ENDS: Final = frozenset({"exception.type", "error.type", "strands.cancellation.type"})
+
+
+def _raised(span: Span, name: str) -> str:
+    return (string(span.attributes.get(name)) or "").rpartition(".")[2]
+
+
+def number(value: Any) -> int | float | None:
+    """Return a number that the contract can hold, also of a text; None when it is none.
+
+    >>> number("12"), number(" 1.5 "), number(-3), number(True), number("nan")
+    (12, 1.5, None, None, None)
+    """
+    if isinstance(value, str):
+        try:
+            value = float(value) if not value.isdecimal() else int(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if 0 <= value <= 1e15 else None
+
+
+_NOTHING: Final = ("", "none", "N/A", "null")
+"""What senders write for a value that there is none of."""
+
+
+def _text(value: Any) -> str | None:
+    """Text of a value; of one that is quoted as JSON, what is in the quotes."""
+    if not isinstance(value, str):
+        return string(value)
+    if value[0] == '"' and len(value) > 1 and value[-1] == '"':
+        with suppress(ValueError):
+            return msgspec.json.decode(value, type=str)
+    return value
 
 
 def string(value: Any) -> str | None:

@@ -1,42 +1,36 @@
 """What was said to a model and by it, read from the forms in which instrumentations write it.
 
-There are three: a list of messages (JSON text or structured; with ``content`` as OpenAI has it, or
-``parts`` as the semantic conventions do), a list flattened to one attribute per leaf
-(``llm.input_messages.0.message.content``, ``gen_ai.prompt.0.content``), and plain text.
+A list of messages is JSON text or structured; its messages have ``content`` as OpenAI has it,
+``parts`` as the semantic conventions and Gemini do, or the forms in which LangChain serialises. Or
+it is flattened to one attribute per leaf (``llm.input_messages.0.message.content``,
+``gen_ai.prompt.0.content``).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
-
-import msgspec
-from xxhash import xxh3_64_hexdigest, xxh3_128_digest
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from ingest.otlp.conventions import MESSAGE_EVENTS
-
-_decode = msgspec.json.decode
-_encode = msgspec.json.Encoder(order="deterministic").encode
+from ingest.otlp.structures import array, mapping, media, structure, without_media
 
 _SYSTEM: Final = ("system", "developer")
 _RESULTS: Final = ("tool", "function")
+_ROLES: Final = {
+    "human": "user", "ai": "assistant", "model": "assistant", "chatbot": "assistant",
+    "aimessagechunk": "assistant", "user_message": "user", "ipython": "tool",
+}  # fmt: skip
+_SPEAKERS: Final = frozenset({*_SYSTEM, *_RESULTS, "user", "assistant", *_ROLES})
+_CALLS: Final = frozenset({"tool_call", "tool-call", "tool_use", "function_call"})
+_ANSWERS: Final = frozenset(
+    {"tool_call_response", "tool_result", "tool-result", "function_call_output",
+     "function_response"}
+)  # fmt: skip
+_LISTS: Final = ("messages", "contents", "choices", "candidates", "generations", "all_messages")
+_TEXTS: Final = ("text", "input_text", "output_text", None)
 
-_CHANGES_DAILY: Final = re.compile(
-    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?"
-    r"|\b\d\d:\d\d(?::\d\d)?\b"
-    r"|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"
-    r"|\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.? \d{1,2}[a-z]{0,2},? \d{4}"
-    r"|\b\d{1,2} (?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* \d{4}"
-    r"|\b(?:mon|tues|wednes|thurs|fri|satur|sun)day\b",
-    re.IGNORECASE,
-)
-"""Dates, times and ids that a program writes into a prompt whose author changed nothing."""
 
-
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message; ``text`` is None when it holds none, as one that only calls tools."""
 
     role: str
@@ -44,28 +38,52 @@ class Message:
     calls_tools: bool = False
 
 
+Items = Sequence[Any]
+"""Messages as they were written, or as `Message`: reading one costs more than finding it."""
+
+
+def items(value: Any) -> Items | None:
+    """Messages of an attribute's value, not yet read; None when it is no list of messages."""
+    found = _items(structure(value))
+    is_list = found and (read(found[-1]) is not None or any(map(read, found)))
+    return found if is_list else None
+
+
 def parse(value: Any) -> list[Message] | None:
     """Messages of an attribute's value; None when it is no list of messages."""
-    value = _structure(value)
+    found = items(value)
+    return None if found is None else [m for item in found if (m := read(item)) is not None]
+
+
+def _items(value: Any, depth: int = 4) -> list[Any]:
+    """Messages as they were written, wherever in the value they are."""
+    if depth == 0:
+        return []
     if isinstance(value, dict):
-        value = value.get("messages", [value] if "role" in value else None)
-    if not isinstance(value, list) or not value:
-        return None
-    messages = [_message(item) for item in value]
-    return [m for m in messages if m is not None] if any(messages) else None
+        if "role" in value or _langchain(value) is not None:
+            return [value]
+        for key in _LISTS:
+            if isinstance(value.get(key), list):
+                return _items(value[key], depth - 1)
+        inner = value.get("update", value.get("prompt"))
+        return _items(inner, depth - 1) if isinstance(inner, dict | list) else []
+    found = array(value)
+    if len(found) == 1 and isinstance(found[0], dict | list) and read(found[0]) is None:
+        return _items(found[0], depth - 1)
+    return found
 
 
 def of_event(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the message of an event such as ``gen_ai.user.message``, by its attributes or body."""
     given = body.get("gen_ai.event.content")
     if given is not None:
-        body = {**body, **_dict(_structure(given))}
-    message = _structure(body.get("message"))
+        body = {**body, **mapping(structure(given))}
+    message = structure(body.get("message"))
     if isinstance(message, str | list):
         message = {"content": message}
-    found = {**body, **_dict(message)}
+    found = {**body, **mapping(message)}
     role = found.get("role") or MESSAGE_EVENTS.get(name) or "assistant"
-    content = _structure(found.get("content"))
+    content = structure(found.get("content"))
     return {**found, "role": role, "content": content, "parts": found.get("parts")}
 
 
@@ -80,15 +98,19 @@ def unflatten(flat: Mapping[str, Any], prefix: str) -> list[Message]:
     return [_flat_message(leaves) for _, leaves in sorted(by_number.items())]
 
 
-def text_of(value: Any) -> str | None:
-    """Text of parts, as JSON text or structured, or of plain text."""
-    structure = _structure(value)
-    return _text(structure if isinstance(structure, list) else [structure]) or plain(value)
-
-
-def system_text(messages: Iterable[Message]) -> str | None:
+def system_text(messages: Items) -> str | None:
     """Text of the system's messages."""
-    return "\n".join(m.text for m in messages if m.role in _SYSTEM and m.text) or None
+    texts = (
+        message.text
+        for item in messages
+        if not (type(item) is dict and item.get("role") in _OTHERS)
+        and (message := read(item)) is not None
+        and message.role in _SYSTEM
+    )
+    return "\n".join(text for text in texts if text) or None
+
+
+_OTHERS: Final = ("user", "assistant", "tool")
 
 
 def flattened_system(flat: Mapping[str, Any]) -> str | None:
@@ -106,150 +128,145 @@ def flattened_system(flat: Mapping[str, Any]) -> str | None:
 _INPUTS: Final = ("llm.input_messages.", "gen_ai.prompt.")
 
 
-def asked(messages: list[Message]) -> str | None:
+def asked(messages: Items) -> str | None:
     """Text of the user's message that these messages end with; None when they end otherwise.
 
     A call that continues with the results of tools repeats the user's words, it does not hear new
     ones.
     """
-    last = messages[-1] if messages else None
+    last = read(messages[-1]) if messages else None
     return last.text if last and last.role == "user" else None
 
 
-def requested(messages: Iterable[Message]) -> str | None:
+def requested(messages: Items) -> str | None:
     """Text of the last thing that the user said, in the record of a whole run."""
-    return next((m.text for m in reversed([*messages]) if m.role == "user" and m.text), None)
+    read_ = filter(None, map(read, reversed(messages)))
+    return next((m.text for m in read_ if m.role == "user" and m.text), None)
 
 
-def answered(messages: Iterable[Message]) -> str | None:
+def answered(messages: Items) -> str | None:
     """Text of what a model said."""
-    return "\n".join(m.text for m in messages if m.text and m.role not in _RESULTS) or None
+    read_ = filter(None, map(read, messages))
+    return "\n".join(m.text for m in read_ if m.text and m.role not in _RESULTS) or None
 
 
-def plain(value: Any) -> str | None:
-    """Text of an input or output that is not written as messages.
-
-    >>> plain('{"args": ["hello"], "kwargs": {}}'), plain('"hello"'), plain("hello")
-    ('hello', 'hello', 'hello')
-    """
-    structure = _structure(value)
-    if isinstance(structure, dict) and structure.keys() == {"args", "kwargs"}:
-        arguments = [*_list(structure["args"]), *_dict(structure["kwargs"]).values()]
-        if len(arguments) == 1 and isinstance(arguments[0], str):
-            return arguments[0]
-    if isinstance(structure, str) and structure:
-        return structure
-    return value if isinstance(value, str) or value is None else _encode(value).decode()
+def final(messages: Items) -> str | None:
+    """Text of the answer that these messages end with; one that calls tools is none."""
+    last = read(messages[-1]) if messages else None
+    return last.text if last and last.role == "assistant" and not last.calls_tools else None
 
 
-def arguments(value: Any) -> Any:
-    """Arguments of a call; of a Python function's, which are by name, only these.
-
-    >>> arguments('{"args": [], "kwargs": {"city": "Paris"}}')
-    '{"city":"Paris"}'
-    """
-    if isinstance(value, str) and value.startswith('{"args": []'):
-        structure = _structure(value)
-        if isinstance(structure, dict) and structure.keys() == {"args", "kwargs"}:
-            return _encode(structure["kwargs"]).decode()
-    return value
-
-
-def version_of(system: str | None, tools: Any, model: str | None) -> str | None:
-    """Identify a version of an agent by its system prompt, tools and model.
-
-    Parameters
-    ----------
-    system
-        The prompt; dates, times and ids in it do not count.
-    tools
-        Their definitions, as JSON text or structured, or a list of such; none means no tools.
-    model
-        The model that was asked for.
-
-    Returns
-    -------
-    str or None
-        ``auto-`` and 16 hexadecimal digits, xxh3-64 of the three; None when prompt or model is not
-        visible, for what is not seen may have changed.
-
-    Examples
-    --------
-    >>> version_of("Today is 2025-08-01.", None, "m") == version_of("Today is 2026-01-31.", [], "m")
-    True
-    """
-    if not system or not model:
-        return None
-    # Every call of an agent says the same again: a digest of what it says finds the version.
-    said = xxh3_128_digest(_encode([system, tools, model]))
-    version = _versions.get(said)
-    if version is None:
-        prompt = " ".join(_CHANGES_DAILY.sub("#", system).split())
-        definitions = [_structure(tool) for tool in _list(_structure(tools))]
-        version = f"auto-{xxh3_64_hexdigest(_encode([prompt, definitions, model]))}"
-        if len(_versions) >= _REMEMBERED:
-            _versions.clear()
-        _versions[said] = version
-    return version
+def read(item: Any) -> Message | None:
+    """Read one message; None when it is none."""
+    if type(item) is Message:
+        return item
+    if type(item) is dict:
+        # Nearly all are one text by a known speaker.
+        role, parts = item.get("role"), item.get("parts")
+        if role in _PLAIN and type(parts) is list and len(parts) == 1 and type(parts[0]) is dict:
+            text = parts[0].get("content")
+            if parts[0].get("type") == "text" and type(text) is str:
+                return Message(role, without_media(text) or None)
+        if role in _PLAIN and type(item.get("content")) is str and "tool_calls" not in item:
+            return Message(role, text_of(item["content"]))
+    return _message(item)
 
 
-_versions: dict[bytes, str] = {}
-_REMEMBERED: Final = 10_000
+_PLAIN: Final = ("user", "assistant", "system")
 
 
 def _message(item: Any) -> Message | None:
-    if not isinstance(item, dict) or not isinstance(item.get("role"), str):
+    if isinstance(item, list):
+        if len(item) == 2 and isinstance(item[0], str) and item[0] in _SPEAKERS:
+            return Message(_ROLES.get(item[0], item[0]), text_of(item[1]))
         return None
-    parts = item.get("parts")
-    calls = bool(item.get("tool_calls"))
-    role = item["role"]
-    blocks = item.get("content")
-    if isinstance(blocks, list):
-        calls = calls or any("toolUse" in _dict(block) for block in blocks)
-    if isinstance(parts, list):
-        types = {part.get("type") for part in parts if isinstance(part, dict)}
-        calls = "tool_call" in types
-        if types == {"tool_call_response"}:
-            role = "tool"
-    return Message(role, _text(parts if parts is not None else item.get("content")), calls)
+    if not isinstance(item, dict):
+        return None
+    inner = mapping(item.get("message"))
+    if inner:
+        return read({"role": "assistant", **inner})
+    given = _langchain(item)
+    if given is None:
+        if not isinstance(item.get("role"), str):
+            content = mapping(item.get("content"))  # as Gemini has it
+            return _message({"role": "model", **content}) if "parts" in content else None
+        given = item["role"], item
+    role, said = given
+    role = role.lower()
+    parts = said.get("parts")
+    blocks = parts if isinstance(parts, list) else said.get("content")
+    calls = bool(said.get("tool_calls")) or any(map(_is_call, array(blocks)))
+    if array(blocks) and all(map(_is_result, array(blocks))):
+        role = "tool"
+    return Message(_ROLES.get(role, role), text_of(blocks), calls)
+
+
+def _langchain(item: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """Role and content of a message as LangChain writes it."""
+    if isinstance(item.get("data"), dict) and item.get("type") in _SPEAKERS:
+        return item["type"], item["data"]
+    if item.get("lc") == 1 and isinstance(item.get("kwargs"), dict):
+        kind = str((array(item.get("id")) or [""])[-1]).removesuffix("Chunk")
+        return kind.removesuffix("Message").lower(), item["kwargs"]
+    if item.get("type") in ("human", "ai") and "content" in item:
+        return item["type"], item
+    return None
+
+
+def _is_call(part: Any) -> bool:
+    part = mapping(part)
+    return part.get("type") in _CALLS or any(
+        key in part for key in ("toolUse", "functionCall", "function_call")
+    )
+
+
+def _is_result(part: Any) -> bool:
+    part = mapping(part)
+    return part.get("type") in _ANSWERS or any(
+        key in part for key in ("toolResult", "functionResponse", "function_response")
+    )
 
 
 def _flat_message(leaves: Mapping[str, Any]) -> Message:
     content = leaves.get("content")
     if content is None:
-        texts = (v for k, v in leaves.items() if k.endswith((".message_content.text", ".text")))
-        content = "\n".join(text for text in texts if isinstance(text, str))
-    return Message(
-        str(leaves.get("role") or "assistant"),
-        _text(content),
-        any(name.startswith("tool_calls.") for name in leaves),
-    )
+        content = _flat_parts(leaves)
+    role = str(leaves.get("role") or "assistant")
+    calls = any(name.startswith(("tool_calls.", "function_call")) for name in leaves)
+    return Message(_ROLES.get(role, role), text_of(content), calls)
 
 
-def _text(content: Any) -> str | None:
+def _flat_parts(leaves: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Parts of a message whose content is flattened, too."""
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in leaves.items():
+        before, found, leaf = name.rpartition(".message_content.")
+        if found:
+            parts.setdefault(before, {})[leaf.rpartition(".")[2]] = value
+        elif name.endswith(".text"):
+            parts.setdefault(name, {})["text"] = value
+    return [parts[place] for place in sorted(parts)]
+
+
+def text_of(content: Any) -> str | None:
+    """Text of parts, as JSON text or structured, or of plain text; media as placeholders."""
+    content = structure(content) if isinstance(content, str) and content[:2] == "[{" else content
+    if isinstance(content, dict):
+        content = [content]
     if isinstance(content, list):
-        texts = (
-            part if isinstance(part, str) else _dict(part).get("content", _dict(part).get("text"))
-            for part in content
-            if _dict(part).get("type", "text") in ("text", "input_text", "output_text")
-        )
-        content = "\n".join(text for text in texts if isinstance(text, str))
-    return content if isinstance(content, str) and content else None
+        texts = map(_text_of_part, content)
+        content = "\n".join(text for text in texts if text)
+    return without_media(content) if isinstance(content, str) and content else None
 
 
-def _structure(value: Any) -> Any:
-    """Return the value that JSON text holds; anything else as it is."""
-    if isinstance(value, str) and value[:1] in ("[", "{", '"'):
-        try:
-            return _decode(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _text_of_part(part: Any) -> str | None:
+    if isinstance(part, str):
+        return part
+    part = mapping(part)
+    shown = media(part)
+    if shown is not None:
+        return shown
+    if part.get("type") not in _TEXTS or part.get("thought"):
+        return None
+    text = part.get("content", part.get("text"))
+    return text if isinstance(text, str) else None

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from ingest.core.errors import Rejected
 from ingest.core.events import Kind
 from ingest.otlp import conventions
-from ingest.otlp.attributes import Span, gather, kind_attribute
+from ingest.otlp.attributes import Span, gather, told
 from ingest.otlp.translate import event_of
 
 _NUMBER: Final = re.compile(r"\.\d+(?=\.|$)")
@@ -46,8 +46,8 @@ class Coverage:
     Attributes
     ----------
     kinds
-        Spans by kind and by the attribute that told it, None when none did and a span is taken for
-        a step of its agent.
+        Spans by kind and by the attribute that told it, else the dialect of its name; None when
+        nothing did and a span is taken for work of its service.
     uses
         Spans by attribute and what became of it.
     rejected
@@ -64,13 +64,14 @@ class Coverage:
             try:
                 if isinstance(item, Rejected):
                     raise item
-                self._add(item, event_of(item).kind)
+                event_of(item)  # refuses what is no event
+                self._add(item)
             except Rejected as rejected:
                 self.rejected[str(rejected.code)] += 1
 
-    def _add(self, span: Span, kind: Kind) -> None:
-        told = kind_attribute(span)
-        self.kinds[kind, told] += 1
+    def _add(self, span: Span) -> None:
+        kind, by, dialect = told(span)
+        self.kinds[kind, by or dialect or None] += 1
         table = conventions.table(kind)
         found = gather(span.attributes, kind)
         seen: set[Use] = set()
@@ -80,11 +81,11 @@ class Coverage:
         for name in found.flat:
             seen.add(Use(kind, *_flattened(name)))
         for name in found.rest:
-            if name == told:
-                seen.add(Use(kind, _dialect_of_kind(name), name, "kind"))
+            if name == by:
+                seen.add(Use(kind, dialect, name, "kind"))
             else:
-                dialect = table[name].dialect if name in table else ""
-                seen.add(Use(kind, dialect, _NUMBER.sub(".N", name), KEPT))
+                whose = table[name].dialect if name in table else ""
+                seen.add(Use(kind, whose, _NUMBER.sub(".N", name), KEPT))
         self.uses.update(seen)
 
 
@@ -95,7 +96,3 @@ def _flattened(name: str) -> tuple[str, str, str]:
     else:
         means = "output" if ".output_" in name or ".completion." in name else "input"
     return dialect, _NUMBER.sub(".N", name), means
-
-
-def _dialect_of_kind(name: str) -> str:
-    return next(dialect.name for dialect in conventions.DIALECTS if name in dialect.kinds)

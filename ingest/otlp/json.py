@@ -1,12 +1,15 @@
 """OTLP requests in JSON, by the mapping of the OTLP specification 1.8, which is not protobuf's own.
 
-Names are in lower camel case, ids in hexadecimal, 64-bit integers strings or numbers.
+Names are in lower camel case, ids in hexadecimal, 64-bit integers strings or numbers. What
+protobuf's own mapping writes instead is read, too: ids in base64, names of enums, snake case.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+import re
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,9 +18,25 @@ from ingest.core.events import RejectionCode
 from ingest.limits import Limits
 from ingest.otlp.attributes import SERVER, Span, SpanEvent, with_moments
 from ingest.otlp.log_records import Record
-from ingest.otlp.shared import ERROR, REMOTE, bound, checked_id, cut
+from ingest.otlp.shared import (
+    ERRORS,
+    REMOTE,
+    SERVERS,
+    bound,
+    checked_id,
+    cut,
+    optional_id,
+    short,
+)
 
 _Item = TypeVar("_Item")
+
+
+class Source(NamedTuple):
+    """Where spans or records come from: attributes of the resource, name of the scope."""
+
+    resource: dict[str, Any]
+    scope: str
 
 
 class _Camel(msgspec.Struct, rename="camel", gc=False):
@@ -62,7 +81,7 @@ class _Span(_Camel):
     trace_id: str = ""
     span_id: str = ""
     parent_span_id: str | None = None
-    flags: int = 0
+    flags: int | str = 0
     name: str = ""
     kind: int | str = 0
     start_time_unix_nano: int | str = 0
@@ -72,7 +91,12 @@ class _Span(_Camel):
     status: _Status | None = None
 
 
+class _Scope(_Camel):
+    name: str | None = None
+
+
 class _ScopeSpans(_Camel):
+    scope: _Scope | None = None
     spans: list[msgspec.Raw] | None = None
 
 
@@ -100,6 +124,7 @@ class _LogRecord(_Camel):
 
 
 class _ScopeLogs(_Camel):
+    scope: _Scope | None = None
     log_records: list[msgspec.Raw] | None = None
 
 
@@ -126,12 +151,12 @@ def spans(body: bytes, limits: Limits) -> Iterator[Span | Rejected]:
     bound(len(groups), limits)
     bound(sum(len(scope.spans or ()) for _, scope in groups), limits)
     for of_resource, of_scope in groups:
-        resource = _resource(of_resource.resource, limits)
+        source = _source(of_resource.resource, of_scope.scope, limits)
         for raw in of_scope.spans or ():
-            yield _one(_span, _decode_span, raw, resource, limits)
+            yield _one(_span, _decode_span, raw, source, limits)
 
 
-def _span(span: _Span, resource: Mapping[str, Any], limits: Limits) -> Span:
+def _span(span: _Span, source: Source, limits: Limits) -> Span:
     moments = [
         SpanEvent(event.name, int(event.time_unix_nano), _attributes(event.attributes, limits))
         for event in span.events or ()
@@ -140,17 +165,18 @@ def _span(span: _Span, resource: Mapping[str, Any], limits: Limits) -> Span:
     return Span(
         trace_id=_hex_id(span.trace_id, 16),
         span_id=_hex_id(span.span_id, 8),
-        parent_id=_hex_id(span.parent_span_id, 8) if span.parent_span_id else None,
+        parent_id=_optional_id(span.parent_span_id, 8),
         name=span.name,
         start_ns=int(span.start_time_unix_nano),
         end_ns=int(span.end_time_unix_nano) or None,
-        failed=status.code in (ERROR, "STATUS_CODEERROR"),
+        failed=_upper(status.code) in ERRORS,
         status_message=status.message or None,
         attributes=with_moments(_attributes(span.attributes, limits), moments),
-        resource=resource,
-        kind=SERVER if span.kind in (SERVER, "SPAN_KIND_SERVER") else 0,
-        remote_parent=span.flags & REMOTE == REMOTE,
+        resource=source.resource,
+        kind=SERVER if _upper(span.kind) in SERVERS else 0,
+        remote_parent=int(span.flags) & REMOTE == REMOTE,
         moments=moments,
+        scope=source.scope,
     )
 
 
@@ -162,32 +188,33 @@ def records(body: bytes, limits: Limits) -> Iterator[Record | Rejected]:
     bound(len(groups), limits)
     bound(sum(len(scope.log_records or ()) for _, scope in groups), limits)
     for of_resource, of_scope in groups:
-        resource = _resource(of_resource.resource, limits)
+        source = _source(of_resource.resource, of_scope.scope, limits)
         for raw in of_scope.log_records or ():
-            yield _one(_record, _decode_record, raw, resource, limits)
+            yield _one(_record, _decode_record, raw, source, limits)
 
 
-def _record(record: _LogRecord, resource: Mapping[str, Any], limits: Limits) -> Record:
+def _record(record: _LogRecord, source: Source, limits: Limits) -> Record:
     return Record(
         name=record.event_name or "",
         time_ns=int(record.time_unix_nano) or int(record.observed_time_unix_nano),
-        trace_id=_hex_id(record.trace_id, 16) if (record.trace_id or "").strip("0") else None,
-        span_id=_hex_id(record.span_id, 8) if (record.span_id or "").strip("0") else None,
+        trace_id=_optional_id(record.trace_id, 16),
+        span_id=_optional_id(record.span_id, 8),
         body=_value(record.body, limits.max_depth),
         attributes=_attributes(record.attributes, limits),
-        resource=resource,
+        resource=source.resource,
+        scope=source.scope,
     )
 
 
 def _one(
-    build: Callable[[Any, Mapping[str, Any], Limits], _Item],
+    build: Callable[[Any, Source, Limits], _Item],
     decode: Callable[[msgspec.Raw], Any],
     raw: msgspec.Raw,
-    resource: Mapping[str, Any],
+    source: Source,
     limits: Limits,
 ) -> _Item | Rejected:
     try:
-        return build(decode(raw), resource, limits)
+        return build(decode(raw), source, limits)
     except Rejected as rejected:
         return rejected
     except msgspec.ValidationError as error:
@@ -196,9 +223,10 @@ def _one(
         return Rejected(RejectionCode.INVALID_FIELD, "a number is none")
 
 
-def _resource(resource: _Resource | None, limits: Limits) -> dict[str, Any]:
+def _source(resource: _Resource | None, scope: _Scope | None, limits: Limits) -> Source:
     try:
-        return _attributes(resource.attributes if resource else None, limits)
+        found = _attributes(resource.attributes if resource else None, limits)
+        return Source(found, (scope.name if scope else None) or "")
     except (ValueError, OverflowError):
         # Everything of the request may stand under it.
         text = "an attribute of a resource says a number that is none"
@@ -210,7 +238,7 @@ def _attributes(pairs: list[_KeyValue] | None, limits: Limits) -> dict[str, Any]
     found = {pair.key: _value(pair.value, limits.max_depth) for pair in pairs or ()}
     for name, value in found.items():
         if isinstance(value, str) and len(value) > longest:
-            found[name] = value[:longest]
+            found[name] = short(value, limits)
     return found if len(found) <= limits.max_attributes else cut(found, limits.max_attributes)
 
 
@@ -236,16 +264,49 @@ def _value(value: _AnyValue | None, depth: int) -> Any:
 
 
 def _hex_id(text: str | None, size: int) -> str:
+    return checked_id(_bytes_of_id(text or "", size), size)
+
+
+def _optional_id(text: str | None, size: int) -> str | None:
+    return optional_id(_bytes_of_id(text, size), size) if text else None
+
+
+def _bytes_of_id(text: str, size: int) -> bytes:
+    """Bytes of an id in hexadecimal, or in base64, which is of another length."""
     try:
-        return checked_id(bytes.fromhex(text or ""), size)
+        if len(text.rstrip("=")) == -(-size * 4 // 3):
+            return b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
+        return bytes.fromhex(text.removeprefix("0x"))
     except ValueError:
         raise Rejected(RejectionCode.INVALID_FIELD, "an id is not hexadecimal") from None
+
+
+_HEAD: Final = 1024
+_SNAKE: Final = re.compile(rb'"resource_(?:spans|logs)"')
+
+
+def _camel_case(body: bytes) -> bytes:
+    """Return a request whose fields are in snake case, protobuf's own, in camel case."""
+
+    def camel(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {_UNDERSCORE.sub(lambda m: m[1].upper(), k): camel(v) for k, v in value.items()}
+        return [camel(item) for item in value] if isinstance(value, list) else value
+
+    return msgspec.json.encode(camel(msgspec.json.decode(body)))
+
+
+_UNDERSCORE: Final = re.compile(r"_([a-z])")
+
+
+def _upper(code: int | str) -> int | str:
+    return code.upper() if isinstance(code, str) else code
 
 
 def _decoded(body: bytes, decode: Any) -> Any:
     try:
         body.decode()
-        return decode(body)
+        return decode(_camel_case(body) if _SNAKE.search(body, 0, _HEAD) else body)
     except UnicodeDecodeError as error:
         raise Rejected(RejectionCode.INVALID_UTF8, f"byte {error.start}") from None
     except RecursionError:

@@ -1,28 +1,32 @@
-"""Log events of the semantic conventions: what was said to a model and by it, and judgements.
+"""Log events: what was said to a model and by it, judgements, and the work of coding agents.
 
 A log record has no id of its own; its event's id is a hash of all that it says, so that the same
-record sent twice is one event. Records that speak of no agent yield nothing, and so do those that
-repeat the history of a conversation, whose system prompts, answers and results others tell.
+record sent twice is one event. Records that speak of no agent yield nothing but a reason, and so do
+those that repeat the history of a conversation, whose system prompts, answers and results others
+tell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from xxhash import xxh3_64_hexdigest
 
 from ingest.core.events import Event
-from ingest.otlp import chat_messages
+from ingest.otlp import chat_messages, coding_agents
 from ingest.otlp import conventions as names
 from ingest.otlp.attributes import Span
-from ingest.otlp.translate import event_of, score_of
+from ingest.otlp.structures import encode, mapping
+from ingest.otlp.translate import SAID_BY, event_of, events_of, score_of
 from ingest.otlp.truncation import content
 
-_encode = msgspec.json.Encoder(order="deterministic").encode
-
-_DETAILS = "gen_ai.client.inference.operation.details"
+DETAILS: Final = "gen_ai.client.inference.operation.details"
+_SPOKEN: Final = ("gen_ai.user.message", "gen_ai.choice")
+_HISTORY: Final = frozenset(names.MESSAGE_EVENTS) - {*_SPOKEN}
+_TWICE: Final = "installation.id"
+"""Attribute of Gemini CLI, which logs each call under a name of its own as well."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -34,6 +38,8 @@ class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         Name of the event; that of the attribute ``event.name`` when empty.
     trace_id, span_id
         Lower-case hexadecimal; None when the record stands alone.
+    scope
+        Name of the instrumentation scope.
     """
 
     name: str
@@ -43,10 +49,18 @@ class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     body: Any = None
     attributes: Mapping[str, Any] = msgspec.field(default_factory=dict)
     resource: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    scope: str = ""
 
 
-def events_of(record: Record) -> Iterator[Event]:
-    """Yield the events of a log record, none when it says nothing of an agent.
+class Ignored(msgspec.Struct, frozen=True, gc=False):
+    """A record that yields nothing: the name of its event, and why."""
+
+    name: str
+    reason: str
+
+
+def translate(record: Record) -> list[Event] | Ignored:
+    """Events of a log record, or why there are none.
 
     Raises
     ------
@@ -58,32 +72,73 @@ def events_of(record: Record) -> Iterator[Event]:
     Instrumentations of the older conventions log the user's messages again at every call; each of
     them is an event.
     """
-    name = record.name or record.attributes.get("event.name")
+    name = coding_agents.name_of(record.name, record.body, record.attributes)
+    if coding_agents.speaks(name):
+        reason = coding_agents.ignored(name, record.attributes, record.span_id)
+        return Ignored(name, reason) if reason else _of_coding_agent(name, record)
     if name == names.EVALUATION_EVENT:
-        judged = {**_mapping(record.body), **record.attributes}
-        base = _base(record)
-        score = score_of(judged, base, record.time_ns, f"score:{_identity(record)}")
-        parent = f"{record.trace_id}:{record.span_id}:span" if record.span_id else None
-        yield msgspec.structs.replace(score, parent_id=parent)
-    elif name == _DETAILS:
-        found = {**_mapping(record.body), **record.attributes}
-        said = chat_messages.parse(found.get("gen_ai.input.messages")) or []
-        told = chat_messages.parse(found.get("gen_ai.output.messages")) or []
-        yield from _message(record, "user", chat_messages.asked(said))
-        yield from _message(record, "agent", _final(told))
-    elif name == "gen_ai.user.message":
-        message = chat_messages.of_event(name, _mapping(record.body) or record.attributes)
-        yield from _message(
-            record, "user", chat_messages.asked(chat_messages.parse([message]) or [])
+        return [_score(record)]
+    if name == DETAILS:
+        return list(_details(record)) or Ignored(name, "no_words")
+    if name in _SPOKEN:
+        return list(_spoken(name, record)) or Ignored(name, "no_words")
+    return Ignored(name, "history" if name in _HISTORY else "no_agent_work")
+
+
+def _of_coding_agent(name: str, record: Record) -> list[Event]:
+    return coding_agents.events(
+        name,
+        record.time_ns,
+        record.trace_id,
+        record.attributes,
+        record.resource,
+        record.scope,
+        _identity(record),
+    )
+
+
+def _score(record: Record) -> Event:
+    judged = {**mapping(record.body), **record.attributes}
+    score = score_of(judged, _base(record), record.time_ns, f"score:{_identity(record)}")
+    return msgspec.structs.replace(score, parent_id=_parent(record))
+
+
+def _details(record: Record) -> Iterator[Event]:
+    found = {**mapping(record.body), **record.attributes}
+    is_call = not names.MODELS.isdisjoint(found) and not names.TOKENS.isdisjoint(found)
+    if is_call and record.span_id is None and _TWICE not in found:
+        yield from _call(found, record)
+        return
+    said = chat_messages.parse(found.get("gen_ai.input.messages")) or []
+    answered = chat_messages.parse(found.get("gen_ai.output.messages")) or []
+    yield from _message(record, "user", chat_messages.asked(said))
+    yield from _message(record, "agent", chat_messages.final(answered))
+
+
+def _call(found: Mapping[str, Any], record: Record) -> list[Event]:
+    """A call that no span tells of."""
+    return events_of(
+        Span(
+            trace_id=record.trace_id or "log",
+            span_id=_identity(record),
+            parent_id=None,
+            name=DETAILS,
+            start_ns=record.time_ns,
+            end_ns=None,
+            attributes=found,
+            resource=record.resource,
+            scope=record.scope,
         )
-    elif name == "gen_ai.choice":
-        message = chat_messages.of_event(name, _mapping(record.body) or record.attributes)
-        yield from _message(record, "agent", _final(chat_messages.parse([message]) or []))
+    )
 
 
-def _final(told: list[chat_messages.Message]) -> str | None:
-    """Text of an answer to the user; a message that calls tools is none."""
-    return chat_messages.answered(m for m in told if not m.calls_tools)
+def _spoken(name: str, record: Record) -> Iterator[Event]:
+    message = chat_messages.of_event(name, mapping(record.body) or record.attributes)
+    messages = chat_messages.parse([message]) or []
+    if name == "gen_ai.choice":
+        yield from _message(record, "agent", chat_messages.final(messages))
+    else:
+        yield from _message(record, "user", chat_messages.asked(messages))
 
 
 def _message(record: Record, role: Literal["user", "agent"], text: str | None) -> Iterator[Event]:
@@ -92,10 +147,15 @@ def _message(record: Record, role: Literal["user", "agent"], text: str | None) -
         yield msgspec.structs.replace(
             base,
             event_id=f"{base.event_id.removesuffix(':span')}:{role}:{_identity(record)}",
-            parent_id=f"{record.trace_id}:{record.span_id}:span" if record.span_id else None,
+            parent_id=_parent(record),
             kind="user_message" if role == "user" else "agent_message",
             content=content(text),
+            attributes={SAID_BY: "llm_call"},
         )
+
+
+def _parent(record: Record) -> str | None:
+    return f"{record.trace_id}:{record.span_id}:span" if record.span_id else None
 
 
 def _base(record: Record) -> Event:
@@ -111,6 +171,7 @@ def _base(record: Record) -> Event:
             end_ns=None,
             attributes=known,
             resource=record.resource,
+            scope=record.scope,
         )
     )
     return msgspec.structs.replace(
@@ -128,8 +189,4 @@ def _base(record: Record) -> Event:
 
 def _identity(record: Record) -> str:
     said = [record.name, record.time_ns, record.body, record.attributes, record.resource]
-    return xxh3_64_hexdigest(_encode(said))
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return xxh3_64_hexdigest(encode(said))

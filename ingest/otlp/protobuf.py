@@ -15,7 +15,7 @@ from ingest.limits import Limits
 from ingest.otlp.attributes import Span, SpanEvent, with_moments
 from ingest.otlp.conventions import FIRST_TOKEN_EVENTS
 from ingest.otlp.log_records import Record
-from ingest.otlp.shared import ERROR, REMOTE, bound, checked_id, cut
+from ingest.otlp.shared import ERROR, REMOTE, bound, checked_id, cut, optional_id, short
 
 
 def spans(body: bytes, limits: Limits) -> Iterator[Span | Rejected]:
@@ -27,22 +27,22 @@ def spans(body: bytes, limits: Limits) -> Iterator[Span | Rejected]:
     for of_resource in request.resource_spans:
         resource = _attributes(of_resource.resource.attributes, limits)
         for of_scope in of_resource.scope_spans:
+            scope = of_scope.scope.name
             for span in of_scope.spans:
-                yield _span(span, resource, limits)
+                yield _span(span, resource, scope, limits)
 
 
-def _span(span: Any, resource: Mapping[str, Any], limits: Limits) -> Span | Rejected:
+def _span(span: Any, resource: Mapping[str, Any], scope: str, limits: Limits) -> Span | Rejected:
     try:
         attributes = _attributes(span.attributes, limits)
         moments = []
         if span.events:
             moments = [_moment(event, limits) for event in span.events]
             attributes = with_moments(attributes, moments)
-        parent = span.parent_span_id
         return Span(
             trace_id=checked_id(span.trace_id, 16),
             span_id=checked_id(span.span_id, 8),
-            parent_id=checked_id(parent, 8) if parent else None,
+            parent_id=optional_id(span.parent_span_id, 8),
             name=span.name,
             start_ns=span.start_time_unix_nano,
             end_ns=span.end_time_unix_nano or None,
@@ -53,6 +53,7 @@ def _span(span: Any, resource: Mapping[str, Any], limits: Limits) -> Span | Reje
             kind=span.kind,
             remote_parent=span.flags & REMOTE == REMOTE,
             moments=moments,
+            scope=scope,
         )
     except Rejected as rejected:
         return rejected
@@ -74,20 +75,24 @@ def records(body: bytes, limits: Limits) -> Iterator[Record | Rejected]:
     for of_resource in request.resource_logs:
         resource = _attributes(of_resource.resource.attributes, limits)
         for of_scope in of_resource.scope_logs:
+            scope = of_scope.scope.name
             for record in of_scope.log_records:
-                yield _record(record, resource, limits)
+                yield _record(record, resource, scope, limits)
 
 
-def _record(record: Any, resource: Mapping[str, Any], limits: Limits) -> Record | Rejected:
+def _record(
+    record: Any, resource: Mapping[str, Any], scope: str, limits: Limits
+) -> Record | Rejected:
     try:
         return Record(
             name=record.event_name,
             time_ns=record.time_unix_nano or record.observed_time_unix_nano,
-            trace_id=checked_id(record.trace_id, 16) if any(record.trace_id) else None,
-            span_id=checked_id(record.span_id, 8) if any(record.span_id) else None,
+            trace_id=optional_id(record.trace_id, 16),
+            span_id=optional_id(record.span_id, 8),
             body=_value(record.body, limits.max_depth),
             attributes=_attributes(record.attributes, limits),
             resource=resource,
+            scope=scope,
         )
     except Rejected as rejected:
         return rejected
@@ -110,7 +115,7 @@ def _attributes(pairs: Any, limits: Limits) -> dict[str, Any]:
         if not text:
             found[pair.key] = _value(value, limits.max_depth)
         else:
-            found[pair.key] = text if len(text) <= longest else text[:longest]
+            found[pair.key] = text if len(text) <= longest else short(text, limits)
     return found if len(found) <= limits.max_attributes else cut(found, limits.max_attributes)
 
 

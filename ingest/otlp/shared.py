@@ -8,6 +8,7 @@ from ingest.core.errors import Rejected
 from ingest.core.events import RejectionCode
 from ingest.limits import Limits
 from ingest.otlp.conventions import KNOWN
+from ingest.otlp.truncation import capped
 
 ERROR: Final = 2
 """STATUS_CODE_ERROR."""
@@ -25,12 +26,29 @@ def bound(count: int, limits: Limits) -> None:
         raise Rejected(RejectionCode.TOO_MANY_RECORDS, f"{count}, at most {limits.max_records}")
 
 
+def short(text: str, limits: Limits) -> str:
+    """Cut a text that is too long, at a character and with a mark that says how much is missing."""
+    longest = limits.max_attribute_length
+    return text if len(text) <= longest else capped(text, longest)
+
+
 def cut(found: dict[str, Any], count: int) -> dict[str, Any]:
     """Leave out attributes beyond ``count``, unknown ones first and of these the last."""
     unknown = [name for name in found if name not in KNOWN]
     for name in unknown[max(count - (len(found) - len(unknown)), 0) :]:
         del found[name]
     return found
+
+
+ERRORS: Final = frozenset({ERROR, "2", "STATUS_CODE_ERROR", "STATUSCODE_ERROR", "ERROR"})
+"""How a failed status is written: by number, as the enum's name, or by its bare name."""
+
+SERVERS: Final = frozenset({2, "2", "SPAN_KIND_SERVER", "SERVER"})
+
+
+def optional_id(raw: bytes, size: int) -> str | None:
+    """Return an id in hexadecimal, None when there is none: nothing, or zeros only."""
+    return checked_id(raw, size) if any(raw) else None
 
 
 def checked_id(raw: bytes, size: int) -> str:

@@ -1,8 +1,8 @@
-"""One span becomes one event, by the tables of `ingest.otlp.conventions`; some say more than one.
+"""One span becomes one event, by the tables of `ingest.otlp.dialects`, and events of what was said.
 
 A translation looks at one span alone, so it does not matter in which pieces, order or number of
-copies a trace arrives. What only other spans know is joined where events are read: an interaction
-is told of the agent of its root, and belongs to the session that any of its spans names.
+copies a trace arrives. What only other spans know is joined where events are read: whose agent,
+session, user and version a span inherits, and which of a trace's agent spans is the interaction.
 """
 
 from __future__ import annotations
@@ -10,26 +10,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
 from msgspec.structs import replace
 
 from ingest.core.errors import Rejected
-from ingest.core.events import Event, RejectionCode
-from ingest.otlp import chat_messages, conventions
+from ingest.core.events import Event, Kind, RejectionCode
+from ingest.otlp import conventions, conversation, usage, words
 from ingest.otlp.attributes import (
     MappedAttributes,
     Span,
+    Told,
     gather,
+    is_cancelled,
     is_human_interrupt,
-    kind_of,
     string,
+    told,
 )
+from ingest.otlp.dialects import FAILED_IF
+from ingest.otlp.structures import mapping, structure
 from ingest.otlp.truncation import MAX_LABEL, attributes, content, label
-from ingest.prices import Prices, TokenUsage, installed
+from ingest.prices import Prices
 
-MS: Final = 1_000_000
+MS: Final = usage.MS
 
 _NEVER: Final = 4_102_444_800_000_000_000
+
+# Attributes of ours, read where interactions are derived and by `driftline senders`.
+CLOCK: Final = "driftline.clock"
+END: Final = "driftline.end"
+RESUMES: Final = "driftline.resumes"
+AGENT_FROM: Final = "driftline.agent_from"
+SAID_BY: Final = "driftline.from"
+DIALECT: Final = "driftline.dialect"
+SCOPE: Final = "otel.scope.name"
+SERVICE: Final = "service.name"
 
 
 def event_of(span: Span, agent: str | None = None, prices: Prices | None = None) -> Event:
@@ -47,34 +60,34 @@ def event_of(span: Span, agent: str | None = None, prices: Prices | None = None)
     Raises
     ------
     Rejected
-        When the span ends before it starts, or has no time that the contract can hold.
+        When the span has no time that the contract can hold.
 
     Notes
     -----
     The event is a function of the span, ``agent`` and ``prices`` alone, so a span sent twice is one
     event, and one id with two payloads stays visible as a collision. A span without an end counts
-    as complete at its start, with no duration.
+    as complete at its start, with no duration. One that ends before it starts (clocks are set back)
+    has no duration either, and says ``driftline.clock`` = ``skewed``.
 
-    The agent is, in this order: ``gen_ai.agent.name`` of the resource, by which a process says that
-    all it does is this agent's; the workflow that a span belongs to; the span's own agent; the
-    given one; the service. A span that names no agent thus belongs to its service.
+    The agent is, in this order: the span's own; the workflow that it belongs to; that of the
+    resource; the given one; the service, and then ``driftline.agent_from`` says ``service``.
     """
     return _translated(span, agent, prices)[0]
 
 
-def events_of(span: Span, prices: Prices | None = None) -> list[Event]:
-    """All that a span says: its event, and at an entry what the user said and was told.
+def events_of(span: Span, prices: Prices | None = None, agent: str | None = None) -> list[Event]:
+    """All that a span says: its event, what the user said and was told, judgements as scores.
 
-    An entry that is itself a call of a model or a tool is followed by an event that closes the
-    interaction. Judgements among the span's moments become scores.
+    Words are those of agents' runs and of model calls; events of the latter say ``driftline.from``
+    = ``llm_call``, for where the run says them itself they are the better ones.
 
     Raises
     ------
     Rejected
         As `event_of`.
     """
-    event, found = _translated(span, None, prices)
-    events = _entry(event, span, found) if span.is_entry else [event]
+    event, found = _translated(span, agent, prices)
+    events = [event] if event.kind not in _SPEAKS else _with_words(event, span, found)
     for number, moment in enumerate(span.moments):
         if moment.name == conventions.EVALUATION_EVENT:
             time_ns = moment.time_ns or event.time_unix_nano
@@ -82,35 +95,29 @@ def events_of(span: Span, prices: Prices | None = None) -> list[Event]:
     return events
 
 
-def _entry(event: Event, span: Span, found: MappedAttributes) -> list[Event]:
-    said, told = _conversation(event, found)
+_SPEAKS: Final = frozenset({"interaction", "llm_call"})
+
+
+def _with_words(event: Event, span: Span, found: MappedAttributes) -> list[Event]:
+    if not found.flat and "input" not in found.values and "output" not in found.values:
+        return [event]
+    said = conversation.asked(found, event.kind)
+    answer = conversation.told(found) if event.status == "ok" else None
     events = [_message_event(event, span, "user", said)] if said else []
-    if event.kind == "interaction":
-        events.append(replace(event, content=None) if told else event)
-    else:
-        events += (event, _closing(event))
-    if told:
-        events.append(_message_event(event, span, "agent", told))
+    # Once is enough: what an answer says costs most of what a span costs.
+    events.append(replace(event, content=None) if answer else event)
+    if answer:
+        events.append(_message_event(event, span, "agent", answer))
     return events
 
 
 def agent_of(spans: Sequence[Span]) -> str | None:
     """Name of the agent that a trace's spans speak of: the root's, else the first one given."""
     ordered = sorted(spans, key=lambda span: span.parent_id is not None)
-    known = tuple(conventions.table("decision"))
-    agents = [name for name in known if conventions.table("decision")[name].field == "agent"]
-    texts = (string(span.attributes.get(name)) for span in ordered for name in agents)
+    table = conventions.table("decision")
+    known = [name for name, meaning in table.items() if meaning.field in ("agent", "workflow")]
+    texts = (string(span.attributes.get(name)) for span in ordered for name in known)
     return next((text for text in texts if text), None)
-
-
-def cost_of(
-    span_attributes: Mapping[str, Any], input_tokens: int | None, output_tokens: int | None
-) -> float | None:
-    """Cost of a model call in US dollars, as its attributes say; None when any part is not known.
-
-    Instrumentations write 0 for a price they do not know, so a zero for tokens used is no cost.
-    """
-    return _cost_said(gather(span_attributes, "llm_call"), input_tokens, output_tokens)
 
 
 def score_of(judged: Mapping[str, Any], about: Event, time_ns: int, role: str) -> Event:
@@ -157,230 +164,226 @@ _TAKEN_BY_SCORES: Final = frozenset(
 def _translated(
     span: Span, agent: str | None, prices: Prices | None
 ) -> tuple[Event, MappedAttributes]:
-    start_ns, end_ns = span.start_ns, span.end_ns
-    time_ns = start_ns if end_ns is None else end_ns
-    if time_ns < start_ns:
-        raise Rejected(RejectionCode.INVALID_FIELD, "span: ends before it starts")
-    if not 0 < time_ns <= _NEVER or start_ns < 0:
-        raise Rejected(RejectionCode.INVALID_FIELD, "span: its time is missing or out of range")
-    kind = kind_of(span)
+    what = told(span)
+    kind = what.kind
+    time_ns, duration_ms, skewed = _times(span)
     found = gather(span.attributes, kind)
-    values, sources, _, rest = found
-    get = values.get
-    failed = (span.failed or "error.type" in span.attributes) and not is_human_interrupt(span)
-    if not failed:  # an exception that was dealt with is no error of the span
-        for field in ("error_type", "error_message"):
-            if field in values:
-                rest[sources[field][1]] = values.pop(field)
+    values, rest = found.values, found.rest
+    if "metadata" in values:
+        _read_metadata(found)
+    ours = {SCOPE: span.scope, DIALECT: what.dialect}
+    if skewed:
+        ours[CLOCK] = "skewed"
     fields: dict[str, Any] = {}
     if kind == "llm_call" or kind == "retrieval":
-        fields = _of_model(span, found, prices)
+        fields = usage.fields_of(span, found, prices, what.dialect)
+        fields["model"] = _label(values.get("model"))
     if kind in _CALLS:
-        fields["name"] = _label(_tool_name(get("tool") or span.name))
-        fields["tool_arguments"] = content(chat_messages.arguments(get("tool_arguments")))
-        fields["tool_result"] = content(chat_messages.plain(get("tool_result")))
-    else:
+        fields |= _of_call(span, values)
+    elif kind != "span":
         if "output" in values or found.flat:
-            fields["content"] = content(_said(found, "output"))
-        if kind == "retrieval" or kind == "decision":
-            fields["name"] = _label(span.name)
-            if "input" in values:
-                rest[sources["input"][1]] = string(values["input"])
-    if "parameters" in values:
-        rest[sources["parameters"][1]] = string(values["parameters"])
-    resource = span.resource.get
-    version = (
-        get("agent_version")
-        or resource("gen_ai.agent.version")
-        or get("service_version")
-        or resource("service.version")
-    )
-    if version is None and kind == "llm_call":
-        version = _computed_version(found)
-    for field, attribute in _KEPT_AS:
-        if field in values:
-            rest[attribute] = str(values[field])
+            fields["content"] = content(conversation.output_text(found))
+        if kind != "llm_call" and kind != "interaction":
+            _keep(found, "input")
+    if kind in _NAMED:
+        fields["name"] = _label(span.name)
+    if kind == "interaction" and conversation.resumes(found):
+        ours[RESUMES] = "true"
+    if any(field in found.sources for field in _KEPT):
+        for field in _KEPT:
+            _keep(found, field)
+    if "provider" in values:
+        rest[conventions.KEPT_AS["provider"]] = string(values["provider"])
+    failure = _failure(span, found, fields.get("tool_result"), ours)
+    service = values.get("service") or span.resource.get("service.name")
+    name = _agent_name(span, what, values) or agent
+    if name is None:
+        ours[AGENT_FROM] = "service"
+    elif service:
+        ours[SERVICE] = string(service) or ""
     rest["span.name"] = span.name
-    if service := resource("service.name"):
-        rest["service.name"] = string(service)  # settings of a service hold for all it sends
+    rest.update(ours)
     trace = span.trace_id
     event = Event(
         event_id=f"{trace}:{span.span_id}:span",
         time_unix_nano=time_ns,
-        duration_ms=None if end_ns is None or not start_ns else (end_ns - start_ns) / MS,
-        environment=_label(
-            get("environment")
-            or resource("deployment.environment.name")
-            or resource("deployment.environment")
-        )
-        or "production",
-        agent=_label(
-            resource("gen_ai.agent.name")
-            or get("workflow")
-            or get("agent")
-            or agent
-            or get("service")
-            or resource("service.name")
-        )
-        or conventions.DEFAULT_SERVICE,
-        agent_version=_label(version),
-        session_id=_label(get("session_id")),
+        duration_ms=duration_ms,
+        environment=_environment(span, values),
+        agent=_label(name or service) or conventions.DEFAULT_SERVICE,
+        agent_version=_label(_version(span, found, kind)),
+        session_id=_label(values.get("session_id")),
         interaction_id=trace,
         parent_id=f"{trace}:{span.parent_id}:span" if span.parent_id else None,
-        user_id=_label(get("user_id")),
+        user_id=_label(values.get("user_id")),
         kind=kind,
-        status="error" if failed else "ok",
-        error_type=_label(get("error_type") or "error") if failed else None,
-        error_message=content(span.status_message or get("error_message")),
         attributes=attributes(rest),
+        **failure,
         **fields,
     )
     return event, found
 
 
+_KEPT: Final = ("parameters", "usage", "cost", "metadata")
 _CALLS: Final = frozenset({"tool_call", "handoff", "human_input"})
-_KEPT_AS: Final = tuple(conventions.KEPT_AS.items())
+_NAMED: Final = frozenset({"retrieval", "decision", "span"})
 
 
-def _of_model(span: Span, found: MappedAttributes, prices: Prices | None) -> dict[str, Any]:
-    get = found.values.get
-    usage = TokenUsage(
-        input=_count(get("input_tokens")),
-        output=_count(get("output_tokens")),
-        cached=_count(get("cached_tokens")),
-        cache_write=_count(get("cache_write_tokens")),
-        reasoning=_count(get("reasoning_tokens")),
-    ).inside()
-    model = get("model")
-    cost = _cost_said(found, usage.input, usage.output)
-    if cost is None and model is not None:
-        table = installed() if prices is None else prices
-        priced = table.cost(
-            string(get("provider")),
-            string(model),
-            usage,
-            service=next(filter(None, map(found.rest.get, _SERVICE_TIERS)), None),
-            time_ns=span.end_ns or span.start_ns,
-        )
-        cost = None if priced is None else priced.usd
-    return {
-        "model": _label(model),
-        "input_tokens": usage.input,
-        "output_tokens": usage.output,
-        "cached_tokens": usage.cached,
-        "cost_usd": cost,
-        "time_to_first_token_ms": _first_token_ms(span, found.values),
-    }
+def _times(span: Span) -> tuple[int, float | None, bool]:
+    """When a span was complete, how long it took, and whether its clock ran backwards."""
+    start_ns, end_ns = span.start_ns, span.end_ns
+    time_ns = start_ns if end_ns is None else end_ns
+    if not 0 < time_ns <= _NEVER or start_ns < 0:
+        raise Rejected(RejectionCode.INVALID_FIELD, "span: its time is missing or out of range")
+    if end_ns is None or not start_ns:
+        return time_ns, None, False
+    if end_ns < start_ns:
+        return time_ns, None, True
+    return time_ns, (end_ns - start_ns) / MS, False
 
 
-_SERVICE_TIERS: Final = (
-    "openai.response.service_tier",
-    "gen_ai.openai.response.service_tier",
-)
-"""Attributes that say by which service, at which price, a provider answered."""
+def _read_metadata(found: MappedAttributes) -> None:
+    """Take what LangChain says in one JSON attribute, where no attribute of its own says it."""
+    given = found.values["metadata"]
+    if isinstance(given, str) and '_id"' not in given and '"lc_agent_name"' not in given:
+        return
+    metadata = mapping(structure(given))
+    for field, keys in _METADATA.items():
+        value = next((metadata[key] for key in keys if metadata.get(key)), None)
+        if isinstance(value, str | int):
+            found.values.setdefault(field, str(value))
 
 
-def _first_token_ms(span: Span, values: Mapping[str, Any]) -> float | None:
-    if "first_token_s" in values:
-        first: float = values["first_token_s"] * 1e3
-        # Some write milliseconds under a name that means seconds; none came after the last token.
-        late = span.end_ns is not None and first > (span.end_ns - span.start_ns) / MS
-        return first / 1e3 if late else first
-    if "first_token_ms" in values:
-        return float(values["first_token_ms"])
-    if not span.moments:
-        return None
-    tokens = [m.time_ns for m in span.moments if m.name in conventions.FIRST_TOKEN_EVENTS]
-    return max(min(tokens) - span.start_ns, 0) / MS if tokens and span.start_ns else None
-
-
-def _cost_said(
-    found: MappedAttributes, input_tokens: int | None, output_tokens: int | None
-) -> float | None:
-    total = found.get("cost_usd")
-    if total is not None:
-        return None if total == 0 and (input_tokens or output_tokens) else total
-    cost = 0.0
-    for field, tokens in (("input_cost", input_tokens), ("output_cost", output_tokens)):
-        part = found.get(field)
-        if part is None or (part == 0 and tokens):
-            return None
-        cost += part
-    return cost
-
-
-def _computed_version(found: MappedAttributes) -> str | None:
-    given = found.get("system")
-    if given is not None:
-        system = chat_messages.text_of(given)
-    elif found.flat:
-        system = chat_messages.flattened_system(found.flat)
-    else:
-        system = chat_messages.system_text(chat_messages.parse(found.get("input")) or ())
-    if system is None:
-        return None
-    tools = found.get("tools")
-    if tools is None and found.flat:
-        tools = [v for n, v in sorted(found.flat.items()) if n.startswith(_TOOL_LISTS)]
-    return chat_messages.version_of(system, tools, _requested_model(found))
-
-
-def _requested_model(found: MappedAttributes) -> str | None:
-    parameters = found.get("parameters")
-    if isinstance(parameters, str) and '"model"' in parameters:
-        try:
-            asked = msgspec.json.decode(parameters, type=dict[str, Any]).get("model")
-        except (ValueError, RecursionError):
-            asked = None
-        if isinstance(asked, str):
-            return asked
-    for name in ("gen_ai.request.model", "llm.request.model_name"):
-        if name in found.rest:
-            return string(found.rest[name])
-    return string(found.get("model"))
-
-
-_TOOL_LISTS: Final = ("llm.tools.", "llm.request.functions.")
-_PREFIXES: Final = {
-    "input": ("llm.input_messages.", "gen_ai.prompt."),
-    "output": ("llm.output_messages.", "gen_ai.completion."),
+_METADATA: Final = {
+    "session_id": ("session_id", "thread_id", "conversation_id"),
+    "user_id": ("user_id",),
+    "agent": ("lc_agent_name", "agent_name"),
 }
 
 
-def _flattened(flat: Mapping[str, Any], which: str) -> list[chat_messages.Message]:
-    if not flat:
-        return []
-    return next((m for p in _PREFIXES[which] if (m := chat_messages.unflatten(flat, p))), [])
+def _keep(found: MappedAttributes, field: str) -> None:
+    if field in found.sources:
+        found.rest[found.sources[field][1]] = string(found.values[field])
 
 
-def _said(found: MappedAttributes, which: str) -> str | None:
-    """Text of an output: of its messages where it is written so, else as it stands."""
-    if found.flat and (text := chat_messages.answered(_flattened(found.flat, which))):
-        return text
-    given = found.get(which)
-    if given is None:
-        return None
-    parsed = chat_messages.parse(given)
+def _of_call(span: Span, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": _label(_tool_name(values.get("tool") or span.name)),
+        "tool_arguments": content(string(words.arguments(values.get("tool_arguments")))),
+        "tool_result": content(words.plain(values.get("tool_result"))),
+    }
+
+
+def _failure(
+    span: Span, found: MappedAttributes, result: str | None, ours: dict[str, str]
+) -> dict[str, Any]:
+    """Status, type and message: of the exception, else of the status, else what attributes say."""
+    values, sources = found.values, found.sources
+    if not span.failed and result is None and _SIGNS.isdisjoint(span.attributes):
+        return _OK
+    if is_human_interrupt(span):
+        ours[END] = "interrupted"
+    elif is_cancelled(span):
+        ours[END] = "cancelled"
+    failed = END not in ours and (span.failed or _says_failed(span.attributes))
+    told_by_result = None
+    if not failed and result is not None and END not in ours:
+        told_by_result = words.error_of(values.get("tool_result"))
+        failed = told_by_result is not None
+    if not failed:  # an exception that was dealt with is no error of the span
+        for field in ("error_type", "error_message", "exception_message"):
+            if field in values:
+                found.rest[sources[field][1]] = values.pop(field)
+        return _OK
+    kind = values.get("error_type")
+    if kind in (None, *_NO_TYPE):
+        kind = span.attributes.get("exception.type") or (
+            "error" if told_by_result is None else "tool_error"
+        )
+    message = (
+        values.get("exception_message")
+        or _without_traceback(span.status_message)
+        or values.get("error_message")
+        or told_by_result
+    )
+    return {
+        "status": "error",
+        "error_type": _label(kind),
+        "error_message": content(message or string(kind)),
+    }
+
+
+_OK: Final = {"status": "ok"}
+_SIGNS: Final = (
+    frozenset(FAILED_IF)
+    | {
+        name
+        for name, meaning in conventions.table("decision").items()
+        if meaning.field in ("error_type", "error_message", "exception_message")
+    }
+    | {"strands.cancellation.type"}
+)
+"""Attributes without which a span of status ok has neither failed nor been stopped."""
+
+_NO_TYPE: Final = ("_OTHER", "unknown", "error")
+_TRACEBACK: Final = "Traceback (most recent call last)"
+
+
+def _says_failed(span_attributes: Mapping[str, Any]) -> bool:
+    if "error.type" in span_attributes:
+        return span_attributes["error.type"] not in (None, "")
+    for name, values in FAILED_IF.items():
+        if name in span_attributes:
+            value = span_attributes[name]
+            if (value if isinstance(value, str) else string(value)) in values:
+                return True
+    return False
+
+
+def _without_traceback(message: str | None) -> str | None:
+    """What stands before a traceback, which is of no use for telling failures apart."""
+    if message is None or _TRACEBACK not in message:
+        return message
+    before, _, after = message.partition(_TRACEBACK)
+    return before.strip() or after.strip().rpartition("\n")[2]
+
+
+def _environment(span: Span, values: Mapping[str, Any]) -> str:
+    resource = span.resource.get
     return (
-        chat_messages.plain(given)
-        if parsed is None
-        else chat_messages.answered(parsed) or string(given)
+        _label(
+            values.get("environment")
+            or resource("deployment.environment.name")
+            or resource("deployment.environment")
+            or resource("langfuse.environment")
+        )
+        or "production"
     )
 
 
-def _conversation(event: Event, found: MappedAttributes) -> tuple[str | None, str | None]:
-    """What the user said and what he was told, as an entry's input and output have it."""
-    of_user = chat_messages.requested if event.kind == "interaction" else chat_messages.asked
-    given = found.get("input")
-    heard = _flattened(found.flat, "input") or chat_messages.parse(given)
-    said = of_user(heard) if heard else chat_messages.plain(given)
-    output = found.get("output")
-    told = _flattened(found.flat, "output") or chat_messages.parse(output)
-    if told is not None and told:
-        answer = chat_messages.answered(m for m in told if not m.calls_tools)
-    else:
-        answer = chat_messages.plain(output)
-    return said, answer
+def _agent_name(span: Span, what: Told, values: Mapping[str, Any]) -> str | None:
+    name = values.get("agent") or values.get("workflow")
+    if not name and what.kind == "interaction" and what.dialect in _NAMED_BY_SPAN:
+        # Only of an agent: a chain is named after a function.
+        told_kind = string(span.attributes.get(what.by or "")) or ""
+        name = span.name if told_kind.strip('"').lower() == "agent" else None
+    return _label(name or span.resource.get("gen_ai.agent.name"))
+
+
+_NAMED_BY_SPAN: Final = frozenset({"langfuse", "mlflow"})
+"""Dialects whose agents are named by their spans."""
+
+
+def _version(span: Span, found: MappedAttributes, kind: Kind) -> Any:
+    values, resource = found.values, span.resource.get
+    version = (
+        values.get("agent_version")
+        or resource("gen_ai.agent.version")
+        or values.get("service_version")
+        or resource("service.version")
+    )
+    if version is None and kind == "llm_call":
+        version = conversation.computed_version(found)
+    return version
 
 
 def _message_event(event: Event, span: Span, role: str, text: str) -> Event:
@@ -397,33 +400,7 @@ def _message_event(event: Event, span: Span, role: str, text: str) -> Event:
         user_id=event.user_id,
         kind="user_message" if by_user else "agent_message",
         content=content(text),
-        attributes=_of_service(event),
-    )
-
-
-def _of_service(event: Event) -> dict[str, str] | None:
-    """Attributes by which an event that says a part of another one names the same service."""
-    service = (event.attributes or {}).get("service.name")
-    return {"service.name": service} if service else None
-
-
-def _closing(event: Event) -> Event:
-    return replace(
-        event,
-        event_id=f"{event.event_id.removesuffix(':span')}:interaction",
-        parent_id=event.parent_id,
-        kind="interaction",
-        name=None,
-        model=None,
-        input_tokens=None,
-        output_tokens=None,
-        cached_tokens=None,
-        cost_usd=None,
-        time_to_first_token_ms=None,
-        content=None,
-        tool_arguments=None,
-        tool_result=None,
-        attributes=_of_service(event),
+        attributes={SAID_BY: "llm_call"} if event.kind == "llm_call" else None,
     )
 
 
@@ -438,7 +415,3 @@ def _label(value: Any) -> str | None:
     if isinstance(value, str) and 0 < len(value) <= MAX_LABEL and value.isascii():
         return value
     return label(string(value))
-
-
-def _count(number: float | None) -> int | None:
-    return None if number is None else int(number)

@@ -20,6 +20,8 @@ MAX_ATTRIBUTES: Final = 64
 MAX_LABEL: Final = 256
 """Characters kept of a name or an identifier."""
 
+_OURS: Final = ("driftline.", "otel.scope.name", "service.name", "span.name", "gen_ai.provider")
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -78,8 +80,8 @@ def content(text: str | None) -> str | None:
 def attributes(values: Mapping[str, str | None]) -> dict[str, str] | None:
     """Cap attributes in number and length; empty values are left out.
 
-    Of too many the first in alphabetical order stay, and ``driftline.attributes_dropped`` counts
-    the others.
+    Of too many those that driftline itself reads stay and the first others in alphabetical order,
+    and ``driftline.attributes_dropped`` counts the rest.
     """
     kept = {
         name if len(name) <= MAX_LABEL and name.isascii() else capped(name, MAX_LABEL): (
@@ -92,6 +94,7 @@ def attributes(values: Mapping[str, str | None]) -> dict[str, str] | None:
     }
     if len(kept) > MAX_ATTRIBUTES:
         dropped = str(len(kept) - (MAX_ATTRIBUTES - 1))
-        kept = dict(sorted(kept.items())[: MAX_ATTRIBUTES - 1])
+        ordered = sorted(kept.items(), key=lambda item: (not item[0].startswith(_OURS), item[0]))
+        kept = dict(ordered[: MAX_ATTRIBUTES - 1])
         kept["driftline.attributes_dropped"] = dropped
     return kept or None

@@ -1,24 +1,29 @@
-"""Span exports as JSON: OTLP requests as the Collector writes them to files, and two others.
+"""Exports as JSON: OTLP requests as the Collector writes them to files, and two forms of spans.
 
-These are what the Python SDK prints and what any-agent writes to its trace files. Their record is a
-trace: ``{"spans": [...]}`` or an array of spans, bare or under ``record``; a span is an object or a
-string holding one. Ids are integers or hexadecimal, times integers or ISO 8601.
+Requests, of spans or of log records, one or an array of them, in any white space, become the same
+events as at the gateway. The two others are what the Python SDK prints and what any-agent writes to
+its trace files. Their record is a trace: ``{"spans": [...]}`` or an array of spans, bare or under
+``record``; a span is an object or a string holding one. Ids are integers or hexadecimal, times
+integers or ISO 8601.
 """
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
+from ingest import otlp
 from ingest.core.errors import Rejected
 from ingest.core.events import Event, RejectionCode
 from ingest.limits import Limits
 from ingest.otlp import json
 from ingest.otlp.attributes import Span
-from ingest.otlp.translate import agent_of, event_of
+from ingest.otlp.translate import agent_of, events_of
 from ingest.otlp.truncation import ns_from_iso
 
 
@@ -71,7 +76,7 @@ _span = msgspec.json.Decoder(_Span)
 
 def recognises(record: Any) -> bool:
     """Tell whether a decoded JSON value is a trace or an OTLP request."""
-    if isinstance(record, dict) and "resourceSpans" in record:
+    if _is_request(record[0] if isinstance(record, list) and record else record):
         return True
     if isinstance(record, dict):
         record = record.get("spans", record.get("record"))
@@ -84,7 +89,7 @@ def recognises(record: Any) -> bool:
 
 
 def read(record: bytes, agent: str | None = None) -> Iterator[Event | Rejected]:
-    """Yield one event, or one rejection, per span.
+    """Yield the events of each span or log record, or one rejection.
 
     Parameters
     ----------
@@ -93,6 +98,11 @@ def read(record: bytes, agent: str | None = None) -> Iterator[Event | Rejected]:
     agent
         Name to use instead of the one in the spans.
     """
+    requests = _requests(record)
+    if requests:
+        for request in requests:
+            yield from _of_request(request, agent)
+        return
     items = list(spans_of(record))
     spans = [item for item in items if isinstance(item, Span)]
     by_trace: defaultdict[str, list[Span]] = defaultdict(list)
@@ -102,27 +112,58 @@ def read(record: bytes, agent: str | None = None) -> Iterator[Event | Rejected]:
     whole = agent_of(spans)
     agents = {trace: agent_of(of_trace) or whole for trace, of_trace in by_trace.items()}
     for item in items:
-        if isinstance(item, Rejected):
-            yield item
-            continue
         try:
-            event = event_of(item, agents[item.trace_id])
+            if isinstance(item, Rejected):
+                raise item
+            events = events_of(item, agent=agents[item.trace_id])
         except Rejected as rejected:
             yield rejected
         else:
-            yield msgspec.structs.replace(event, agent=agent) if agent else event
+            yield from (_named(event, agent) for event in events)
+
+
+def _of_request(request: bytes, agent: str | None) -> Iterator[Event | Rejected]:
+    decode = otlp.events_of_logs if _LOGS.search(request) else otlp.events_of_traces
+    found = decode(request, encoding="json", limits=_UNBOUNDED)
+    yield from (_named(event, agent) for event in found.events)
+    yield from (Rejected(refused.code, refused.detail) for refused in found.rejected)
+    for ignored, count in found.ignored.items():
+        detail = f"log records of no use, for instance {ignored.name} ({ignored.reason})"
+        yield from itertools.repeat(Rejected(IGNORED, detail), count)
+
+
+IGNORED: Final = "ignored_log"
+"""Code of log records that are no events, and are meant to be none."""
+
+_LOGS: Final = re.compile(rb'"resource_?[Ll]ogs"')
+_REQUEST: Final = re.compile(rb'"resource_?(?:[Ll]ogs|[Ss]pans)"')
+_HEAD: Final = 4096
+_UNBOUNDED: Final = Limits(max_records=2**62)
+
+
+def _named(event: Event, agent: str | None) -> Event:
+    return msgspec.structs.replace(event, agent=agent) if agent else event
+
+
+def _is_request(value: Any) -> bool:
+    keys = value.keys() if isinstance(value, dict) else ()
+    return any(_REQUEST.fullmatch(f'"{key}"'.encode()) for key in keys)
+
+
+def _requests(record: bytes) -> list[bytes]:
+    """OTLP requests of a record, one or an array; empty when it is something else."""
+    if not _REQUEST.search(record, 0, _HEAD):
+        return []
+    items = _array.decode(record) if record.lstrip().startswith(b"[") else [record]
+    return [bytes(item) for item in items]
 
 
 def spans_of(record: bytes) -> Iterator[Span | Rejected]:
     """Yield the spans of a trace, or why one is none."""
-    if record[:_HEAD].lstrip().startswith(_OTLP):
-        return json.spans(record, _UNBOUNDED)
+    requests = _requests(record)
+    if requests:
+        return itertools.chain.from_iterable(json.spans(r, _UNBOUNDED) for r in requests)
     return map(_parse, _spans(record))
-
-
-_OTLP: Final = b'{"resourceSpans"'
-_HEAD: Final = 64
-_UNBOUNDED: Final = Limits(max_records=2**62)
 
 
 def _spans(record: bytes) -> Iterator[bytes]:

@@ -19,9 +19,9 @@ def test_every_recorded_span_is_understood_by_kind() -> None:
     kinds: Counter[str] = Counter()
     for (kind, _), count in coverage.kinds.items():
         kinds[kind] += count
-    assert kinds == {"llm_call": 353, "tool_call": 255, "interaction": 109, "decision": 56}
-    # Eight roots say nothing of what they are; a root is an interaction.
-    assert {k: n for k, n in coverage.kinds.items() if k[1] is None} == {("interaction", None): 8}
+    assert kinds == {"llm_call": 353, "tool_call": 255, "interaction": 129, "span": 36}
+    # Eight roots say nothing of what they are: the agent is below them.
+    assert {k: n for k, n in coverage.kinds.items() if k[1] is None} == {("span", None): 8}
     tokens = {use: n for use, n in coverage.uses.items() if use.field == "input_tokens"}
     assert tokens == {
         Use("llm_call", "gen_ai", "gen_ai.usage.input_tokens", "input_tokens"): 308,

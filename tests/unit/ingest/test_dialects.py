@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ingest import codec
 from ingest.core.errors import Rejected, UsageError
 from ingest.core.events import Event
-from ingest.otlp import chat_messages, conventions
+from ingest.otlp import conventions
+from ingest.otlp.agent_versions import version_of
 from ingest.otlp.attributes import SERVER, Span, SpanEvent, with_moments
 from ingest.otlp.translate import event_of, events_of
 from ingest.prices import Price, Prices, TokenUsage, load
@@ -125,35 +126,33 @@ def test_a_call_of_a_model_in_every_dialect(dialect: str) -> None:
     assert (event.model, event.session_id, event.user_id) == ("m-1", "talk", "u")
     assert event.content == ANSWERED
     assert event.attributes is not None
-    assert event.attributes["gen_ai.usage.reasoning.output_tokens"] == "8"
+    assert event.reasoning_tokens == 8
     assert event.attributes["gen_ai.provider.name"] == "lab"
     assert event.agent_version == chat(SPOKEN["gen_ai"]).agent_version
     assert str(event.agent_version).startswith("auto-")
     said = {e.kind: e for e in events_of(span(None, attributes=SPOKEN[dialect]))}
-    assert list(said) == ["user_message", "llm_call", "interaction", "agent_message"]
+    assert list(said) == ["user_message", "llm_call", "agent_message"]
+    assert (said["user_message"].attributes or {})["driftline.from"] == "llm_call"
     assert said["user_message"].content == ASKED
     assert said["user_message"].time_unix_nano == 1_000_000_000
     assert said["agent_message"].content == ANSWERED
-    assert said["interaction"].input_tokens is None
     assert {e.session_id for e in said.values()} == {"talk"}
-    assert len({e.event_id for e in said.values()}) == 4
+    assert len({e.event_id for e in said.values()}) == 3
 
 
 def test_a_version_changes_with_prompt_tools_and_model_and_with_nothing_else() -> None:
-    before = chat_messages.version_of("Sell. Today is Monday, 3 March 2025.", [TOOL], "m")
-    assert before == chat_messages.version_of(" Sell.  Today is Friday, 7 March 2025.", [TOOL], "m")
-    assert before == chat_messages.version_of(
-        "Sell. Today is Monday, 3 March 2025.", json.dumps([TOOL]), "m"
-    )
+    before = version_of("Sell. Today is Monday, 3 March 2025.", [TOOL], "m")
+    assert before == version_of(" Sell.  Today is Friday, 7 March 2025.", [TOOL], "m")
+    assert before == version_of("Sell. Today is Monday, 3 March 2025.", json.dumps([TOOL]), "m")
     others = {
         before,
-        chat_messages.version_of("Buy. Today is Monday, 3 March 2025.", [TOOL], "m"),
-        chat_messages.version_of("Sell. Today is Monday, 3 March 2025.", [], "m"),
-        chat_messages.version_of("Sell. Today is Monday, 3 March 2025.", [TOOL], "n"),
+        version_of("Buy. Today is Monday, 3 March 2025.", [TOOL], "m"),
+        version_of("Sell. Today is Monday, 3 March 2025.", [], "m"),
+        version_of("Sell. Today is Monday, 3 March 2025.", [TOOL], "n"),
     }
     assert len(others) == 4
-    assert chat_messages.version_of(None, [TOOL], "m") is None
-    assert chat_messages.version_of("Sell.", [TOOL], None) is None
+    assert version_of(None, [TOOL], "m") is None
+    assert version_of("Sell.", [TOOL], None) is None
 
 
 def test_a_given_version_goes_before_a_computed_one() -> None:
@@ -167,9 +166,14 @@ def test_whose_agent_a_span_is() -> None:
     own = {"gen_ai.agent.name": "own"}
     assert chat({}, resource=resource).agent == "shop"
     assert chat(own, resource=resource).agent == "own"
-    flow = {**own, "traceloop.workflow.name": "flow"}
+    flow = {"traceloop.workflow.name": "flow"}
+    assert chat({**own, **flow}, resource=resource).agent == "own"
     assert chat(flow, resource=resource).agent == "flow"
-    assert chat(flow, resource={**resource, "gen_ai.agent.name": "mine"}).agent == "mine"
+    mine = {**resource, "gen_ai.agent.name": "mine"}
+    assert chat(own, resource=mine).agent == "own"
+    assert chat({}, resource=mine).agent == "mine"
+    assert (chat({}, resource=resource).attributes or {})["driftline.agent_from"] == "service"
+    assert "driftline.agent_from" not in (chat(own, resource=resource).attributes or {})
 
 
 @pytest.mark.parametrize(
@@ -184,12 +188,12 @@ def test_whose_agent_a_span_is() -> None:
         ({"mcp.method.name": "tools/call", "gen_ai.tool.name": "find"}, "x", "tool_call", "find"),
         ({"mcp.method.name": "elicitation/create"}, "ask", "human_input", "ask"),
         ({"mcp.method.name": "resources/read"}, "read", "retrieval", "read"),
-        ({"mcp.method.name": "tools/list"}, "list", "decision", "list"),
+        ({"mcp.method.name": "tools/list"}, "list", "span", "list"),
         ({"gen_ai.operation.name": "plan"}, "plan", "decision", "plan"),
         ({"gen_ai.operation.name": "search_memory"}, "s", "retrieval", "s"),
         ({"llm.request.type": "rerank"}, "r", "retrieval", "r"),
         ({"db.system": "qdrant"}, "q", "retrieval", "q"),
-        ({"db.system": "postgresql"}, "q", "decision", "q"),
+        ({"db.system": "postgresql"}, "q", "span", "q"),
     ],
 )  # fmt: skip
 def test_kinds(attributes: dict[str, str], name: str, kind: str, called: str) -> None:
@@ -200,7 +204,7 @@ def test_kinds(attributes: dict[str, str], name: str, kind: str, called: str) ->
 def test_a_call_over_mcp_counts_where_it_was_made() -> None:
     call = {"mcp.method.name": "tools/call", "gen_ai.tool.name": "find"}
     assert event_of(span(attributes=call, kind=3)).kind == "tool_call"
-    assert event_of(span(attributes=call, kind=SERVER)).kind == "decision"
+    assert event_of(span(attributes=call, kind=SERVER)).kind == "span"
     assert event_of(span(None, attributes=call, kind=SERVER)).kind == "tool_call"
 
 
@@ -261,7 +265,7 @@ def test_messages_as_events_of_a_span() -> None:
     found = {e.kind: e for e in events_of(span(None, attributes=attributes, moments=moments))}
     assert found["user_message"].content == ASKED
     assert found["agent_message"].content == ANSWERED
-    assert found["llm_call"].agent_version == chat_messages.version_of(SYSTEM, None, "m")
+    assert found["llm_call"].agent_version == version_of(SYSTEM, None, "m")
 
 
 def test_judgements_of_a_span_are_scores_of_its_interaction() -> None:
@@ -289,10 +293,13 @@ def test_judgements_of_a_span_are_scores_of_its_interaction() -> None:
     assert len({score.event_id for score in scores}) == 3
 
 
-def test_an_entry_whose_parent_is_elsewhere_is_an_interaction() -> None:
+def test_an_agent_is_an_interaction_at_any_depth_and_a_step_at_an_entry() -> None:
     agent = {"gen_ai.operation.name": "invoke_agent"}
-    assert event_of(span(attributes=agent)).kind == "decision"
-    assert event_of(span(attributes=agent, remote_parent=True)).kind == "interaction"
+    assert event_of(span(attributes=agent)).kind == "interaction"
+    step = {"langfuse.observation.type": "span"}
+    assert event_of(span(attributes=step)).kind == "span"
+    assert event_of(span(attributes=step, remote_parent=True)).kind == "interaction"
+    assert event_of(span(None, attributes=step)).kind == "interaction"
 
 
 def test_a_call_that_continues_with_results_is_nothing_new_from_the_user() -> None:
@@ -302,10 +309,7 @@ def test_a_call_that_continues_with_results_is_nothing_new_from_the_user() -> No
         {"role": "tool", "content": "3 pairs"},
     ]
     attributes = {"gen_ai.operation.name": "chat", "gen_ai.input.messages": history}
-    assert [e.kind for e in events_of(span(None, attributes=attributes))] == [
-        "llm_call",
-        "interaction",
-    ]
+    assert [e.kind for e in events_of(span(None, attributes=attributes))] == ["llm_call"]
     run = {"gen_ai.operation.name": "invoke_agent", "pydantic_ai.all_messages": json.dumps(history)}
     first = events_of(span(None, attributes=run))[0]
     assert (first.kind, first.content) == ("user_message", ASKED)
@@ -348,9 +352,12 @@ def test_the_order_of_attributes_does_not_matter(first: Any, second: Any) -> Non
 
 
 def test_times_that_no_span_has() -> None:
-    for start, end in ((0, None), (-5, 3), (5, 4), (1, 5 * 10**18)):
+    for start, end in ((0, None), (-5, 3), (1, 5 * 10**18)):
         with pytest.raises(Rejected):
             event_of(span(start_ns=start, end_ns=end))
+    skewed = event_of(span(start_ns=5, end_ns=4))
+    assert (skewed.duration_ms, skewed.time_unix_nano) == (None, 4)
+    assert (skewed.attributes or {})["driftline.clock"] == "skewed"
     assert event_of(span(start_ns=0, end_ns=7)).duration_ms is None
 
 

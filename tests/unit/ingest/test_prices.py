@@ -66,12 +66,19 @@ def test_there_are_enough_cases() -> None:
 @pytest.mark.parametrize("provider", providers, ids=lambda provider: provider.id)
 def test_every_listed_price_agrees_with_the_lists_own_calculator(provider: Provider) -> None:
     for model in provider.models:
-        _agrees(provider, model, dict(input_tokens=1000, output_tokens=77, cache_read_tokens=300))
-        _agrees(provider, model, dict(input_tokens=900_000, output_tokens=7))
+        _agrees(
+            provider, model, {"input_tokens": 1000, "output_tokens": 77, "cache_read_tokens": 300}
+        )
+        _agrees(provider, model, {"input_tokens": 900_000, "output_tokens": 7})
         _agrees(
             provider,
             model,
-            dict(input_tokens=999, cache_read_tokens=10, cache_write_tokens=90, output_tokens=0),
+            {
+                "input_tokens": 999,
+                "cache_read_tokens": 10,
+                "cache_write_tokens": 90,
+                "output_tokens": 0,
+            },
         )
 
 

@@ -1,0 +1,105 @@
+"""Coding agents that send log events and no spans: each event of theirs is read as a span.
+
+A span that stands for an event is named after it, ends when it was logged and began
+``duration_ms`` earlier; `ingest.otlp.dialects` says what its attributes mean. One prompt is one
+interaction: ``prompt.id`` or ``prompt_id`` names it, else the trace, else the conversation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from ingest.core.events import Event
+from ingest.otlp import conventions
+from ingest.otlp.attributes import Span, number, string
+from ingest.otlp.translate import END, MS, events_of
+
+_EVENT: Final = "event.name"
+_EVENTS: Final = conventions.KIND_ATTRIBUTES[_EVENT]
+_PROMPTS: Final = ("prompt.id", "prompt_id")
+_CONVERSATIONS: Final = ("conversation.id", "session.id")
+_AGENTS: Final = ("claude_code", "codex", "gemini_cli")
+
+
+def name_of(name: str, body: Any, attributes: Mapping[str, Any]) -> str:
+    """Full name of an event: some write it whole, some in the body, some without their own name."""
+    given = name or string(attributes.get(_EVENT)) or ""
+    if given in _EVENTS or not isinstance(body, str):
+        return given
+    return body if body in _EVENTS or body.startswith(_PREFIXES) else given
+
+
+_PREFIXES: Final = tuple(f"{agent}." for agent in _AGENTS)
+
+
+def speaks(name: str) -> bool:
+    """Tell whether an event is of a coding agent."""
+    return name.startswith(_PREFIXES)
+
+
+def ignored(name: str, attributes: Mapping[str, Any], span_id: str | None) -> str | None:
+    """Why an event of a coding agent is not needed; None when it is."""
+    if name not in _EVENTS:
+        return "no_meaning"
+    if name.startswith("claude_code.") and span_id is not None:
+        return "told_by_spans"
+    failed = "error.message" in attributes
+    if name in ("codex.sse_event", "codex.websocket_event"):
+        completed = attributes.get("event.kind") == "response.completed"
+        return None if completed or failed else "stream_event"
+    if name == "codex.api_request":
+        return None if failed else "told_by_completion"
+    if name.endswith(".tool_decision"):
+        by_person = (string(attributes.get("source")) or "").lower().startswith("user")
+        return None if by_person else "decided_by_configuration"
+    return None
+
+
+def events(
+    name: str,
+    time_ns: int,
+    trace_id: str | None,
+    attributes: Mapping[str, Any],
+    resource: Mapping[str, Any],
+    scope: str,
+    identity: str,
+) -> list[Event]:
+    """Events of a needed event.
+
+    Raises
+    ------
+    Rejected
+        As `ingest.otlp.translate.events_of`.
+    """
+    prompt = _first(attributes, _PROMPTS)
+    interaction = prompt or trace_id or _first(attributes, _CONVERSATIONS) or identity
+    is_prompt = _EVENTS[name][0] == "interaction"
+    span = Span(
+        trace_id=interaction[:200],
+        span_id=_PROMPT if is_prompt and prompt else identity,
+        parent_id=None if is_prompt or not prompt else _PROMPT,
+        name=name,
+        start_ns=time_ns - int((number(attributes.get("duration_ms")) or 0) * MS),
+        end_ns=None if is_prompt else time_ns,
+        failed=name.endswith("_error") or "error.message" in attributes,
+        attributes={**attributes, _EVENT: name},
+        resource=resource,
+        scope=scope,
+    )
+    found = events_of(span)
+    return [_open(event) if event.kind == "interaction" else event for event in found]
+
+
+_PROMPT: Final = "prompt"
+
+
+def _open(event: Event) -> Event:
+    """A prompt tells when a run began; nothing tells when and how it ended."""
+    return replace(event, attributes={**(event.attributes or {}), END: "open"})
+
+
+def _first(attributes: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((text for name in names if (text := string(attributes.get(name)))), None)

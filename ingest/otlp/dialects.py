@@ -1,0 +1,716 @@
+"""The span dialects as data: which attribute tells the kind of a span and which fills which field.
+
+Of several attributes for one field the first counts, dialects in the order of `DIALECTS`, names in
+the order given. docs/senders.md lists the senders that speak each dialect.
+
+========================  =========================================================================
+dialect                   source
+========================  =========================================================================
+``gen_ai``                OpenTelemetry semantic conventions for generative AI, schema 1.41 and the
+                          repository they moved to, semantic-conventions-genai, as of 2026
+``gen_ai, deprecated``    the names they had up to 1.36, still what most instrumentations write
+``ai sdk``                npm ai 5.0.277; version 7 with @ai-sdk/otel 1.0.173 speaks ``gen_ai``
+``langfuse``              langfuse 5.0.4 (Python), @langfuse/tracing 5.11.1
+``claude code``           monitoring documentation of Claude Code, traces (beta)
+``codex``                 codex-rs/otel of Codex CLI
+``gemini cli``            @google/gemini-cli-core 0.61.0
+``mlflow``                mlflow 3.18.0
+``spring ai``             Spring AI reference 1.0 to 2.1, observability
+``ag2``                   ag2 1.2.1
+``mastra``                @mastra/otel-exporter 0.3.3
+``langsmith``             langsmith 0.15.1
+``haystack``              haystack-ai 3.4.1
+``arms``                  ``gen_ai.span.kind`` of Dify and of LoongSuite
+``adk``                   google-adk 2.13.0
+``litellm``               litellm 1.110.2
+``mcp``                   the semantic conventions for the Model Context Protocol
+``openinference``         openinference-semantic-conventions 0.1.42
+``openllmetry``           opentelemetry-semantic-conventions-ai 0.5.1 (Traceloop) and before
+``frameworks``            what Pydantic AI, any-agent, Azure AI agents and others add of their own
+========================  =========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from ingest.core.events import Kind
+
+ENTRY: Final = "entry"
+"""In place of a kind: the work of an agent where nobody called it, else a step inside (`span`)."""
+
+CHAIN: Final = "chain"
+"""In place of a kind: an agent's run, unless its metadata says that it is a node of a graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one family of instrumentations speaks.
+
+    Attributes
+    ----------
+    name
+        Shown by ``driftline senders`` and ``driftline replay --explain``.
+    kinds
+        Attribute that tells what a span is, and what each of its values means: a kind, `ENTRY` or
+        `CHAIN`; values in lower case.
+    names
+        The same by the name of the span, for senders that write no such attribute.
+    fields
+        Names per field. What is not a field of an event is one of `conventions.AUXILIARY`.
+    """
+
+    name: str
+    kinds: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def _of(kind: Kind, *values: str) -> dict[str, str]:
+    return dict.fromkeys(values, kind)
+
+
+GEN_AI: Final = Dialect(
+    name="gen_ai",
+    kinds={
+        "gen_ai.operation.name": {
+            **_of("llm_call", "chat", "text_completion", "generate_content"),
+            **_of("tool_call", "execute_tool"),
+            **_of("interaction", "invoke_agent", "invoke_workflow"),
+            **_of("retrieval", "embeddings", "retrieval", "search_memory", "rerank"),
+            **_of("decision", "plan"),
+            **_of("span", "create_agent", "agent_step", "invoke_node"),
+        },
+    },
+    fields={
+        "agent": ("gen_ai.agent.name",),
+        "workflow": ("gen_ai.workflow.name",),
+        "agent_version": ("gen_ai.agent.version",),
+        "environment": ("deployment.environment.name", "deployment.environment"),
+        "service": ("service.name",),
+        "service_version": ("service.version",),
+        "session_id": ("gen_ai.conversation.id",),
+        "user_id": ("user.id", "enduser.id"),
+        "tool": ("gen_ai.tool.name",),
+        "tool_arguments": ("gen_ai.tool.call.arguments",),
+        "tool_result": ("gen_ai.tool.call.result",),
+        "model": ("gen_ai.response.model", "gen_ai.request.model"),
+        "input_tokens": ("gen_ai.usage.input_tokens",),
+        "output_tokens": ("gen_ai.usage.output_tokens",),
+        "cached_tokens": ("gen_ai.usage.cache_read.input_tokens",),
+        "reasoning_tokens": ("gen_ai.usage.reasoning.output_tokens",),
+        "cache_write_tokens": ("gen_ai.usage.cache_creation.input_tokens",),
+        "first_token_s": (
+            "gen_ai.response.time_to_first_chunk",
+            "gen_ai.client.operation.time_to_first_chunk",
+        ),
+        "error_type": ("error.type", "exception.type"),
+        "exception_message": ("exception.message",),
+        "error_message": ("error.message",),
+        "input": ("gen_ai.input.messages", "gen_ai.retrieval.query.text"),
+        "output": ("gen_ai.output.messages", "gen_ai.retrieval.documents"),
+        "system": ("gen_ai.system_instructions",),
+        "tools": ("gen_ai.tool.definitions",),
+        "provider": ("gen_ai.provider.name",),
+    },
+)
+
+DEPRECATED: Final = Dialect(
+    name="gen_ai, deprecated",
+    kinds={
+        "gen_ai.operation.name": {
+            **_of("llm_call", "chat.completions", "text.completions", "text_completions"),
+            **_of("llm_call", "chat.streaming_completions", "text.streaming_completions"),
+        },
+    },
+    fields={
+        "input_tokens": ("gen_ai.usage.prompt_tokens",),
+        "output_tokens": ("gen_ai.usage.completion_tokens",),
+        "cached_tokens": (
+            "gen_ai.usage.cache_read_input_tokens",
+            "gen_ai.usage.cached_input_tokens",
+        ),
+        "cache_write_tokens": (
+            "gen_ai.usage.cache_creation_input_tokens",
+            "gen_ai.usage.cache_write_input_tokens",
+        ),
+        "first_token_s": ("gen_ai.server.time_to_first_token",),
+        "input": ("gen_ai.prompt",),
+        "output": ("gen_ai.completion",),
+        "provider": ("gen_ai.system",),
+        "cost_usd": ("gen_ai.usage.cost",),
+        "input_cost": ("gen_ai.usage.input_cost",),
+        "output_cost": ("gen_ai.usage.output_cost",),
+    },
+)
+
+_AI_CALLS: Final = ("generatetext", "streamtext", "generateobject", "streamobject")
+AI_SDK: Final = Dialect(
+    name="ai sdk",
+    kinds={
+        "ai.operationId": {
+            **_of("interaction", *(f"ai.{call}" for call in _AI_CALLS), "ai.workflowagent.stream"),
+            **_of("llm_call", "ai.generatetext.dogenerate", "ai.streamtext.dostream"),
+            **_of("llm_call", "ai.generateobject.dogenerate", "ai.streamobject.dostream"),
+            **_of("tool_call", "ai.toolcall"),
+            **_of("retrieval", "ai.embed.doembed", "ai.embedmany.doembed", "ai.rerank.dorerank"),
+            **_of("span", "ai.embed", "ai.embedmany", "ai.rerank"),
+        },
+    },
+    fields={
+        "agent": ("ai.telemetry.functionId",),
+        "session_id": (
+            "ai.telemetry.metadata.sessionId",
+            "ai.telemetry.metadata.conversationId",
+            "ai.telemetry.metadata.threadId",
+            "ai.telemetry.metadata.chatId",
+            "ai.settings.context.sessionId",
+            "ai.settings.context.conversationId",
+            "ai.settings.context.threadId",
+        ),
+        "user_id": ("ai.telemetry.metadata.userId", "ai.settings.context.userId"),
+        "tool": ("ai.toolCall.name",),
+        "tool_arguments": ("ai.toolCall.args",),
+        "tool_result": ("ai.toolCall.result",),
+        "model": ("ai.response.model", "ai.model.id"),
+        "input_tokens": ("ai.usage.inputTokens", "ai.usage.promptTokens", "ai.usage.tokens"),
+        "output_tokens": ("ai.usage.outputTokens", "ai.usage.completionTokens"),
+        "cached_tokens": (
+            "ai.usage.inputTokenDetails.cacheReadTokens",
+            "ai.usage.cachedInputTokens",
+        ),
+        "cache_write_tokens": ("ai.usage.inputTokenDetails.cacheWriteTokens",),
+        "reasoning_tokens": (
+            "ai.usage.outputTokenDetails.reasoningTokens",
+            "ai.usage.reasoningTokens",
+        ),
+        "first_token_ms": ("ai.response.msToFirstChunk", "ai.stream.msToFirstChunk"),
+        "input": ("ai.prompt.messages", "ai.prompt", "ai.value"),
+        "output": ("ai.response.text", "ai.response.object"),
+        "tools": ("ai.prompt.tools",),
+        "provider": ("ai.model.provider",),
+    },
+)
+
+LANGFUSE: Final = Dialect(
+    name="langfuse",
+    kinds={
+        "langfuse.observation.type": {
+            **_of("llm_call", "generation"),
+            **_of("tool_call", "tool"),
+            **_of("interaction", "agent"),
+            **_of("retrieval", "retriever", "embedding"),
+            **_of("decision", "guardrail", "evaluator"),
+            **_of("span", "event"),
+            "chain": CHAIN,
+            "span": ENTRY,
+        },
+    },
+    fields={
+        "session_id": ("langfuse.session.id",),
+        "user_id": ("langfuse.user.id",),
+        "environment": ("langfuse.environment",),
+        "agent_version": ("langfuse.version", "langfuse.release"),
+        "model": ("langfuse.observation.model.name",),
+        "usage": ("langfuse.observation.usage_details",),
+        "cost": ("langfuse.observation.cost_details",),
+        "input": ("langfuse.observation.input", "langfuse.trace.input"),
+        "output": ("langfuse.observation.output", "langfuse.trace.output"),
+        "tool_arguments": ("langfuse.observation.input",),
+        "tool_result": ("langfuse.observation.output",),
+        "parameters": ("langfuse.observation.model.parameters",),
+        "first_token_at": ("langfuse.observation.completion_start_time",),
+        "error_message": ("langfuse.observation.status_message",),
+    },
+)
+
+CLAUDE_CODE: Final = Dialect(
+    name="claude code",
+    kinds={
+        "event.name": {
+            **_of("interaction", "claude_code.user_prompt"),
+            **_of("llm_call", "claude_code.api_request", "claude_code.api_error"),
+            **_of("tool_call", "claude_code.tool_result"),
+            **_of("human_input", "claude_code.tool_decision"),
+        },
+        "span.type": {
+            **_of("interaction", "interaction"),
+            **_of("llm_call", "llm_request"),
+            **_of("tool_call", "tool"),
+            **_of("span", "tool.execution", "tool.blocked_on_user", "hook"),
+        },
+    },
+    names={
+        "claude_code.interaction": "interaction",
+        "claude_code.llm_request": "llm_call",
+        "claude_code.tool": "tool_call",
+    },
+    fields={
+        "tool": ("tool_name",),
+        "tool_arguments": ("tool_parameters", "tool_input"),
+        "model": ("model",),
+        "input_tokens": ("input_tokens",),
+        "output_tokens": ("output_tokens",),
+        "cached_tokens": ("cache_read_tokens",),
+        "cache_write_tokens": ("cache_creation_tokens",),
+        "cost_usd": ("cost_usd",),
+        "first_token_ms": ("ttft_ms",),
+        "agent_version": ("app.version",),
+        "session_id": ("session.id",),
+        "input": ("user_prompt", "prompt"),
+        "error_message": ("error",),
+        "error_type": ("status_code",),
+    },
+)
+
+CODEX: Final = Dialect(
+    name="codex",
+    kinds={
+        "event.name": {
+            **_of("interaction", "codex.user_prompt"),
+            **_of("llm_call", "codex.api_request", "codex.sse_event", "codex.websocket_event"),
+            **_of("tool_call", "codex.tool_result"),
+            **_of("human_input", "codex.tool_decision"),
+        },
+    },
+    fields={
+        "session_id": ("conversation.id",),
+        "user_id": ("user.account_id", "user.email"),
+        "tool_arguments": ("arguments",),
+        "tool_result": ("output",),
+        "input_tokens": ("input_token_count",),
+        "output_tokens": ("output_token_count",),
+        "cached_tokens": ("cached_token_count",),
+        "cache_write_tokens": ("cache_write_token_count",),
+        "reasoning_tokens": ("reasoning_token_count", "codex.usage.reasoning_output_tokens"),
+    },
+)
+
+GEMINI_CLI: Final = Dialect(
+    name="gemini cli",
+    kinds={
+        "event.name": {
+            **_of("interaction", "gemini_cli.user_prompt"),
+            **_of("llm_call", "gemini_cli.api_response", "gemini_cli.api_error"),
+            **_of("tool_call", "gemini_cli.tool_call"),
+        },
+    },
+    fields={
+        "tool": ("function_name",),
+        "tool_arguments": ("function_args",),
+        "model": ("model_name",),
+        "cached_tokens": ("cached_content_token_count",),
+        "reasoning_tokens": ("thoughts_token_count",),
+        "output": ("response_text",),
+        "error_type": ("error_type",),
+    },
+)
+
+MLFLOW: Final = Dialect(
+    name="mlflow",
+    kinds={
+        "mlflow.spanType": {
+            **_of("llm_call", "llm", "chat_model"),
+            **_of("tool_call", "tool"),
+            **_of("interaction", "agent"),
+            **_of("retrieval", "retriever", "embedding", "reranker", "memory"),
+            **_of("decision", "guardrail", "evaluator"),
+            **_of("span", "parser", "task"),
+            "chain": CHAIN,
+            "workflow": CHAIN,
+            "unknown": ENTRY,
+        },
+    },
+    fields={
+        "session_id": ("mlflow.trace.session",),
+        "user_id": ("mlflow.trace.user",),
+        "model": ("mlflow.llm.model",),
+        "provider": ("mlflow.llm.provider",),
+        "usage": ("mlflow.chat.tokenUsage",),
+        "cost": ("mlflow.llm.cost",),
+        "input": ("mlflow.spanInputs",),
+        "output": ("mlflow.spanOutputs",),
+        "tool_arguments": ("mlflow.spanInputs",),
+        "tool_result": ("mlflow.spanOutputs",),
+        "tools": ("mlflow.chat.tools",),
+    },
+)
+
+SPRING_AI: Final = Dialect(
+    name="spring ai",
+    kinds={
+        "spring.ai.kind": {
+            **_of("interaction", "chat_client"),
+            **_of("tool_call", "tool_call"),
+            **_of("retrieval", "vector_store"),
+            **_of("span", "advisor"),
+        },
+    },
+    fields={
+        "session_id": ("spring.ai.chat.client.conversation.id",),
+        "tool": ("spring.ai.tool.definition.name",),
+        "tool_arguments": ("spring.ai.tool.call.arguments",),
+        "tool_result": ("spring.ai.tool.call.result",),
+        "input": ("spring.ai.chat.client.user.text", "db.vector.query.content"),
+        "output": ("db.vector.query.response.documents",),
+    },
+)
+
+AG2: Final = Dialect(
+    name="ag2",
+    kinds={
+        "ag2.span.type": {
+            **_of("interaction", "agent"),
+            **_of("llm_call", "llm"),
+            **_of("tool_call", "tool"),
+            **_of("human_input", "human_input"),
+            **_of("span", "usage", "envelope", "task", "channel", "agent_lifetime", "agent_event"),
+        },
+    },
+    fields={
+        "tool_arguments": ("ag2.human_input.prompt",),
+        "tool_result": ("ag2.human_input.response",),
+        "error_type": ("ag2.error.type",),
+        "error_message": ("ag2.error.message",),
+    },
+)
+
+MASTRA: Final = Dialect(
+    name="mastra",
+    kinds={
+        "mastra.span.type": {
+            **_of("interaction", "agent_run"),
+            **_of("llm_call", "model_generation"),
+            **_of("tool_call", "tool_call", "mcp_tool_call"),
+            **_of("span", "model_chunk", "model_step", "workflow_step", "generic"),
+            "workflow_run": CHAIN,
+        },
+    },
+    fields={
+        "agent": ("gen_ai.agent.id",),
+        "session_id": ("threadId", "sessionId"),
+        "user_id": ("userId", "resourceId"),
+        "tool_arguments": ("gen_ai.tool.input",),
+        "tool_result": ("gen_ai.tool.output",),
+        "input": ("input",),
+        "output": ("output",),
+    },
+)
+
+LANGSMITH: Final = Dialect(
+    name="langsmith",
+    kinds={
+        "langsmith.span.kind": {
+            **_of("llm_call", "llm"),
+            **_of("tool_call", "tool"),
+            **_of("retrieval", "retriever", "embedding"),
+            **_of("span", "prompt", "parser"),
+            "chain": CHAIN,
+        },
+    },
+    fields={
+        "agent": ("langsmith.metadata.lc_agent_name",),
+        "session_id": (
+            "langsmith.metadata.thread_id",
+            "langsmith.metadata.session_id",
+            "langsmith.metadata.conversation_id",
+        ),
+        "user_id": ("langsmith.metadata.user_id",),
+        "tool_arguments": ("gen_ai.prompt",),
+        "tool_result": ("gen_ai.completion",),
+    },
+)
+
+HAYSTACK: Final = Dialect(
+    name="haystack",
+    names={
+        "haystack.agent.run": "interaction",
+        "haystack.pipeline.run": CHAIN,
+        "haystack.async_pipeline.run": CHAIN,
+        "haystack.component.run": "span",
+        "haystack.agent.step": "span",
+        "haystack.agent.step.llm": "span",
+        "haystack.agent.step.tool": "span",
+    },
+    fields={
+        "input": ("haystack.agent.input", "haystack.pipeline.input_data"),
+        "output": ("haystack.agent.output", "haystack.pipeline.output_data"),
+    },
+)
+
+ARMS: Final = Dialect(
+    name="arms",
+    kinds={
+        "gen_ai.span.kind": {
+            **_of("llm_call", "llm"),
+            **_of("tool_call", "tool"),
+            **_of("interaction", "agent", "workflow"),
+            **_of("retrieval", "retriever", "reranker", "embedding"),
+            **_of("span", "task", "step"),
+            "chain": CHAIN,
+            "entry": ENTRY,
+        },
+    },
+    fields={
+        "session_id": ("gen_ai.session.id",),
+        "user_id": ("gen_ai.user.id",),
+        "model": ("gen_ai.model_name",),
+    },
+)
+
+ADK: Final = Dialect(
+    name="adk",
+    kinds={"gen_ai.operation.name": {**_of("llm_call", "call_llm")}},
+    names={
+        "invocation": ENTRY,
+        "call_llm": "llm_call",
+        "execute_tool (merged)": "span",
+        "execute_tool (merged tools)": "span",
+    },
+    fields={
+        "session_id": ("gcp.vertex.agent.session_id",),
+        "input": ("gcp.vertex.agent.llm_request",),
+        "output": ("gcp.vertex.agent.llm_response",),
+        "tool_arguments": ("gcp.vertex.agent.tool_call_args",),
+        "tool_result": ("gcp.vertex.agent.tool_response",),
+        "reasoning_tokens": ("gen_ai.usage.experimental.reasoning_tokens",),
+    },
+)
+
+LITELLM: Final = Dialect(
+    name="litellm",
+    kinds={
+        "gen_ai.operation.name": {
+            **_of("llm_call", "completion", "acompletion", "atext_completion"),
+            **_of("llm_call", "responses", "aresponses", "anthropic_messages"),
+            **_of("retrieval", "embedding", "aembedding", "arerank"),
+        },
+    },
+    names={"raw_gen_ai_request": "span"},
+    fields={
+        "session_id": ("metadata.session_id", "metadata.trace_session_id"),
+        "user_id": (
+            "metadata.user_api_key_end_user_id",
+            "litellm.end_user.id",
+            "llm.user",
+            "metadata.user_api_key_user_id",
+        ),
+        "cost_usd": ("gen_ai.cost.total_cost", "litellm.cost.total_cost"),
+        "input_cost": ("gen_ai.cost.input_cost",),
+        "output_cost": ("gen_ai.cost.output_cost",),
+        "usage": ("metadata.usage_object",),
+        "model": ("litellm.provider.model",),
+    },
+)
+
+MCP: Final = Dialect(
+    name="mcp",
+    kinds={
+        "mcp.method.name": {
+            "tools/call": "tool_call",
+            "resources/read": "retrieval",
+            "elicitation/create": "human_input",
+            "sampling/createmessage": "llm_call",
+        },
+    },
+    fields={
+        "tool": ("mcp.tool.name", "mcp.resource.uri"),
+        "tool_arguments": ("mcp.request.argument",),
+        "tool_result": ("mcp.response.value",),
+        "error_type": ("rpc.response.status_code", "rpc.jsonrpc.error_code"),
+        "error_message": ("rpc.jsonrpc.error_message",),
+    },
+)
+
+OPENINFERENCE: Final = Dialect(
+    name="openinference",
+    kinds={
+        "openinference.span.kind": {
+            **_of("llm_call", "llm"),
+            **_of("tool_call", "tool"),
+            **_of("interaction", "agent"),
+            **_of("retrieval", "retriever", "reranker", "embedding"),
+            **_of("decision", "decision", "guardrail", "evaluator", "prompt"),
+            "chain": CHAIN,
+            "unknown": ENTRY,
+        },
+    },
+    fields={
+        "agent": ("agent.name",),
+        "session_id": ("session.id",),
+        "metadata": ("metadata",),
+        "tool": ("tool.name",),
+        "model": (
+            "llm.response.model_name",
+            "llm.model_name",
+            "llm.request.model_name",
+            "embedding.model_name",
+            "reranker.model_name",
+        ),
+        "input_tokens": ("llm.token_count.prompt",),
+        "output_tokens": ("llm.token_count.completion",),
+        "cached_tokens": (
+            "llm.token_count.prompt_details.cache_read",
+            "llm.token_count.prompt_details.cache_input",
+        ),
+        "reasoning_tokens": ("llm.token_count.completion_details.reasoning",),
+        "cache_write_tokens": ("llm.token_count.prompt_details.cache_write",),
+        "cost_usd": ("llm.cost.total",),
+        "input_cost": ("llm.cost.prompt",),
+        "output_cost": ("llm.cost.completion",),
+        "input": ("input.value",),
+        "output": ("output.value",),
+        "tool_arguments": ("input.value",),
+        "tool_result": ("output.value",),
+        "provider": ("llm.provider", "llm.system"),
+        "parameters": ("llm.invocation_parameters",),
+    },
+)
+
+OPENLLMETRY: Final = Dialect(
+    name="openllmetry",
+    kinds={
+        "traceloop.span.kind": {
+            **_of("interaction", "workflow", "agent"),
+            **_of("tool_call", "tool"),
+            "task": ENTRY,
+        },
+        "llm.request.type": {
+            **_of("llm_call", "chat", "completion"),
+            **_of("retrieval", "embedding", "rerank"),
+        },
+        "db.system": _of(
+            "retrieval",
+            "pinecone", "chroma", "qdrant", "milvus", "weaviate", "lancedb", "marqo",
+        ),
+    },
+    fields={
+        "workflow": ("traceloop.workflow.name",),
+        "agent": ("traceloop.association.properties.lc_agent_name",),
+        "session_id": (
+            "traceloop.association.properties.session_id",
+            "traceloop.association.properties.conversation_id",
+            "traceloop.association.properties.chat_id",
+            "traceloop.association.properties.thread_id",
+        ),
+        "user_id": ("traceloop.association.properties.user_id", "gen_ai.user"),
+        "tool": ("traceloop.entity.name",),
+        "tool_arguments": ("traceloop.entity.input",),
+        "tool_result": ("traceloop.entity.output",),
+        "reasoning_tokens": ("gen_ai.usage.reasoning_tokens", "llm.usage.reasoning_tokens"),
+        "input": ("traceloop.entity.input",),
+        "output": ("traceloop.entity.output",),
+    },
+)  # fmt: skip
+
+FRAMEWORKS: Final = Dialect(
+    name="frameworks",
+    kinds={
+        "gen_ai.operation.name": {
+            **_of("interaction", "process_thread_run", "start_thread_run"),
+            **_of("span", "create_thread", "create_message", "list_messages", "list_run_steps"),
+            **_of("span", "get_thread_run", "submit_tool_outputs"),
+        },
+        "n8n.node.type": {
+            **_of("interaction", "@n8n/n8n-nodes-langchain.agent"),
+            **_of("span", "n8n-nodes-base.httprequest"),
+        },
+    },
+    names={"AutoFunctionInvocationLoop": "span"},
+    fields={
+        "agent": ("n8n.workflow.name",),
+        "session_id": ("langgraph.thread_id", "gen_ai.thread.id"),
+        "input_tokens": ("token_count_prompt",),
+        "output_tokens": ("token_count_completion",),
+        "reasoning_tokens": ("gen_ai.usage.details.reasoning_tokens",),
+        "input_cost": ("cost_prompt",),
+        "output_cost": ("cost_completion",),
+        "tool_arguments": ("gen_ai.tool.args",),
+        "tool_result": ("gen_ai.output", "genai.output"),
+        "input": ("pydantic_ai.all_messages",),
+        "output": ("final_result", "gen_ai.output", "genai.output"),
+    },
+)
+
+DIALECTS: Final = (
+    GEN_AI,
+    DEPRECATED,
+    AI_SDK,
+    LANGFUSE,
+    CLAUDE_CODE,
+    CODEX,
+    GEMINI_CLI,
+    MLFLOW,
+    SPRING_AI,
+    AG2,
+    MASTRA,
+    LANGSMITH,
+    ARMS,
+    ADK,
+    LITELLM,
+    MCP,
+    OPENINFERENCE,
+    OPENLLMETRY,
+    HAYSTACK,
+    FRAMEWORKS,
+)
+
+FIRST_ASKED: Final = (
+    "langfuse.observation.type",
+    "mastra.span.type",
+    "ag2.span.type",
+    "spring.ai.kind",
+    "ai.operationId",
+    "langsmith.span.kind",
+)
+"""Attributes that tell more of a span than ``gen_ai.operation.name`` beside them does."""
+
+CONTEXT: Final[Mapping[str, str]] = {
+    "http.request.method": "http",
+    "http.method": "http",
+    "http.route": "http",
+    "http.status_code": "http",
+    "http.response.status_code": "http",
+    "asgi.event.type": "http",
+    "rpc.system": "rpc",
+    "rpc.system.name": "rpc",
+    "db.system": "db",
+    "db.system.name": "db",
+    "messaging.system": "messaging",
+    "faas.trigger": "faas",
+    "mcp.method.name": "mcp",
+    "mastra.span.type": "mastra",
+    "gen_ai.framework": "arms",
+    "haystack.component.name": "haystack",
+}
+"""Attributes of work that is not the agent's, and the conventions they belong to."""
+
+GRAPH_NODES: Final = (
+    "langsmith.metadata.langgraph_node",
+    "traceloop.association.properties.langgraph_node",
+)
+"""Attributes that say of a chain that it is a node of a graph."""
+
+GRAPH_NODE_KEYS: Final = ("langgraph_node", "langgraph_step")
+"""The same, as keys of a ``metadata`` object."""
+
+FAILED_IF: Final[Mapping[str, frozenset[str]]] = {
+    "langfuse.observation.level": frozenset({"ERROR"}),
+    "success": frozenset({"false"}),
+    "gen_ai.tool.success": frozenset({"false"}),
+    "gen_ai.tool.status": frozenset({"error"}),
+    "otel.status_code": frozenset({"ERROR"}),
+    "gen_ai.thread.run.status": frozenset({"failed", "expired"}),
+}
+"""Attributes, beside the status and ``error.type``, whose value says that a span failed."""
+
+EXECUTIONS: Final = frozenset({"claude_code.tool.execution"})
+"""Spans whose failure is that of the tool call above them, which does not say it itself."""
+
+DISJOINT: Final = frozenset({"claude code"})
+"""Dialects whose input tokens never contain what was read from or written to a cache."""
+
+REASONING_APART: Final = frozenset({"gemini cli"})
+"""Dialects whose output tokens do not contain those of reasoning."""

@@ -1,0 +1,171 @@
+"""Tokens, cost and first token of a model call, from single attributes and from usage objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ingest.otlp import conventions
+from ingest.otlp.attributes import MappedAttributes, Span, gather, number, string
+from ingest.otlp.dialects import DISJOINT, REASONING_APART
+from ingest.otlp.structures import mapping, structure
+from ingest.otlp.truncation import ns_from_iso
+from ingest.prices import Prices, TokenUsage, installed
+
+MS: Final = 1_000_000
+
+_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "input_tokens": ("input_tokens", "prompt_tokens", "input", "inputTokens", "promptTokens"),
+    "output_tokens": (
+        "output_tokens", "completion_tokens", "output", "outputTokens", "completionTokens",
+    ),
+    "cached_tokens": (
+        "cache_read_input_tokens", "input_cached_tokens", "cached_tokens", "cache_read",
+        "cachedInputTokens", "input_cache_read",
+    ),
+    "cache_write_tokens": (
+        "cache_creation_input_tokens", "input_cache_creation", "cache_creation", "cache_write",
+        "cache_write_tokens",
+    ),
+    "reasoning_tokens": ("reasoning_tokens", "output_reasoning_tokens", "reasoning",
+                         "reasoningTokens"),
+}  # fmt: skip
+"""Keys of usage objects as providers and tracing SDKs write them."""
+
+_DETAILS: Final = (
+    "prompt_tokens_details", "input_tokens_details", "input_token_details",
+    "completion_tokens_details", "output_tokens_details", "output_token_details",
+)  # fmt: skip
+_COST_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "cost_usd": ("total", "total_cost"),
+    "input_cost": ("input", "input_cost"),
+    "output_cost": ("output", "output_cost"),
+}
+
+
+def fields_of(
+    span: Span, found: MappedAttributes, prices: Prices | None, dialect: str
+) -> dict[str, Any]:
+    """Return the fields of an event that speak of a model call."""
+    values = found.values
+    disjoint = dialect in DISJOINT
+    if "usage" in values:
+        disjoint = _read_usage(values) or disjoint
+    if "cost" in values:
+        _read(mapping(structure(values["cost"])), _COST_KEYS, values)
+    tokens: dict[str, int | None] = {
+        name: int(values[name]) if name in values else None for name in _KEYS
+    }
+    tokens["input_tokens"] = _whole_input(tokens, disjoint)
+    if dialect in REASONING_APART and tokens["output_tokens"] is not None:
+        tokens["output_tokens"] += tokens["reasoning_tokens"] or 0
+    model = values.get("model")
+    cost = _cost_said(values)
+    if cost is None and model is not None:
+        cost = _priced(span, found, tokens, installed() if prices is None else prices)
+    return {**tokens, "cost_usd": cost, "time_to_first_token_ms": _first_token_ms(span, values)}
+
+
+_SERVICE_TIERS: Final = (
+    "openai.response.service_tier",
+    "gen_ai.openai.response.service_tier",
+)
+"""Attributes that say by which service, at which price, a provider answered."""
+
+
+def _priced(
+    span: Span, found: MappedAttributes, tokens: Mapping[str, int | None], prices: Prices
+) -> float | None:
+    usage = TokenUsage(
+        input=tokens["input_tokens"],
+        output=tokens["output_tokens"],
+        cached=tokens["cached_tokens"],
+        cache_write=tokens["cache_write_tokens"],
+        reasoning=tokens["reasoning_tokens"],
+    )
+    cost = prices.cost(
+        string(found.values.get("provider")),
+        string(found.values["model"]) or "",
+        usage,
+        service=next(filter(None, map(found.rest.get, _SERVICE_TIERS)), None),
+        time_ns=span.end_ns or span.start_ns,
+    )
+    return None if cost is None else cost.usd
+
+
+def _read_usage(values: dict[str, Any]) -> bool:
+    """Take counts from a usage object, and tell whether its parts are disjoint."""
+    usage = mapping(structure(values["usage"]))
+    details = {k: v for name in _DETAILS for k, v in mapping(usage.get(name)).items()}
+    _read({**details, **usage}, _KEYS, values)
+    parts = (*_KEYS["cached_tokens"], *_KEYS["cache_write_tokens"])
+    return "input" in usage and any(name in usage for name in parts)
+
+
+def _read(given: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]], values: Any) -> None:
+    for field, names in keys.items():
+        counts = (number(given[name]) for name in names if name in given)
+        count = next((count for count in counts if count is not None), None)
+        if count is not None:
+            values.setdefault(field, count)
+
+
+def _whole_input(tokens: Mapping[str, int | None], disjoint: bool) -> int | None:
+    """Input tokens with those that a cache took part in; fewer cannot contain more."""
+    given = tokens["input_tokens"]
+    of_cache = (tokens["cached_tokens"] or 0) + (tokens["cache_write_tokens"] or 0)
+    if of_cache and given is not None and (disjoint or of_cache > given):
+        return given + of_cache
+    return given
+
+
+def cost_of(
+    span_attributes: Mapping[str, Any],
+    input_tokens: int | None = None,
+    output_tokens: int | None = None,
+) -> float | None:
+    """Cost of a model call in US dollars, as its attributes say; None when any part is not known.
+
+    Instrumentations write 0 for a price they do not know, so a zero is no cost; of its parts one
+    may be zero when no such tokens were used.
+    """
+    values = gather(span_attributes, "llm_call").values
+    values.setdefault("input_tokens", input_tokens)
+    values.setdefault("output_tokens", output_tokens)
+    return _cost_said(values)
+
+
+def _cost_said(values: Mapping[str, Any]) -> float | None:
+    total = values.get("cost_usd")
+    if total is not None:
+        return total or None
+    cost = 0.0
+    for field, tokens in (("input_cost", "input_tokens"), ("output_cost", "output_tokens")):
+        part = values.get(field)
+        if part is None or (part == 0 and values.get(tokens)):
+            return None
+        cost += part
+    return cost or None
+
+
+def _first_token_ms(span: Span, values: Mapping[str, Any]) -> float | None:
+    if "first_token_s" in values:
+        first: float = values["first_token_s"] * 1e3
+        # Some write milliseconds under a name that means seconds; none came after the last token.
+        late = span.end_ns is not None and first > (span.end_ns - span.start_ns) / MS
+        return first / 1e3 if late else first
+    if "first_token_ms" in values:
+        return float(values["first_token_ms"])
+    if not span.start_ns:
+        return None
+    if "first_token_at" in values:
+        return _since_start_ms(span, values["first_token_at"])
+    tokens = [m.time_ns for m in span.moments if m.name in conventions.FIRST_TOKEN_EVENTS]
+    return max(min(tokens) - span.start_ns, 0) / MS if tokens else None
+
+
+def _since_start_ms(span: Span, at: str) -> float | None:
+    try:
+        return max(ns_from_iso(at) - span.start_ns, 0) / MS
+    except ValueError:
+        return None

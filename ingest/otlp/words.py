@@ -1,0 +1,150 @@
+"""The words of a person or an agent in an input or output that is not written as messages."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ingest.otlp import chat_messages
+from ingest.otlp.structures import encode, looks_like_json, mapping, structure, without_media
+
+_ASKED: Final = (
+    "input", "question", "query", "prompt", "task", "user_input", "user_message", "user_prompt",
+    "message", "messages", "request", "text", "content", "goal", "new_message", "data", "value",
+)  # fmt: skip
+_TOLD: Final = (
+    "output", "answer", "final_answer", "response", "result", "final_output", "output_text",
+    "text", "content", "reply", "message", "messages", "completion", "summary", "raw", "value",
+)  # fmt: skip
+_ARGUMENTS: Final = ("args", "kwargs")
+
+
+def asked(value: Any) -> str | None:
+    """Words of the user in an input; None when it is data and no words.
+
+    Examples
+    --------
+    >>> asked('{"task": "compare"}'), asked('{"args": ["hello"], "kwargs": {"n": 1}}'), asked("hi")
+    ('compare', 'hello', 'hi')
+    >>> asked('{"order": 7, "lines": [1]}') is None
+    True
+    """
+    return _words(structure(value), _ASKED, chat_messages.requested)
+
+
+def told(value: Any) -> str | None:
+    """Words of the agent in an output; an object of plain values is an answer as it is."""
+    found = structure(value)
+    text = _words(found, _TOLD, chat_messages.final)
+    if text is None and isinstance(found, dict) and found and not _is_state(found):
+        return encode(found).decode()
+    return text
+
+
+def _is_state(found: dict[str, Any]) -> bool:
+    return any(isinstance(item, dict | list) for item in found.values()) or "resume" in found
+
+
+def _words(found: Any, keys: tuple[str, ...], of_messages: Any, depth: int = 4) -> str | None:
+    if isinstance(found, str):
+        is_said = found.strip() not in _HIDDEN and not looks_like_json(found)
+        return without_media(found) if is_said else None
+    if depth == 0 or not isinstance(found, dict | list):
+        return None
+    messages = chat_messages.items(found)
+    if messages:
+        text: str | None = of_messages(messages)
+        return text
+    if isinstance(found, list):
+        return _words(found[0], keys, of_messages, depth - 1) if len(found) == 1 else None
+    if found.keys() >= {*_ARGUMENTS}:
+        given = [*_values(found["args"]), *_values(found["kwargs"])]
+        texts = [item for item in given if isinstance(item, str)]
+        named = _words(mapping(found["kwargs"]), keys, of_messages, depth - 1)
+        return texts[0] if texts and not named else named
+    for key in keys:
+        if key in found:
+            return _words(structure(found[key]), keys, of_messages, depth - 1)
+    texts = [item for item in found.values() if isinstance(item, str) and item]
+    return texts[0] if len(found) == 1 and texts else None
+
+
+_HIDDEN: Final = ("", "[REDACTED]", "<REDACTED>")
+"""What senders write where they do not say the words."""
+
+
+def _values(given: Any) -> list[Any]:
+    return (
+        [*given.values()] if isinstance(given, dict) else given if isinstance(given, list) else []
+    )
+
+
+def plain(value: Any) -> str | None:
+    """Text of a result: of what wraps it the content, else as it stands.
+
+    >>> plain('{"args": ["hello"], "kwargs": {}}'), plain('"hello"'), plain("hello")
+    ('hello', 'hello', 'hello')
+    >>> plain('{"type": "tool", "data": {"content": "21 C"}}')
+    '21 C'
+    """
+    found = structure(value)
+    if isinstance(found, dict):
+        if found.keys() >= {*_ARGUMENTS}:
+            given = [*_values(found["args"]), *_values(found["kwargs"])]
+            if len(given) == 1 and isinstance(given[0], str):
+                return given[0]
+        text = _unwrapped(found)
+        if text is not None:
+            return text
+    if isinstance(found, str) and found:
+        return without_media(found)
+    return value if isinstance(value, str) or value is None else encode(value).decode()
+
+
+def _unwrapped(found: dict[str, Any]) -> str | None:
+    """Content of a tool message of LangChain and of a result of MCP."""
+    if isinstance(found.get("data"), dict) and found.get("type") in ("tool", "ai", "human"):
+        return chat_messages.text_of(found["data"].get("content"))
+    if isinstance(found.get("content"), list) and found.keys() <= _OF_MCP:
+        return chat_messages.text_of(found["content"])
+    return None
+
+
+_OF_MCP: Final = frozenset({"content", "isError", "is_error", "_meta", "structuredContent", "meta"})
+
+
+def arguments(value: Any) -> Any:
+    """Arguments of a call; of a Python function's, which are by name, only these.
+
+    >>> arguments('{"args": [], "kwargs": {"city": "Paris"}}')
+    '{"city":"Paris"}'
+    """
+    if isinstance(value, str) and value.startswith('{"args"'):
+        found = structure(value)
+        whole = isinstance(found, dict) and found.keys() >= {*_ARGUMENTS}
+        if whole and not (found["args"] and found["kwargs"]):
+            return encode(found["args"] or found["kwargs"]).decode()
+    return value
+
+
+def error_of(result: Any) -> str | None:
+    """What a result says of its own failure, empty when only that it failed; None when it did not.
+
+    >>> error_of('{"isError": true, "content": [{"type": "text", "text": "no such index"}]}')
+    'no such index'
+    """
+    if not (isinstance(result, dict) or (isinstance(result, str) and "rror" in result)):
+        return None
+    found = mapping(structure(result))
+    found = {**found, **mapping(found.get("data"))} if found.get("type") == "tool" else found
+    said = found.get("error", found.get("error_message"))
+    failed = (
+        found.get("isError") is True
+        or found.get("is_error") is True
+        or found.get("status") in ("error", "ERROR")
+        or (bool(said) and "result" not in found)
+    )
+    if not failed:
+        return None
+    if isinstance(said, dict):
+        said = said.get("message")
+    return said if isinstance(said, str) else chat_messages.text_of(found.get("content")) or ""
