@@ -79,7 +79,7 @@ def test_the_format_is_told_by_content(name: str, expected: Format) -> None:
     [
         "tau2_tasks.jsonl.gz",
         "tau2_run_info.jsonl.gz",
-        "sweagent_trajectories.jsonl.gz",
+        "betold_valid.jsonl.gz",
         "README.md",
     ],
 )

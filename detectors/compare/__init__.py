@@ -1,0 +1,1 @@
+"""Two measurements of the same thing: judges and people, labels and predictions."""
