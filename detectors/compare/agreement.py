@@ -93,7 +93,8 @@ def wilson(yes: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     rate = yes / n
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    # exact at the ends, where rounding would leave 1e-17
+    return (0.0 if yes == 0 else centre - half), (1.0 if yes == n else centre + half)
 
 
 def proportion(yes: int, n: int) -> Estimate:

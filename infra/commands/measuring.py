@@ -10,7 +10,10 @@ import typer
 from infra.console import Json, emit_json, print_table, say
 from ingest.errors import UsageError
 
-NAMES = ("throughput", "freshness", "scaling", "detectors", "clusters", "redaction", "gateway")
+NAMES = (
+    "throughput", "freshness", "scaling", "detectors", "clusters", "redaction", "gateway",
+    "outcomes", "satisfaction",
+)  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +42,7 @@ def bench(
         ("metric", "who", "value", "unit", "95 % interval", "n"),
         [
             (
-                r["metric"], r["peer"] or "driftline", _number(r["value"]), r["unit"],
+                _metric(r), r["peer"] or "driftline", _number(r["value"]), r["unit"],
                 f"{_number(r['low'])} - {_number(r['high'])}" if r["low"] is not None else None,
                 r["n"],
             )
@@ -79,7 +82,20 @@ def _run(name: str, quick: bool, seed: int, out: Path) -> dict[str, Any]:
         from infra.bench import gateway
 
         return gateway.run(quick, seed, say)
+    if name == "outcomes":
+        from infra.bench import outcomes
+
+        return outcomes.run(quick, seed, say)
+    if name == "satisfaction":
+        from infra.bench import satisfaction
+
+        return satisfaction.run(quick, seed, say)
     raise UsageError(f"there is no bench {name!r}; there are {', '.join(NAMES)}")
+
+
+def _metric(row: dict[str, Any]) -> str:
+    """Metric and, where a bench has them, the file and the reason it is about."""
+    return ".".join(part for part in (row.get("file"), row.get("reason"), row["metric"]) if part)
 
 
 def _number(value: float | None) -> str | None:
