@@ -17,6 +17,7 @@ The guide, with the measured precision of every reason, is docs/outcomes.md.
 from detectors.outcomes.config import AgentOutcomes, Budget, OutcomeConfig
 from detectors.outcomes.evaluate import interaction_reasons, session_reasons
 from detectors.outcomes.reasons import REASONS, Reason
+from detectors.outcomes.traffic import Traffic
 
 __all__ = [
     "REASONS",
@@ -24,6 +25,7 @@ __all__ = [
     "Budget",
     "OutcomeConfig",
     "Reason",
+    "Traffic",
     "interaction_reasons",
     "session_reasons",
 ]

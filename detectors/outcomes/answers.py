@@ -133,10 +133,10 @@ def repeated_request(traffic: Traffic, config: OutcomeConfig) -> Hits:
             (pl.col("session") == pl.col("session").shift(1))
             | (pl.col("session") == pl.col("session").shift(-1))
         )
-        .select("unit", "session", "at", "event_id", words=_words(pl.col("text").str.head(READ)))
+        .select("unit", "session", "at", "event_id", words=words(pl.col("text").str.head(READ)))
         .filter(pl.col("words").list.len() >= MIN_TOKENS)
         .with_columns(
-            similarity=pl.max_horizontal(_overlap(back) for back in range(1, LOOK_BACK + 1))
+            similarity=pl.max_horizontal(overlap(back) for back in range(1, LOOK_BACK + 1))
         )
         .filter(pl.col("similarity") > 0.3)
         .collect()
@@ -159,7 +159,7 @@ def left_after_question(traffic: Traffic, config: OutcomeConfig) -> Hits:
     return hits(last.filter(~pl.col("by_user") & open_end))
 
 
-def _words(text: pl.Expr) -> pl.Expr:
+def words(text: pl.Expr) -> pl.Expr:
     """Distinct words; of Chinese, Japanese and Korean text the single characters."""
     return (
         text.str.to_lowercase()
@@ -168,7 +168,7 @@ def _words(text: pl.Expr) -> pl.Expr:
     )
 
 
-def _overlap(back: int) -> pl.Expr:
+def overlap(back: int) -> pl.Expr:
     """Jaccard similarity of a request's words with those of the request ``back`` before it."""
     earlier = pl.col("words").shift(back)
     same = pl.col("session") == pl.col("session").shift(back)

@@ -62,7 +62,8 @@ def interaction_reasons(events: pl.DataFrame, config: OutcomeConfig = DEFAULTS) 
     events
         Canonical events in any order; repeats count once. Events without ``interaction_id`` are
         left out. With the earlier events of the same sessions, ``repeated_request``,
-        ``restarted_conversation`` and ``hallucinated_identifier`` see what was said before.
+        ``restarted_conversation`` and ``hallucinated_identifier`` see what was said before. A
+        `Traffic` of interactions is not ordered again.
     config
         Switches, thresholds and budgets.
 
@@ -86,8 +87,8 @@ def session_reasons(events: pl.DataFrame, config: OutcomeConfig = DEFAULTS) -> p
     return _reasons(events, "session_id", config)
 
 
-def _reasons(events: pl.DataFrame, unit: Unit, config: OutcomeConfig) -> pl.DataFrame:
-    traffic = Traffic(events, unit)
+def _reasons(events: pl.DataFrame | Traffic, unit: Unit, config: OutcomeConfig) -> pl.DataFrame:
+    traffic = events if isinstance(events, Traffic) else Traffic(events, unit)
     found = _counted(_found(traffic, config), traffic, config)
     per_reason = (
         found.sort("code", "at")

@@ -102,7 +102,7 @@ class Traffic:
             self.rows.lazy()
             .filter(pl.col("kind").is_in(["user_message", "agent_message"]))
             .select(
-                "unit", "session", "at", "event_id",
+                "unit", "session", "session_id", "at", "time", "event_id",
                 by_user=pl.col("kind") == "user_message", text=pl.col("content").fill_null(""),
             )
             .sort("session", "at")
