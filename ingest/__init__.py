@@ -4,7 +4,8 @@ An event's way, file by file::
 
     readers/        files of other tools, one record at a time -> Event or Rejected
       files           gzip, JSON Lines or one document -> JSON records
-      tau2, agentrx   recorded conversations, through transcript
+      tau2, agentrx,
+      sweagent        recorded conversations, through transcript
       otel            span exports, through spans and the tables of conventions
       canonical       events as they are
     simulate/       made-up traffic with incidents on a schedule and the truth about them

@@ -11,7 +11,10 @@ import typer
 from infra.console import Json, emit_json, print_table, say
 from ingest.core.errors import UsageError
 
-NAMES = ("throughput", "freshness", "scaling", "detectors", "clusters", "redaction", "gateway")
+NAMES = (
+    "throughput", "freshness", "scaling", "detectors", "clusters", "redaction", "gateway",
+    "outcomes", "satisfaction", "dashboards", "incidents",
+)  # fmt: skip
 _PLOTTED = ("detectors", "clusters")
 
 
@@ -41,7 +44,7 @@ def bench(
         ("metric", "who", "value", "unit", "95 % interval", "n"),
         [
             (
-                r["metric"], r["peer"] or "driftline", _number(r["value"]), r["unit"],
+                _metric(r), r["peer"] or "driftline", _number(r["value"]), r["unit"],
                 f"{_number(r['low'])} - {_number(r['high'])}" if r["low"] is not None else None,
                 r["n"],
             )
@@ -65,6 +68,11 @@ def _run(name: str, quick: bool, seed: int, out: Path) -> dict[str, Any]:
     plots = {"out": out} if name in _PLOTTED else {}
     found: dict[str, Any] = module.run(quick, seed, say=say, **plots)
     return found
+
+
+def _metric(row: dict[str, Any]) -> str:
+    """Metric and, where a bench has them, the file and the reason it is about."""
+    return ".".join(part for part in (row.get("file"), row.get("reason"), row["metric"]) if part)
 
 
 def _number(value: float | None) -> str | None:

@@ -52,7 +52,9 @@ def replay(
     format_: Annotated[
         str,
         typer.Option(
-            "--format", metavar="auto|tau2|agentrx|otel|events", help="Format of the files."
+            "--format",
+            metavar="auto|tau2|agentrx|sweagent|otel|events",
+            help="Format of the files.",
         ),
     ] = "auto",
     speed: SpeedOption = "max",
@@ -79,10 +81,10 @@ def replay(
 ) -> None:
     """Send recorded runs of agents as events.
 
-    Understands tau2-bench simulations, tau-bench and AgentRx trajectories, OpenTelemetry spans as
-    the Collector or any-agent writes them to files, and canonical events, by content. A file that
-    is replayed again changes nothing: its events have the same ids, except with --shift-to-now,
-    which makes new ones each time. Exit code 4 when every event was refused.
+    Understands tau2-bench simulations, tau-bench, AgentRx and SWE-agent trajectories, OpenTelemetry
+    spans as the Collector or any-agent writes them to files, and canonical events, by content. A
+    file that is replayed again changes nothing: its events have the same ids, except with
+    --shift-to-now, which makes new ones each time. Exit code 4 when every event was refused.
 
     Examples: driftline replay simulations.jsonl.gz --info run_info.jsonl.gz
               driftline replay events.ndjson --shift-to-now --speed 10

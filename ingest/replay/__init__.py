@@ -1,7 +1,8 @@
 """Files of other tools become canonical events; errors are data, one record at a time.
 
-``files`` cuts a file into JSON records, ``tau2``, ``agentrx``, ``otel`` and ``canonical`` turn a
-record into events or rejections, and `read` puts them together with the format found by content.
+``files`` cuts a file into JSON records, ``tau2``, ``agentrx``, ``sweagent``, ``otel`` and
+``canonical`` turn a record into events or rejections, and `read` puts them together with the format
+found by content.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import msgspec
 from ingest import codec
 from ingest.core.errors import Rejected, UsageError
 from ingest.core.events import Event, RejectionCode
-from ingest.replay import agentrx, canonical, otel, tau2
+from ingest.replay import agentrx, canonical, otel, sweagent, tau2
 from ingest.replay.files import records
 
 
@@ -31,6 +32,7 @@ class Format(StrEnum):
     AUTO = "auto"
     TAU2 = "tau2"
     AGENTRX = "agentrx"
+    SWEAGENT = "sweagent"
     OTEL = "otel"
     EVENTS = "events"
 
@@ -39,6 +41,7 @@ _MODULES: Final[dict[Format, ModuleType]] = {
     Format.EVENTS: canonical,
     Format.TAU2: tau2,
     Format.AGENTRX: agentrx,
+    Format.SWEAGENT: sweagent,
     Format.OTEL: otel,
 }
 
@@ -148,6 +151,8 @@ def _reader(format_: Format, options: Options) -> _Reader:
             return partial(tau2.read, infos=options.infos, agent=options.agent)
         case Format.AGENTRX:
             return partial(agentrx.read, agent=options.agent)
+        case Format.SWEAGENT:
+            return partial(sweagent.read, agent=options.agent)
         case Format.OTEL:
             return partial(otel.read, agent=options.agent)
         case _:

@@ -233,7 +233,7 @@ def test_commands(topic: Broker, driftline: Run, tmp_path: Path) -> None:
     [
         (("replay", "absent.jsonl"), 2, "absent.jsonl: no such file; check the path"),
         (("replay", "{tmp}"), 2, "is a folder; name the files in it"),
-        (("replay", "{tmp}/notes.txt"), 4, "none of tau2, agentrx, otel, events"),
+        (("replay", "{tmp}/notes.txt"), 4, "none of tau2, agentrx, sweagent, otel, events"),
         (("replay", "{tmp}/broken.gz"), 4, "fetch it again"),
         (("replay", "{tmp}/good.ndjson", "--format", "xml"), 2, "no format 'xml'; choose one of"),
         (("replay", "{tmp}/good.ndjson", "--speed", "fast"), 2, "expected max or a number"),

@@ -66,6 +66,7 @@ def test_unreadable_files_say_what_to_do(tmp_path: Path) -> None:
         ("tau2_retail_gpt41_vs_sft_simulations.jsonl.gz", Format.TAU2),
         ("tau2_telecom_gpt4o_simulations.jsonl.gz", Format.TAU2),
         ("agentrx_tau_retail_trajectories.jsonl.gz", Format.AGENTRX),
+        ("sweagent_trajectories.jsonl.gz", Format.SWEAGENT),
         ("any_agent_otel_traces.jsonl.gz", Format.OTEL),
     ],
 )
@@ -78,7 +79,7 @@ def test_the_format_is_told_by_content(name: str, expected: Format) -> None:
     [
         "tau2_tasks.jsonl.gz",
         "tau2_run_info.jsonl.gz",
-        "sweagent_trajectories.jsonl.gz",
+        "betold_valid.jsonl.gz",
         "README.md",
     ],
 )
