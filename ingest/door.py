@@ -73,6 +73,7 @@ class DoorConfig:
     session_timeout: float = 10.0
     log_ids: Mapping[str, str] = field(default_factory=dict)
     health_port: int | None = None
+    health_host: str = probes.LOOPBACK
     progress: ProgressLimits = field(default_factory=ProgressLimits)
 
 
@@ -388,7 +389,7 @@ def run_door(kafka: KafkaConfig, config: DoorConfig, policy: Policy) -> None:
 async def _run(kafka: KafkaConfig, config: DoorConfig, policy: Policy) -> None:
     door = Door(kafka, config, policy)
     if config.health_port is not None:
-        probes.serve(config.health_port, "door", door.verdict)
+        probes.serve(config.health_port, "door", door.verdict, config.health_host)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, door.stop)
     await door.run()

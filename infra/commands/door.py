@@ -71,5 +71,6 @@ def door_config(settings: Settings, kafka: KafkaConfig, health_port: int | None)
         session_timeout=settings.processing.session_timeout_s,
         log_ids={topic.name: log_id(kafka, topic.name) for topic in topics(settings)},
         health_port=health_port or settings.health.port,
+        health_host=settings.health.host,
         progress=connections.limits(settings),
     )
