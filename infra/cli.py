@@ -20,6 +20,7 @@ from infra import extras
 from infra.commands import (
     deadletters,
     demo,
+    doctor,
     door,
     gateway,
     ingest,
@@ -60,6 +61,7 @@ for module in (
     looking,
     publishing,
     measuring,
+    doctor,
 ):
     module.register(app)
 

@@ -102,6 +102,7 @@ class Prices:
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     models: dict[str, Price]
     about: str = ""
+    as_of: str = ""
 
 
 def load(path: Path | None = None) -> Prices:
@@ -120,6 +121,19 @@ def load(path: Path | None = None) -> Prices:
         When the file is missing or not such a table.
     """
     return _packaged() if path is None else _read(path)
+
+
+def as_of(path: Path | None = None) -> str:
+    """Return the day of a price table as it says itself, YYYY-MM-DD; empty when it does not say.
+
+    Raises
+    ------
+    UsageError
+        When the file is missing or not such a table.
+    """
+    load(path)
+    text = (files("ingest") / "prices.json").read_bytes() if path is None else path.read_bytes()
+    return msgspec.json.decode(text, type=_File).as_of
 
 
 def install(prices: Prices) -> None:
