@@ -1,7 +1,7 @@
 """What can be wrong around driftline, and what to do about it.
 
-`kafka` and `clickhouse` judge plain facts, which are asked for apart from that; `surroundings` looks
-at our own settings, the price table and Grafana. Nothing is changed.
+`kafka` and `clickhouse` judge plain facts, which are asked for apart from that; `surroundings`
+looks at our own settings, the price table and Grafana. Nothing is changed.
 """
 
 from __future__ import annotations

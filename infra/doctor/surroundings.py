@@ -107,10 +107,13 @@ def of_grafana(settings: Settings) -> Iterator[Complaint]:
     if settings.grafana.url is None:
         return
     from dashboards import publisher
+    from dashboards.grafana import GrafanaApi, GrafanaRejected
+    from dashboards.query import DATASOURCE_UID
     from infra.commands.publishing import grafana_config
 
     try:
-        outcome = publisher.publish(grafana_config(settings), dry_run=True)
+        config = grafana_config(settings)
+        outcome = publisher.publish(config, dry_run=True)
     except DriftlineError as error:
         yield Complaint(
             "grafana", "grafana_refuses", str(error), "correct what it says, then publish again"
@@ -124,11 +127,14 @@ def of_grafana(settings: Settings) -> Iterator[Complaint]:
             f"not as this version would publish it: {', '.join(behind[:5])}",
             "run `driftline publish`",
         )
-    if outcome.works is False:
+        return
+    try:
+        GrafanaApi(config).check_data_source(DATASOURCE_UID)
+    except GrafanaRejected as error:
         yield Complaint(
             "grafana",
             "grafana_cannot_query",
-            f"Grafana cannot query ClickHouse: {outcome.data_source}",
+            f"Grafana cannot query ClickHouse: {error}",
             "set grafana.clickhouse_url to the address by which Grafana reaches it, and publish",
         )
 
