@@ -2,33 +2,53 @@
 SHELL := /bin/bash -o pipefail
 PYTHON ?= python3
 BIN := .venv/bin
+RUNNING := .venv/.running
 STAMP := .venv/.installed
+BENCHING := .venv/.benching
+TOOLS := .cache/deploy
 
 DECODERS := lines events feedback otlp unpacking redaction
 
-.PHONY: help setup lock demo up test test-kafka test-clients chaos fuzz fuzz-http $(DECODERS:%=fuzz-%) check bench bench-gateway peers clients format clean
+.PHONY: help setup lock demo up test test-kafka test-clients test-deploy audit notice chaos fuzz fuzz-http $(DECODERS:%=fuzz-%) check bench bench-gateway peers clients format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): requirements.lock pyproject.toml
+# Each lock holds the one before it, so a later stamp only adds: to run, to develop, to benchmark.
+install = $(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements/$(1).txt $(2) | { grep -v -E '^(Requirement already|  )' || true; }
+
+$(RUNNING): requirements/run.txt requirements/build.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("driftline needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
-	@echo "installing driftline's pinned dependencies into .venv (about a minute, once) ..."
+	@echo "installing what driftline needs to run into .venv (about a minute, once) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --require-hashes -r requirements.lock | { grep -v -E '^(Requirement already|  )' || true; }
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@$(call install,run,--progress-bar on)
+	@# The tools of the build stay beside the environment, not in it.
+	@rm -rf .venv/.build && $(call install,build,--quiet --target .venv/.build)
+	@PYTHONPATH=.venv/.build $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@$(BIN)/driftline --help > /dev/null
-	@touch $(STAMP)
+	@touch $@
 
-setup: $(STAMP) ## create .venv from the lock file
+$(STAMP): $(RUNNING) requirements/dev.txt
+	@echo "installing what its tests need ..."
+	@$(call install,dev)
+	@touch $@
 
-lock: ## rewrite requirements.lock from pyproject.toml
-	uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra bench --generate-hashes --no-annotate --no-header pyproject.toml -o requirements.lock
+$(BENCHING): $(STAMP) requirements/bench.txt
+	@$(call install,bench,--quiet)
+	@touch $@
 
-demo: $(STAMP) ## start everything, run the whole loop on simulated traffic, say what was found
+setup: $(STAMP) ## create .venv with everything that developing needs
+
+lock: $(TOOLS)/env/.built ## rewrite requirements/ from pyproject.toml, one lock per role, all of the same versions
+	@compile() { $(TOOLS)/env/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header "$$@"; }; \
+	set -e; compile pyproject.toml --extra bench -o requirements/bench.txt; \
+	for role in gateway receiver worker evaluator run dev; do compile pyproject.toml --extra $$role -c requirements/bench.txt -o requirements/$$role.txt; done; \
+	for group in build deploy; do compile --group $$group -o requirements/$$group.txt; done
+
+demo: $(RUNNING) ## start everything, run the whole loop on simulated traffic, say what was found
 	@$(BIN)/driftline demo
 
-up: $(STAMP) ## start the embedded runtime and keep it running
+up: $(RUNNING) ## start the embedded runtime and keep it running
 	@$(BIN)/driftline up
 
 test: $(STAMP) ## every test of the ordinary suite
@@ -54,6 +74,32 @@ test-clients: $(STAMP) clients ## agents with published instrumentations against
 chaos: $(STAMP) $(KAFKA) ## every fault against a running pipeline, from outside: at most 30 minutes; SEED=1
 	@timeout --foreground 1900 $(BIN)/python -m tests.chaos --seed $(or $(SEED),1)
 
+HELM_VERSION := v3.22.0
+
+$(TOOLS)/env/.built: requirements/deploy.txt
+	@echo "building the environment of the validators ..."
+	@$(PYTHON) -m venv $(TOOLS)/env
+	@$(TOOLS)/env/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $<
+	@touch $@
+
+$(TOOLS)/bin/helm:
+	@if command -v go > /dev/null; then \
+	    echo "building helm $(HELM_VERSION) from its Go module (some minutes, once) ..."; \
+	    GOBIN=$(CURDIR)/$(TOOLS)/bin go install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION) 2> $(TOOLS)/helm.log || tail -5 $(TOOLS)/helm.log; \
+	fi
+
+$(TOOLS)/bin/compose: tests/deploy/compose/main.go tests/deploy/compose/go.mod
+	@if command -v go > /dev/null; then cd $(<D) && go build -o $(CURDIR)/$@ .; fi
+
+test-deploy: $(STAMP) $(TOOLS)/env/.built $(TOOLS)/bin/helm $(TOOLS)/bin/compose ## image, compose file and chart, by their validators; needs Go for helm
+	@$(BIN)/python -m pytest tests/deploy -m deploy -v --durations=5
+
+notice: $(TOOLS)/env/.built $(RUNNING) ## rewrite NOTICE and the SBOM from the lock of what runs
+	@$(BIN)/python -m infra.deploy.supply
+
+audit: $(TOOLS)/env/.built ## known vulnerabilities in every lock; needs the advisories of PyPI
+	@for lock in requirements/*.txt; do echo "$$lock"; $(TOOLS)/env/bin/pip-audit --require-hashes --disable-pip -r $$lock || exit 1; done
+
 FUZZ_SECONDS ?= 600
 
 fuzz: $(DECODERS:%=fuzz-%) fuzz-http ## fuzz every decoder by coverage and the gateway by its description, ten minutes each; -j2
@@ -76,7 +122,7 @@ check: $(STAMP) ## formatting, lint, types, import contracts, generated files
 	@$(BIN)/lint-imports
 	@$(BIN)/driftline dashboards check
 
-bench: $(STAMP) ## throughput beside a bare ClickHouse insert, a per-event Faust agent and Bytewax
+bench: $(BENCHING) ## throughput beside a bare ClickHouse insert, a per-event Faust agent and Bytewax
 	@$(BIN)/driftline bench throughput
 
 OTELCOL := bench/peers/otelcol/build/otelcol
@@ -114,6 +160,6 @@ format: $(STAMP) ## rewrite the code in the project's style
 	@$(BIN)/ruff check --fix .
 
 clean: ## remove what was built here (not the data under .driftline)
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf bench/out bench/peers/env-* bench/peers/otelcol/build tests/clients/env-* infra/kafka/target
 	find ingest processors detectors dashboards infra tests -name __pycache__ -prune -exec rm -rf {} +

@@ -16,10 +16,12 @@ import typer
 from typer.exceptions import TyperException
 from typer.main import get_command
 
+from infra import extras
 from infra.commands import (
     bench,
     deadletters,
     demo,
+    doctor,
     gateway,
     grafana,
     ingest,
@@ -61,6 +63,7 @@ for module in (
     prices,
     grafana,
     bench,
+    doctor,
 ):
     module.register(app)
 
@@ -119,6 +122,12 @@ def main() -> None:
             emit(message)
         else:
             fail(f"{message} (see --help)", UsageError.exit_code, as_json=as_json)
+        code = UsageError.exit_code
+    except ModuleNotFoundError as error:
+        needed = extras.advice(error.name)
+        if needed is None:
+            raise
+        fail(needed, UsageError.exit_code, as_json=as_json)
         code = UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = 130

@@ -89,7 +89,7 @@ def create_topics(kafka: KafkaConfig, topics: Iterable[Topic], replication: int 
     from kafka.admin import NewTopic
     from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-    with _admin(kafka) as admin:
+    with admin_client(kafka) as admin:
         present = set(admin.list_topics())
         created = []
         for topic in topics:
@@ -122,7 +122,7 @@ def log_id(kafka: KafkaConfig, topic: str) -> str:
     Unavailable
         No broker answers, or the topic does not exist.
     """
-    with _admin(kafka) as admin:
+    with admin_client(kafka) as admin:
         found = next(iter(admin.describe_topics([topic])), None)
         if found is None or found["error_code"]:
             raise Unavailable(f"topic {topic} does not exist; run `driftline migrate`")
@@ -143,7 +143,8 @@ def _check_partitions(admin: Any, topic: Topic) -> None:
 
 
 @contextmanager
-def _admin(kafka: KafkaConfig) -> Iterator[Any]:
+def admin_client(kafka: KafkaConfig) -> Iterator[Any]:
+    """Connect to a cluster to look at it or change it; whatever fails is `Unavailable`."""
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
 

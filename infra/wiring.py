@@ -162,6 +162,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
         ),
         health=HealthConfig(
             port=health_port or settings.health.port,
+            host=settings.health.host,
             limits=limits(settings),
             marks_rest=processing.backlog_rest_s,
         ),

@@ -76,6 +76,7 @@ class ReceiverConfig:
     session_timeout: float = 10.0
     log_ids: Mapping[str, str] = field(default_factory=dict)
     health_port: int | None = None
+    health_host: str = probes.LOOPBACK
     progress: ProgressLimits = field(default_factory=ProgressLimits)
 
 
@@ -406,7 +407,7 @@ def run_receiver(kafka: KafkaConfig, config: ReceiverConfig, policy: Policy) -> 
 async def _run(kafka: KafkaConfig, config: ReceiverConfig, policy: Policy) -> None:
     receiver = OtlpKafkaReceiver(kafka, config, policy)
     if config.health_port is not None:
-        probes.serve(config.health_port, "receiver", receiver.verdict)
+        probes.serve(config.health_port, "receiver", receiver.verdict, config.health_host)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, receiver.stop)
     await receiver.run()

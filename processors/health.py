@@ -25,10 +25,12 @@ _SAMPLE_S: Final = 0.5
 class HealthConfig:
     """Where health is served, and when a lack of progress counts.
 
-    ``port`` is None to serve nothing; ``marks_rest`` is how many seconds marks may wait on purpose.
+    ``port`` is None to serve nothing, ``host`` the address it listens on; ``marks_rest`` is how
+    many seconds marks may wait on purpose.
     """
 
     port: int | None = None
+    host: str = probes.LOOPBACK
     limits: Limits = field(default_factory=Limits)
     marks_rest: float = 30.0
 
@@ -69,7 +71,7 @@ class Health(Service):  # type: ignore[misc]
             The port is in use.
         """
         if self._config.port is not None:
-            probes.serve(self._config.port, "worker", self.verdict)
+            probes.serve(self._config.port, "worker", self.verdict, self._config.host)
 
     def verdict(self) -> Verdict:
         """Judge the last sample. From any thread."""

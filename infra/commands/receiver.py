@@ -81,5 +81,6 @@ def receiver_config(
         session_timeout=settings.processing.session_timeout_s,
         log_ids={topic.name: log_id(kafka, topic.name) for topic in topics(settings)},
         health_port=health_port or settings.health.port,
+        health_host=settings.health.host,
         progress=wiring.limits(settings),
     )

@@ -138,7 +138,7 @@ HealthPort = Annotated[
     typer.Option(
         "--health-port",
         metavar="PORT",
-        help="Serve /healthz, /readyz and /metrics on this port of 127.0.0.1.",
+        help="Serve /healthz, /readyz and /metrics on this port, at health.host.",
         min=1024,
         max=65535,
     ),

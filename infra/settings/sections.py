@@ -254,11 +254,17 @@ class DetectionSettings(Section):
 class HealthSettings(Section):
     """Where a process tells how it is, and when a lack of progress counts."""
 
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="address that workers and the Kafka door serve health on; 0.0.0.0 where an"
+        " orchestrator asks from outside, as in a container",
+    )
     port: int | None = Field(
         default=None,
         ge=1024,
         le=65535,
-        description="port on 127.0.0.1 of /healthz, /readyz and /metrics; without it only the parts"
+        description="port of /healthz, /readyz and /metrics; without it only the parts"
         " of `driftline up` serve them, on ports that follow the port base",
     )
     unready_after_s: float = Field(

@@ -5,7 +5,7 @@ for a model, `listed` reads the published list, `table` puts the user's own pric
 """
 
 from ingest.prices.rates import Price, Rates
-from ingest.prices.table import Cost, Prices, cost, explain, install, installed, load
+from ingest.prices.table import Cost, Prices, as_of, cost, explain, install, installed, load
 from ingest.prices.usage import TokenUsage
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Prices",
     "Rates",
     "TokenUsage",
+    "as_of",
     "cost",
     "explain",
     "install",

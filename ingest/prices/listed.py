@@ -98,13 +98,19 @@ def find(names: Iterable[Name], service: str | None) -> ListedModel | None:
 
 
 @cache
-def about() -> str:
-    """Name, version and date of the list: the day of its latest change of a price."""
+def latest_change() -> date:
+    """Day of the latest change of a price in the list."""
     models = [model for provider in _providers().values() for model in provider.models]
     prices = [price for model in models if isinstance(model.prices, list) for price in model.prices]
     days: list[date] = [d for p in prices if (d := getattr(p.constraint, "start_date", None))]
-    latest = max(day for day in days if day <= datetime.now(UTC).date())
-    return f"genai-prices {version('genai-prices')}, latest change of a price {latest.isoformat()}"
+    return max(day for day in days if day <= datetime.now(UTC).date())
+
+
+@cache
+def about() -> str:
+    """Name, version and date of the list: the day of its latest change of a price."""
+    latest = latest_change().isoformat()
+    return f"genai-prices {version('genai-prices')}, latest change of a price {latest}"
 
 
 @cache

@@ -212,6 +212,20 @@ def load(path: Path | None = None) -> Prices:
     return Prices() if path is None else _read(path)
 
 
+def as_of(path: Path | None = None) -> str:
+    """Return the day of a price table, YYYY-MM-DD; empty where the user's file does not say it.
+
+    Raises
+    ------
+    UsageError
+        When the file is missing or not such a table.
+    """
+    if path is None:
+        return listed.latest_change().isoformat()
+    _read(path)
+    return msgspec.json.decode(path.read_bytes(), type=_File).date
+
+
 def install(prices: Prices) -> None:
     """Make a table the one of this process; called once, at start, by who reads the settings."""
     _Installed.prices = prices

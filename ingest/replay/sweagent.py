@@ -17,7 +17,7 @@ from xxhash import xxh3_64_hexdigest
 from ingest.core.errors import Rejected
 from ingest.core.events import Event, RejectionCode
 from ingest.otlp.truncation import label
-from ingest.replay.publish import transcript
+from ingest.replay import transcript
 from ingest.replay.agentrx import EPOCH_NS, MESSAGE_NS, TASK_NS
 from ingest.replay.transcript import Call, Message, Transcript
 

@@ -1,4 +1,4 @@
-"""``/healthz``, ``/readyz`` and ``/metrics`` on a loopback port.
+"""``/healthz``, ``/readyz`` and ``/metrics`` on a port, by default of loopback.
 
 Served by threads of their own, so that a process whose loop hangs still says so. 200 means yes;
 503 comes with the reasons as JSON.
@@ -19,7 +19,7 @@ from ingest.core import telemetry
 from ingest.core.errors import UsageError
 from ingest.core.health.verdict import Verdict
 
-_HOST: Final = "127.0.0.1"
+LOOPBACK: Final = "127.0.0.1"
 _TIMEOUT_S: Final = 5.0
 
 
@@ -40,17 +40,19 @@ class Probes:
         self.server.server_close()
 
 
-def serve(port: int, component: str, judged: Callable[[], Verdict]) -> Probes:
+def serve(port: int, component: str, judged: Callable[[], Verdict], host: str = LOOPBACK) -> Probes:
     """Answer probes until closed; ``judged`` is asked at every request.
 
     Parameters
     ----------
     port
-        On 127.0.0.1; 0 takes any free one.
+        0 takes any free one.
     component
         Named in every answer.
     judged
         Must be quick and callable from any thread.
+    host
+        Address to listen on; probes say names of topics and partitions, nothing of the data.
 
     Raises
     ------
@@ -63,7 +65,7 @@ def serve(port: int, component: str, judged: Callable[[], Verdict]) -> Probes:
         verdict = staticmethod(judged)
 
     try:
-        server = _Server((_HOST, port), Handler)
+        server = _Server((host, port), Handler)
     except OSError as error:
         raise UsageError(
             f"cannot serve health on port {port}: {error.strerror}; choose another"
