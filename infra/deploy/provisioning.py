@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from dashboards import rules
 from infra.settings.sections import GrafanaSettings
 
 RULES: Final = Path(__file__).parent / "grafana" / "rules.json"

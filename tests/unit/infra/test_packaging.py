@@ -27,7 +27,7 @@ ENTRIES = {
     "gateway": ("infra.cli", "infra.wiring", "infra.settings", "ingest.gateway.process"),
     "receiver": (
         "infra.cli", "infra.topics", "infra.wiring", "infra.settings", "ingest.kafka_receiver",
-    ),  # fmt: skip
+    ),
     "worker": ("infra.cli", "infra.wiring", "infra.settings", "infra.schema.migrate",
                "processors.app", "dashboards.accounting"),
     "evaluator": ("infra.cli", "processors.app"),

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.core.dead_letters import MAX_TEXT_BYTES, WHY_NOT, DeadLetter, keep, letter
+from ingest.core.dead_letters import MAX_TEXT_BYTES, WHY_NOT, DeadLetter, letter, retain
 from ingest.redaction import Redactor
 
 redact = Redactor().redact_text
@@ -17,7 +17,7 @@ EVENT = {"event_id": "e-1", "time_unix_nano": 1_760_000_000_123_456_789, "agent"
 
 def test_a_line_without_anything_to_hide_is_kept_as_it_was() -> None:
     raw = json.dumps({**EVENT, "kind": "tool_call", "schema_version": 2}).encode()
-    assert keep(raw, redact) == ("", "shop", "whole", raw.decode())
+    assert retain(raw, redact) == ("", "shop", "whole", raw.decode())
 
 
 def test_an_object_keeps_its_ids_and_numbers() -> None:
@@ -27,7 +27,7 @@ def test_an_object_keeps_its_ids_and_numbers() -> None:
         "content": f"{MAIL} pays with {CARD}",
         "more": [{"x": CARD}],
     }
-    kept = keep(json.dumps(said).encode(), redact)
+    kept = retain(json.dumps(said).encode(), redact)
     found = json.loads(kept.text)
     assert kept.kept == "redacted"
     assert {name: found[name] for name in EVENT} == EVENT
@@ -38,36 +38,36 @@ def test_an_object_keeps_its_ids_and_numbers() -> None:
 
 def test_a_secret_in_an_id_or_outside_of_json_is_masked_and_cannot_be_replayed() -> None:
     for raw in (json.dumps({**EVENT, "session_id": MAIL}).encode(), f"user {MAIL} {{".encode()):
-        kept = keep(raw, redact)
+        kept = retain(raw, redact)
         assert kept.kept == "masked"
         assert MAIL not in kept.text
         assert kept.kept in WHY_NOT
 
 
 def test_a_secret_as_a_number_of_an_unknown_field_is_hidden() -> None:
-    kept = keep(json.dumps({**EVENT, "card": 4111111111111111}).encode(), redact)
+    kept = retain(json.dumps({**EVENT, "card": 4111111111111111}).encode(), redact)
     assert "4111111111111111" not in kept.text
 
 
 def test_long_lines_are_cut_after_they_were_redacted() -> None:
     raw = ("x" * (MAX_TEXT_BYTES - 10) + f" {CARD} " + "y" * 1000).encode()
-    kept = keep(raw, redact)
+    kept = retain(raw, redact)
     assert kept.kept == "cut"
     assert len(kept.text.encode()) <= MAX_TEXT_BYTES
     assert "4111" not in kept.text
-    assert keep(b"a" * (2 << 20), redact) == ("", "", "cut", "")
+    assert retain(b"a" * (2 << 20), redact) == ("", "", "cut", "")
 
 
 def test_bytes_that_are_no_text() -> None:
-    assert keep(b"\x0a\x00\xff\xfe", redact).kept == "binary"
-    kept = keep(b"\xff\xfe " + MAIL.encode(), redact)
+    assert retain(b"\x0a\x00\xff\xfe", redact).kept == "binary"
+    kept = retain(b"\xff\xfe " + MAIL.encode(), redact)
     assert kept.kept == "masked"
     assert MAIL not in kept.text
 
 
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300).map(lambda t: t.encode("utf-8"))))
 def test_whatever_arrives_is_kept_somehow(raw: bytes) -> None:
-    kept = keep(raw, redact)
+    kept = retain(raw, redact)
     if kept.kept == "whole":
         assert kept.text.encode() == raw
 
@@ -83,7 +83,7 @@ def test_whatever_arrives_is_kept_somehow(raw: bytes) -> None:
 )
 def test_no_object_hides_a_card_from_redaction(value: object) -> None:
     raw = json.dumps({"a": value, "b": [CARD, {"c": f"x {MAIL} y"}]}).encode()
-    text = keep(raw, redact).text
+    text = retain(raw, redact).text
     assert CARD not in text
     assert MAIL not in text
 
