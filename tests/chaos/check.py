@@ -69,8 +69,9 @@ def _tables(bed: Bed, true: Truth) -> list[str]:
     for name, sql, columns, expected in (
         ("events", tables.EVENTS, 3, true.stored),
         ("windows", tables.WINDOWS, 6, truth.windows(events, fold)),
-        ("interactions", tables.INTERACTIONS, 1, truth.interactions(events, fold)),
+        ("interactions", tables.INTERACTIONS, 1, truth.interactions(events)),
         ("sessions", tables.SESSIONS, 1, truth.sessions(events)),
+        ("rollups", tables.ROLLUPS, 6, truth.rollups(events, fold)),
         ("evaluations", tables.EVALUATIONS, 3, truth.evaluations(events)),
     ):
         try:
@@ -160,7 +161,7 @@ def _metrics(bed: Bed, true: Truth) -> list[str]:
 
 
 def _totals(events: Iterable[dict[str, Any]]) -> dict[str, int]:
-    tools = [e for e in events if e["kind"] == "tool_call"]
+    tools = [e for e in events if e["kind"] in truth.TOOLS]
     return {
         "tool_calls": len(tools),
         "tool_errors": sum(e.get("status") == "error" for e in tools),

@@ -129,6 +129,8 @@ class Bed:
             "DRIFTLINE_CLICKHOUSE_PASSWORD": self.store.password,
             "DRIFTLINE_CLICKHOUSE_DATABASE": DATABASE,
             # Small batches, so that there are many to be hit in the middle of.
+            # When an interaction without an end is given up depends on the clock, not on the log.
+            "DRIFTLINE_RESULTS_INACTIVITY_S": str(7 * 86_400),
             "DRIFTLINE_PROCESSING_BATCH_MB": "1",
             "DRIFTLINE_PROCESSING_SESSION_TIMEOUT_S": str(SESSION_S),
             "DRIFTLINE_PROCESSING_MAX_AGENTS": str(self.max_agents),

@@ -13,14 +13,26 @@ INTERACTIONS = """
 SELECT interaction_id, environment, agent, agent_version, session_id, user_id,
     toUnixTimestamp64Nano(start), toUnixTimestamp64Nano(end),
     events, llm_calls, tool_calls, tool_errors, input_tokens, output_tokens,
-    toInt64(round(cost_usd * 1e9)), status, failure_reason
+    toInt64(round(cost_usd * 1e9)), status, success, failure_reason,
+    satisfaction_n
 FROM interactions
 """
 
 SESSIONS = """
-SELECT session_id, interactions, failed_interactions, events, tool_calls, tool_errors,
-    input_tokens, output_tokens, toUnixTimestamp64Nano(start), toUnixTimestamp64Nano(end)
+SELECT session_id, environment, agent, agent_version, interactions, failed, events, llm_calls,
+    tool_calls, tool_errors, input_tokens, output_tokens, toInt64(round(cost_usd * 1e9)),
+    toUnixTimestamp64Nano(start), toUnixTimestamp64Nano(end), success, failure_reason,
+    satisfaction_n
 FROM sessions
+"""
+
+ROLLUPS = """
+SELECT environment, agent, width_s, toUnixTimestamp(start), agent_version, unit,
+    n, succeeded, success_known, duration_n, toInt64(round(duration_ms * 1e3)),
+    tool_calls, tool_errors, input_tokens, toInt64(round(cost_usd * 1e9)), cost_n, satisfaction_n,
+    arraySort(reasons), arrayMap(r -> reason_counts[indexOf(reasons, r)], arraySort(reasons))
+FROM rollups FINAL
+WHERE n > 0 -- a name that no result bears any more keeps a row of zeros
 """
 
 EVALUATIONS = """

@@ -17,7 +17,8 @@ from tests.chaos.log import Record
 
 _LOG_GAMMA = math.log(1.01 / 0.99)
 _EVALUATIONS = ("feedback", "score", "outcome")
-WIDTHS = (10, 60, 3600)
+WIDTHS = (10, 60, 3600, 86_400)
+TOOLS = ("tool_call", "retrieval")
 OTHER = "__other__"
 
 Event = dict[str, Any]
@@ -136,7 +137,7 @@ def _folded(kind: str, name: str, fold: Fold) -> str:
 
 def _sums(event: Event) -> list[int]:
     """In the order of `tests.chaos.tables.WINDOWS`."""
-    failed, tool = event.get("status") == "error", event["kind"] == "tool_call"
+    failed, tool = event.get("status") == "error", event["kind"] in TOOLS
     spends = event["kind"] != "interaction"  # whose totals repeat what its calls spent
     tokens = "input_tokens" in event or "output_tokens" in event
     return [
@@ -156,25 +157,29 @@ def _sums(event: Event) -> list[int]:
     ]
 
 
-# ---- interactions and sessions -----------------------------------------------------------------
+# ---- results -----------------------------------------------------------------------------------
 
-_ADDED = ("events", "llm_calls", "tool_calls", "tool_errors", "input_tokens", "output_tokens")
+_ADDED = ("events", "llm_calls", "tool_calls", "tool_errors")
+Row = dict[str, Any]
 
 
-def _interactions(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
+def _results(events: Iterable[Event]) -> dict[str, Row]:
     groups: dict[str, list[Event]] = defaultdict(list)
+    ratings: dict[str, list[int]] = defaultdict(list)
     for event in events:
         if event["kind"] not in _EVALUATIONS:
             groups[event["interaction_id"]].append(event)
-    return {name: _interaction(name, group) for name, group in groups.items()}
+        elif event["kind"] == "feedback":
+            ratings[event["target"]].append(round(event["value"] * 1e9))
+    return {name: _result(name, group, ratings[name]) for name, group in groups.items()}
 
 
-def _interaction(name: str, events: list[Event]) -> dict[str, Any]:
+def _result(name: str, events: list[Event], ratings: list[int]) -> Row:
     order = sorted(events, key=lambda e: e["time_unix_nano"])
     closing = [e for e in order if e["kind"] == "interaction"]
     others = [e for e in order if e["kind"] != "interaction"]
     calls = [e for e in others if e["kind"] == "llm_call"]
-    tools = [e for e in others if e["kind"] == "tool_call"]
+    tools = [e for e in others if e["kind"] in TOOLS]
     failed = [e for e in others if e.get("status") == "error"]
     costs = [round(e["cost_usd"] * 1e9) for e in others if "cost_usd" in e]
     priced = bool(costs) and all("cost_usd" in e for e in calls)
@@ -185,50 +190,138 @@ def _interaction(name: str, events: list[Event]) -> dict[str, Any]:
     if status == "error":
         said = [closing[-1].get("error_type"), *(e.get("error_type") for e in failed[-1:])]
         reason = next(filter(None, said), "error")
+    versions = [e.get("agent_version") for e in order if e["agent"] == speaker["agent"]]
+    timed = closing and "duration_ms" in closing[-1]
+    start = min(
+        e["time_unix_nano"] - int(e.get("duration_ms", 0) * 1e6)
+        for e in (closing if timed else events)
+    )
+    end = (closing or order)[-1]["time_unix_nano"]
     return {
         "environment": speaker["environment"],
         "agent": speaker["agent"],
-        "agent_version": speaker.get("agent_version", ""),
+        "agent_version": speaker.get("agent_version") or next(filter(None, versions), ""),
         "session_id": min((e["session_id"] for e in events if "session_id" in e), default=name),
         "user_id": min((e["user_id"] for e in events if "user_id" in e), default=""),
-        "start": min(e["time_unix_nano"] - int(e.get("duration_ms", 0) * 1e6) for e in events),
-        "end": order[-1]["time_unix_nano"],
+        "start": start,
+        "end": end,
+        "duration": round((end - start) / 1e3) if closing else None,
         "events": len(events),
         "llm_calls": len(calls),
         "tool_calls": len(tools),
         "tool_errors": sum(e.get("status") == "error" for e in tools),
-        "input_tokens": sum(e.get("input_tokens", 0) for e in others),
-        "output_tokens": sum(e.get("output_tokens", 0) for e in others),
+        "input_tokens": _known(calls, "input_tokens"),
+        "output_tokens": _known(calls, "output_tokens"),
         "cost": sum(costs) if priced else None,
         "status": status,
+        "success": {"ok": 1, "error": 0}.get(status),
         "failure_reason": reason,
+        "rating": sum(ratings),
+        "ratings": len(ratings),
+        "complete": not any("cost_usd" not in e for e in calls),
     }
 
 
-def interactions(events: Iterable[Event], fold: Fold = _same) -> Rows:
+def _known(events: list[Event], name: str) -> int | None:
+    known = [e[name] for e in events if name in e]
+    return sum(known) if known else None
+
+
+_INTERACTION = (
+    "environment", "agent", "agent_version", "session_id", "user_id", "start", "end", *_ADDED,
+    "input_tokens", "output_tokens", "cost", "status", "success", "failure_reason", "ratings",
+)  # fmt: skip
+
+
+def interactions(events: Iterable[Event]) -> Rows:
     """Per interaction the columns of `tests.chaos.tables.INTERACTIONS`."""
-    labels = ("environment", "agent", "agent_version")
     return {
-        (name,): tuple(fold(c, v) if c in labels else v for c, v in row.items())
-        for name, row in _interactions(events).items()
+        (name,): tuple(row[column] for column in _INTERACTION)
+        for name, row in _results(events).items()
     }
+
+
+def _sessions(results: Mapping[str, Row]) -> dict[str, Row]:
+    groups: dict[str, list[tuple[str, Row]]] = defaultdict(list)
+    for name, row in results.items():
+        groups[row["session_id"]].append((name, row))
+    return {name: _session(rows) for name, rows in groups.items()}
+
+
+def _session(rows: list[tuple[str, Row]]) -> Row:
+    parts = [row for _, row in rows]
+    first = min(rows, key=lambda r: (r[1]["start"], r[0]))[1]
+    last = max(rows, key=lambda r: (r[1]["end"], r[0]))[1]
+    failed = [r for n, r in sorted(rows, key=lambda r: (r[1]["end"], r[0])) if r["success"] == 0]
+    costs = [row["cost"] for row in parts if row["cost"] is not None]
+    start, end = min(row["start"] for row in parts), last["end"]
+    return {
+        **{name: first[name] for name in ("environment", "agent", "agent_version")},
+        "start": start,
+        "end": end,
+        "duration": round((end - start) / 1e3),
+        "interactions": len(parts),
+        "failed": len(failed),
+        **{column: sum(row[column] for row in parts) for column in _ADDED},
+        **{name: _known_of(parts, name) for name in ("input_tokens", "output_tokens")},
+        "cost": sum(costs) if costs and all(row["complete"] for row in parts) else None,
+        "success": last["success"],
+        "failure_reason": failed[-1]["failure_reason"] if failed and last["success"] == 0 else "",
+        "rating": sum(row["rating"] for row in parts),
+        "ratings": sum(row["ratings"] for row in parts),
+    }
+
+
+def _known_of(rows: list[Row], name: str) -> int | None:
+    known = [row[name] for row in rows if row[name] is not None]
+    return sum(known) if known else None
+
+
+_SESSION = (
+    "environment", "agent", "agent_version", "interactions", "failed", *_ADDED, "input_tokens",
+    "output_tokens", "cost", "start", "end", "success", "failure_reason", "ratings",
+)  # fmt: skip
 
 
 def sessions(events: Iterable[Event]) -> Rows:
     """Per session the columns of `tests.chaos.tables.SESSIONS`."""
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in _interactions(events).values():
-        groups[row["session_id"]].append(row)
     return {
-        (name,): (
-            len(rows),
-            sum(row["status"] == "error" for row in rows),
-            *(sum(row[column] for row in rows) for column in _ADDED if column != "llm_calls"),
-            min(row["start"] for row in rows),
-            max(row["end"] for row in rows),
-        )
-        for name, rows in groups.items()
+        (name,): tuple(row[column] for column in _SESSION)
+        for name, row in _sessions(_results(events)).items()
     }
+
+
+def rollups(events: Iterable[Event], fold: Fold = _same) -> Rows:
+    """Per (environment, agent, width, start, version, unit) those of `tables.ROLLUPS`."""
+    results = _results(events)
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for unit, rows in (("interactions", results), ("sessions", _sessions(results))):
+        for row in rows.values():
+            second = row["end"] // 10**9
+            labels = [fold(n, row[n]) for n in ("environment", "agent", "agent_version")]
+            for width in WIDTHS[1:]:
+                key = (*labels[:2], width, second - second % width, labels[2], unit)
+                groups[key].append(row)
+    return {key: _rollup(rows) for key, rows in groups.items()}
+
+
+def _rollup(rows: list[Row]) -> tuple[Any, ...]:
+    reasons = Counter(row["failure_reason"] for row in rows if row["success"] == 0)
+    return (
+        len(rows),
+        sum(row["success"] == 1 for row in rows),
+        sum(row["success"] is not None for row in rows),
+        sum(row["duration"] is not None for row in rows),
+        sum(row["duration"] or 0 for row in rows),
+        sum(row["tool_calls"] for row in rows),
+        sum(row["tool_errors"] for row in rows),
+        sum(row["input_tokens"] or 0 for row in rows),
+        sum(row["cost"] or 0 for row in rows),
+        sum(row["cost"] is not None for row in rows),
+        sum(row["ratings"] > 0 for row in rows),
+        sorted(reasons),
+        [reasons[reason] for reason in sorted(reasons)],
+    )
 
 
 def evaluations(events: Iterable[Event]) -> Rows:

@@ -58,12 +58,12 @@ def a_slow_writer_comes_last(bed: Bed, mutation: str) -> None:
     events = Traffic(13).interactions(60, time.time_ns())
     send(bed, events[::2])
     bed.settle()
-    for table in ("windows", "interaction_cells"):
+    for table in ("windows", "interaction_results"):
         bed.store.command(f"CREATE TABLE slow_{table} AS {table}")
         bed.store.command(f"INSERT INTO slow_{table} SELECT * FROM {table} FINAL")
     send(bed, events[1::2])
     bed.settle()
-    for table in ("windows", "interaction_cells"):
+    for table in ("windows", "interaction_results"):
         bed.store.command(f"INSERT INTO {table} SELECT * FROM slow_{table}")
     bed.check(events)
 

@@ -34,12 +34,13 @@ INTERACTIONS = """
 SELECT interaction_id, environment, agent, agent_version, session_id, user_id,
     toUnixTimestamp64Nano(start) AS start, toUnixTimestamp64Nano(end) AS end,
     events, llm_calls, tool_calls, tool_errors, input_tokens, output_tokens,
-    toInt64(round(cost_usd * 1e9)) AS cost, status
+    toInt64(round(cost_usd * 1e9)) AS cost, status, if(state = 'ended', success, NULL) AS success,
+    satisfaction_n
 FROM interactions
 """
 
 SESSIONS = """
-SELECT session_id, interactions, failed_interactions, events, tool_calls, tool_errors,
+SELECT session_id, interactions, failed, events, tool_calls, tool_errors,
     input_tokens, output_tokens, toUnixTimestamp64Nano(start) AS start,
     toUnixTimestamp64Nano(end) AS end
 FROM sessions
@@ -72,7 +73,7 @@ def windows(events: Iterable[Event]) -> dict[tuple[Any, ...], dict[str, Any]]:
         second = event.time_unix_nano // 10**9
         scopes = ["all", f"{event.kind}:{event.name}" if event.name else event.kind]
         scopes += [f"model:{event.model}"] if event.model else []
-        for width in (10, 60, 3600):
+        for width in (10, 60, 3600, 86_400):
             for scope in scopes:
                 key = (
                     event.environment, event.agent, width, second // width * width,
@@ -93,7 +94,7 @@ def windows(events: Iterable[Event]) -> dict[tuple[Any, ...], dict[str, Any]]:
 
 
 def _sums(event: Event) -> dict[str, int]:
-    failed, tool = event.status == "error", event.kind == "tool_call"
+    failed, tool = event.status == "error", event.kind in ("tool_call", "retrieval")
     spends = event.kind != "interaction"
     tokens = event.input_tokens is not None or event.output_tokens is not None
     return {
@@ -123,33 +124,43 @@ def interactions(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
     for event in distinct(events):
         if event.kind not in _EVALUATIONS and event.interaction_id:
             groups[event.interaction_id].append(event)
-    return {name: _interaction(group) for name, group in groups.items()}
+    rated = Counter(e.target for e in distinct(events) if e.kind == "feedback")
+    return {name: _interaction(group, rated[name]) for name, group in groups.items()}
 
 
-def _interaction(events: list[Event]) -> dict[str, Any]:
+def _interaction(events: list[Event], rated: int) -> dict[str, Any]:
     first, sums = events[0], Counter[str]()
     for event in events:
         sums.update(_sums(event))
     calls = [e for e in events if e.kind == "llm_call"]
     closing = [e for e in events if e.kind == "interaction"]
     priced = sums["priced"] > 0 and all(e.cost_usd is not None for e in calls)
+    timed = closing and closing[0].duration_ms is not None
+    begun = closing if timed else events
     return {
         "environment": first.environment,
         "agent": first.agent,
         "agent_version": first.agent_version,
         "session_id": first.session_id,
         "user_id": first.user_id,
-        "start": min(e.time_unix_nano - int((e.duration_ms or 0) * 1e6) for e in events),
-        "end": max(e.time_unix_nano for e in events),
+        "start": min(e.time_unix_nano - int((e.duration_ms or 0) * 1e6) for e in begun),
+        "end": max(e.time_unix_nano for e in closing or events),
         "events": len(events),
         "llm_calls": len(calls),
         "tool_calls": sums["tool_calls"],
         "tool_errors": sums["tool_errors"],
-        "input_tokens": sums["input_tokens"],
-        "output_tokens": sums["output_tokens"],
+        "input_tokens": _known(e.input_tokens for e in calls),
+        "output_tokens": _known(e.output_tokens for e in calls),
         "cost": sums["cost"] if priced else None,
         "status": closing[0].status if closing else "",
+        "success": {"ok": 1, "error": 0}[closing[0].status] if closing else None,
+        "satisfaction_n": rated,
     }
+
+
+def _known(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def sessions(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
@@ -157,12 +168,14 @@ def sessions(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in interactions(events).values():
         groups[row["session_id"]].append(row)
-    added = ("events", "tool_calls", "tool_errors", "input_tokens", "output_tokens")
+    added = ("events", "tool_calls", "tool_errors")
     return {
         name: {
             "interactions": len(group),
-            "failed_interactions": sum(row["status"] == "error" for row in group),
+            "failed": sum(row["success"] == 0 for row in group),
             **{column: sum(row[column] for row in group) for column in added},
+            "input_tokens": _known(row["input_tokens"] for row in group),
+            "output_tokens": _known(row["output_tokens"] for row in group),
             "start": min(row["start"] for row in group),
             "end": max(row["end"] for row in group),
         }
