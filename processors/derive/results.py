@@ -73,7 +73,10 @@ def interaction_results(
     counted = events.filter("counted")
     if counted.is_empty():
         return _placed(places.with_columns(live=pl.lit(0, pl.UInt8)))
-    work = traces.resolve(counted)
+    # A web server or a queue around an agent is context; without an agent it is nothing to judge.
+    work = traces.resolve(counted).filter((pl.col("kind") != "span").any().over("interaction_id"))
+    if work.is_empty():
+        return _placed(places.with_columns(live=pl.lit(0, pl.UInt8)))
     verdicts = _verdicts(evaluations, work, config)
     found = _judged(_summed(work), verdicts, config, given_up_before)
     return _placed(_rows(found, places))
@@ -177,7 +180,7 @@ def _summed(work: pl.DataFrame) -> pl.DataFrame:
         skewed=(c("skewed") & c("closes")).any(),
         closing_end=c("ns").filter(c("closes")).max(),
         status=last("status", c("closes")),
-        ending=last("ending", c("closes")),
+        ending=pl.coalesce(last("ending", c("closes") & (c("ending") != "")), _interrupted()),
         closing_error=last("error_type", c("closes")),
         closing_template=last("error_template", c("closes")),
         inner_error=last("error_type", fails),
@@ -206,6 +209,14 @@ def _summed(work: pl.DataFrame) -> pl.DataFrame:
         own_answer=c("content").filter(said & (kind == "agent_message") & ~c("of_call")).last(),
         any_answer=c("content").filter(said & (kind == "agent_message")).last(),
     )
+
+
+def _interrupted() -> pl.Expr:
+    """Whether the last thing done was to wait for a person, whatever the spans around it say."""
+    c = pl.col
+    waits = c("ns").filter(c("ending") == "interrupted").max()
+    works = c("start_ns").filter(c("kind").is_in(["llm_call", *_TOOLS])).max()
+    return pl.when(waits.is_not_null() & (works.fill_null(0) <= waits)).then(pl.lit("interrupted"))
 
 
 def _least(name: str, which: pl.Expr | None = None) -> pl.Expr:
@@ -394,7 +405,10 @@ def _placed(rows: pl.DataFrame) -> pl.DataFrame:
                 satisfaction=pl.when(c("ratings") > 0).then(c("rating") / c("ratings") / NANO),
                 satisfaction_n=c("ratings").fill_null(0).cast(pl.UInt32),
                 request=pl.coalesce("own_request", "any_request").fill_null("").str.slice(0, WORDS),
-                answer=pl.coalesce("own_answer", "any_answer").fill_null("").str.slice(0, WORDS),
+                # What a model said in a run that failed has not reached the user.
+                answer=pl.coalesce("own_answer", pl.when(c("status") != "error").then("any_answer"))
+                .fill_null("")
+                .str.slice(0, WORDS),
                 rules_version=pl.lit(RULES_VERSION),
             ),
         ],

@@ -51,6 +51,8 @@ class Truth:
         found: dict[str, Row] = {}
         for trace, events in groups.items():
             for name, part, closing in split(trace, events):
+                if all(e.kind == "span" for e in part):
+                    continue
                 row = _interaction(name, part, closing, events, given_up_before)
                 found[name] = _success(row, self.judged("outcome").get(name, []))
                 found[name] |= _rating(self.judged("feedback").get(name, []))
