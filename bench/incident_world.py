@@ -102,7 +102,13 @@ class Kind:
 
 
 def _fail(
-    rows: Rows, hit: np.ndarray, reason: str, tool: str = "", template: str = "", *, llm: bool = False
+    rows: Rows,
+    hit: np.ndarray,
+    reason: str,
+    tool: str = "",
+    template: str = "",
+    *,
+    llm: bool = False,
 ) -> None:
     for i in np.flatnonzero(hit):
         rows["success"][i] = 0
@@ -301,7 +307,11 @@ def _ordinary(agent: Agent, start: int, n: int, rng: np.random.Generator) -> Row
     tokens = rng.lognormal(7.5, 0.6, n)
     rated = rng.random(n) < 0.15
     reasons = rng.choice(["tool_failed", "incomplete", "refusal"], n, p=[0.5, 0.3, 0.2])
-    templates = {"tool_failed": "timeout after <num> ms", "incomplete": "missing field", "refusal": "not allowed"}
+    templates = {
+        "tool_failed": "timeout after <num> ms",
+        "incomplete": "missing field",
+        "refusal": "not allowed",
+    }
     rows: Rows = {
         "at": at,
         "interaction_id": [f"{agent.name}-{start // HOUR}-{i}" for i in range(n)],
@@ -344,24 +354,39 @@ def _frame(rows: Rows) -> pl.DataFrame:
     data = {name: values for name, values in rows.items() if name not in ("at", "keep", "agent")}
     found = pl.DataFrame(
         {
-            **{k: list(v) if isinstance(v, np.ndarray) and v.dtype == object else v for k, v in data.items()},
+            **{
+                k: list(v) if isinstance(v, np.ndarray) and v.dtype == object else v
+                for k, v in data.items()
+            },
             "decided": rows["at"],
             "environment": ["production"] * n,
             "agent": [rows["agent"]] * n,
             "state": ["ended"] * n,
             "keep": rows["keep"],
         },
-        schema_overrides={"reasons": pl.List(pl.String), "tools": pl.List(pl.String), "models": pl.List(pl.String)},
+        schema_overrides={
+            "reasons": pl.List(pl.String),
+            "tools": pl.List(pl.String),
+            "models": pl.List(pl.String),
+        },
         strict=False,
     )
     floats = [c for c, t in found.schema.items() if t == pl.Float64]
     found = found.with_columns(pl.col(floats).fill_nan(None)).filter("keep")
-    fixed = {"handoffs": 0, "human_inputs": 0, "unpriced": 0, "answered": 1, "dissatisfaction": None}
-    return found.with_columns(
-        **{k: pl.lit(v, dtype=RESULTS[k]) for k, v in fixed.items()},
-    ).with_columns(
-        unpriced=(pl.col("cost_usd").is_null()).cast(pl.Int64)
-    ).select(*(pl.col(name).cast(kind, strict=False) for name, kind in RESULTS.items()))
+    fixed = {
+        "handoffs": 0,
+        "human_inputs": 0,
+        "unpriced": 0,
+        "answered": 1,
+        "dissatisfaction": None,
+    }
+    return (
+        found.with_columns(
+            **{k: pl.lit(v, dtype=RESULTS[k]) for k, v in fixed.items()},
+        )
+        .with_columns(unpriced=(pl.col("cost_usd").is_null()).cast(pl.Int64))
+        .select(*(pl.col(name).cast(kind, strict=False) for name, kind in RESULTS.items()))
+    )
 
 
 def one(kind: str, agent: str, start: int, length: int = 2 * HOUR) -> Incident:

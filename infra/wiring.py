@@ -138,9 +138,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
                 redactor(settings).redact_text, processing.keep_originals_hours
             ),
         ),
-        detection=DetectionConfig(
-            arl=detection.arl, warm_up=detection.warm_up, min_effect=detection.min_effect
-        ),
+        detection=DetectionConfig(**detection.model_dump()),
         health=HealthConfig(
             port=health_port or settings.health.port,
             limits=limits(settings),

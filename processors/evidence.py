@@ -1,4 +1,4 @@
-"""What a finding rests on: whom it hits, what the interactions hit have in common, examples. Pure."""
+"""What a finding rests on: whom it hits, what they have in common, and examples. Pure."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ BEFORE_S: Final = 6 * 3600
 _EXAMPLES: Final = 5
 _CAUSES: Final = 5
 _LEAST: Final = 0.15  # share of the interactions hit that a cause must explain
+_FEWEST: Final = 5  # interactions that it must explain
 _DEPLOYED_S: Final = 1800
 _FRESH_VERSION: Final = 1.5
 _WEIGHTS: Final[Mapping[str, float]] = {
     "agent_version": 1.1, "tool": 1.05, "model": 1.03, "provider": 1.02, "agent": 0.9,
-    "language": 1.0, "topic": 0.8, "user": 1.0, "cluster": 0.7,
+    "language": 1.0, "topic": 0.8, "user": 0.5, "cluster": 0.7,
 }  # fmt: skip
 """Among causes that explain as much, the one that somebody can act on comes first."""
 
@@ -130,7 +131,7 @@ def causes(finding: Finding, inside: pl.DataFrame, outside: pl.DataFrame) -> lis
     scored = [
         (_score(lift, len(inside), fresh), _cause(lift, len(inside)))
         for lift in found
-        if lift.inside >= _LEAST * len(inside)
+        if lift.inside >= max(_LEAST * len(inside), _FEWEST)
     ]
     scored.sort(key=lambda pair: (-pair[0], pair[1].attribute, pair[1].value))
     return [cause for _, cause in scored[:_CAUSES]]

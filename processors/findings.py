@@ -24,6 +24,20 @@ ACTIVE: Final = ("open", "regressed")
 """States in which a finding is not over."""
 
 _TEXT: Final = 80  # characters of a name in a title
+_OTHERS: Final = {
+    "version_success": "failures of version {value} beside the one before",
+    "version_satisfaction": "dissatisfied ratings of version {value} beside the one before",
+    "version_duration_ms": "duration of version {value} beside the one before",
+    "version_cost_usd": "cost of version {value} beside the one before",
+    "version_tokens": "tokens of version {value} beside the one before",
+    "version_tool_errors": "tool errors of version {value} beside the one before",
+    "cluster_surge": "failures of cluster {value}",
+    "cluster_emerging": "failures of the new cluster {value}",
+    "cluster_regressed": "failures of cluster {value}, which had ended,",
+}
+"""Titles of what other stations than detection find."""
+
+_TELLING: Final = 1.5  # lift of a cause that is worth a place in a title
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +94,7 @@ class Finding:
     agent_version: str = ""
     attribute: str = ""
     value: str = ""
+    label: str = ""
     tool: str = ""
     cluster: str = ""
     began: int
@@ -146,7 +161,7 @@ def title(finding: Finding) -> str:
     if not finding.active:
         return f"{where}: {what} {_over(finding)}"
     parts = [f"{where}: {what} {_moved(finding)} since {_clock(finding.began)}"]
-    causes = list(finding.causes[:2])
+    causes = [c for c in finding.causes if _tells(c, finding)][:2]
     if causes:
         parts.append(", ".join(_cause(cause) for cause in causes))
     if finding.users:
@@ -156,14 +171,16 @@ def title(finding: Finding) -> str:
     return "; ".join(parts)
 
 
+def _tells(cause: Cause, finding: Finding) -> bool:
+    """Whether a cause says more than the title does; people are never named in one."""
+    said = cause.value in (finding.value, finding.agent) or cause.attribute in ("user", "cluster")
+    return cause.low >= _TELLING and not said
+
+
 def _what(finding: Finding) -> str:
     signal = BY_NAME.get(finding.signal)
-    if signal is None:
-        named = {"version": "version {value} is worse", "cluster": "failures like {value}"}
-        text = named.get(finding.kind, finding.signal)
-    else:
-        text = signal.title
-    return text.replace("{value}", _name(finding.value))
+    text = _OTHERS.get(finding.signal, finding.signal) if signal is None else signal.title
+    return text.replace("{value}", _name(finding.label or finding.value))
 
 
 def _moved(finding: Finding) -> str:
@@ -239,6 +256,7 @@ def of_change(change: Change, **values: Any) -> Finding:
         "agent_version": change.value if change.attribute == "agent_version" else "",
         "attribute": change.attribute,
         "value": change.value,
+        "label": change.label,
         "tool": change.value if change.attribute == "tool" else "",
         "cluster": change.value if change.attribute == "cluster" else "",
         "began": change.began,

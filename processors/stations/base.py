@@ -71,10 +71,14 @@ State = TypeVar("State")
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a person decided about a finding: ``accept`` takes its stream's new level for normal."""
+    """What a person decided: ``accept`` takes the new level of a finding's stream for normal.
+
+    ``finding`` is the id of a finding, or of a cluster; ``at`` is in seconds since 1970.
+    """
 
     finding: str
     action: str
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,7 @@ class Change:
     agent: str
     attribute: str = ""
     value: str = ""
+    label: str = ""
     began: int
     found: int
     e_value: float

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol
 
-from processors.stations.base import BUCKETS, Action, Change, Output, Sealed
+from processors.stations.base import BUCKETS, CELL, Action, Change, Output, Sealed
 from processors.stations.mixes import MixStreams, mixtures
 from processors.stations.novelty import Novelty
 from processors.stations.rates import RateStreams, observations
@@ -96,7 +96,9 @@ class Detection:
     ) -> tuple[DetectionState, Sequence[Output]]:
         """Take what was sealed; returns changes in order of event time."""
         changes: list[Change] = [
-            change for action in sealed.actions for change in self._accept(action, state, sealed.lo)
+            change
+            for action in sealed.actions
+            for change in self._accept(action, state, sealed.lo + CELL)
         ]
         whole = minutes(sealed)
         fresh = sealed.results.filter(sealed.results["decided"] >= sealed.lo)

@@ -8,7 +8,10 @@ is. A tick is a minute.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, Self
 
 import numpy as np
@@ -60,17 +63,16 @@ class MixStreams:
     def step(self, seen: pl.DataFrame) -> list[Change]:
         """Take minutes of `mixtures`, in order of time."""
         changes: list[Change] = []
-        for (minute,), part in seen.group_by("minute", maintain_order=True):
-            changes += self._tick(int(minute), part)
+        rows = seen.select("minute", "signal", "environment", "agent", "names", "counts", "n")
+        for minute, part in groupby(rows.iter_rows(), itemgetter(0)):
+            changes += self._tick(int(minute), list(part))
         return changes
 
-    def _tick(self, at: int, part: pl.DataFrame) -> list[Change]:
+    def _tick(self, at: int, part: Sequence[tuple[Any, ...]]) -> list[Change]:
         self._grow(part)
         total = np.zeros((self.detector.n_groups, CATEGORIES + 1))
         n = np.zeros((self.detector.n_groups, 1))
-        for signal, environment, agent, names, counts, many in part.select(
-            "signal", "environment", "agent", "names", "counts", "n"
-        ).iter_rows():
+        for _, signal, environment, agent, names, counts, many in part:
             i = self.register.index[(signal, environment, agent, "")]
             self.register.last[i] = at
             if self._learns(i, names, counts, many):
@@ -85,10 +87,8 @@ class MixStreams:
         changes = [recovered(self.register.open.pop(int(i)), at) for i in ended]
         return changes + [self._open(int(i), at) for i in found]
 
-    def _grow(self, part: pl.DataFrame) -> None:
-        fresh = self.register.add(
-            part.select("signal", "environment", "agent", pl.lit("")).iter_rows()
-        )
+    def _grow(self, part: Sequence[tuple[Any, ...]]) -> None:
+        fresh = self.register.add((row[1], row[2], row[3], "") for row in part)
         if fresh:
             self.detector.extend(fresh)
             self.learnt += [Counter() for _ in range(fresh)]

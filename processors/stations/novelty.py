@@ -37,7 +37,9 @@ class Vocabulary:
 
     def novel(self, request: str) -> float | None:
         """1 when a request is unlike the known ones, 0 when not, None while that is learnt."""
-        words = {xxh32_intdigest(w.encode()) % BITS for w in _WORD.findall(request[:_LONGEST].lower())}
+        words = {
+            xxh32_intdigest(w.encode()) % BITS for w in _WORD.findall(request[:_LONGEST].lower())
+        }
         if not words:
             return None
         at = np.fromiter(words, np.int64, len(words))

@@ -89,13 +89,10 @@ LEFT JOIN
 """  # noqa: S608 - our own constants
 
 _ACTIONS: Final = """
-SELECT f.finding_id AS finding, a.action AS action
+SELECT a.subject AS subject, a.action AS action, toFloat64(a.at) AS at, f.members AS members
 FROM (SELECT * FROM finding_actions FINAL WHERE at > {since:DateTime64(3)}) AS a
-INNER JOIN
-(
-    SELECT finding_id, if(incident = '', finding_id, incident) AS subject FROM findings FINAL
-) AS f ON f.subject = a.subject
-ORDER BY a.at, finding
+LEFT JOIN (SELECT finding_id, members FROM findings FINAL) AS f ON f.finding_id = a.subject
+ORDER BY a.at, a.subject
 """
 
 _TOTALS: Final = """
@@ -232,7 +229,11 @@ class ClickHouseStations:
     def actions(self, since: datetime) -> list[Action]:
         """What people decided after a moment."""
         rows = self._store.query(_ACTIONS, {"since": since})
-        return [Action(**row) for row in rows.iter_rows(named=True)]
+        return [
+            Action(finding, action, at)
+            for subject, action, at, members in rows.iter_rows()
+            for finding in (subject, *members)
+        ]
 
     def context(self, environment: str, agent: str, lo: int, hi: int) -> pl.DataFrame:
         """The latest interactions of an agent ('' for all), with their cluster."""

@@ -8,8 +8,10 @@ a minute.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, Self
 
 import numpy as np
@@ -122,17 +124,16 @@ class TailStreams:
     def step(self, seen: pl.DataFrame) -> list[Change]:
         """Take minutes of `sketches`, in order of time."""
         changes: list[Change] = []
-        for (minute,), part in seen.group_by("minute", maintain_order=True):
-            changes += self._tick(int(minute), part)
+        rows = seen.select("minute", "signal", "environment", "agent", "bins", "counts")
+        for minute, part in groupby(rows.iter_rows(), itemgetter(0)):
+            changes += self._tick(int(minute), list(part))
         return changes
 
-    def _tick(self, at: int, part: pl.DataFrame) -> list[Change]:
+    def _tick(self, at: int, part: Sequence[tuple[Any, ...]]) -> list[Change]:
         self._grow(part)
         shape = (self.detector.n_groups, len(_WEIGHTS))
         total, n = np.zeros(shape), np.zeros((shape[0], 1))
-        for signal, environment, agent, bins, counts in part.select(
-            "signal", "environment", "agent", "bins", "counts"
-        ).iter_rows():
+        for _, signal, environment, agent, bins, counts in part:
             i = self.register.index[(signal, environment, agent, "")]
             self.register.last[i] = at
             total[i], n[i] = self._score(i, at, bins, counts)
@@ -146,9 +147,8 @@ class TailStreams:
         changes += [self._open(int(i), at) for i in found]
         return changes
 
-    def _grow(self, part: pl.DataFrame) -> None:
-        keys = part.select("signal", "environment", "agent", pl.lit("")).iter_rows()
-        fresh = self.register.add(keys)
+    def _grow(self, part: Sequence[tuple[Any, ...]]) -> None:
+        fresh = self.register.add((row[1], row[2], row[3], "") for row in part)
         if fresh:
             self.detector.extend(fresh)
             self.tails += [Tail() for _ in range(fresh)]

@@ -9,7 +9,10 @@ them all. ``L`` is halved and divided by the scatter of the counts, because arri
 from __future__ import annotations
 
 import math
-from typing import Any, Final, Self
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -19,6 +22,9 @@ from detectors.change.seasonal import HOURS
 from processors.stations.base import Action, Change
 from processors.stations.streams import Register, Thresholds, opened, recovered
 from processors.stations.tails import MINUTE
+
+Minute: TypeAlias = Sequence[tuple[Any, ...]]
+"""Rows of one minute: its time, environment, agent, interactions."""
 
 HOUR: Final = 3600
 _MEMORY: Final = 0.3  # weight of the latest week in the profile
@@ -68,16 +74,17 @@ class TrafficStreams:
         """Take the minutes from ``lo`` to ``hi`` with the `counts` of those that have any."""
         changes: list[Change] = []
         first = lo // MINUTE * MINUTE
-        by_minute = seen.partition_by("minute", as_dict=True) if not seen.is_empty() else {}
+        rows = seen.select("minute", "environment", "agent", "n").iter_rows()
+        by_minute = {minute: list(part) for minute, part in groupby(rows, itemgetter(0))}
         if not self.register.keys and not by_minute:
             return changes
         for at in range(first, hi // MINUTE * MINUTE, MINUTE):
-            changes += self._tick(at, by_minute.get((at,)))
+            changes += self._tick(at, by_minute.get(at))
         return changes
 
-    def _tick(self, at: int, part: pl.DataFrame | None) -> list[Change]:
+    def _tick(self, at: int, part: Minute | None) -> list[Change]:
+        changes = self._close_hour(at) if at % HOUR == 0 and self.register.keys else []
         n = self._counted(at, part)
-        changes = self._close_hour(at) if at % HOUR == 0 else []
         active = n > 0
         self.gap = np.where(active, 0.0, self.gap + self._expected(at) / 60)
         self.last[active] = at
@@ -86,14 +93,14 @@ class TrafficStreams:
         changes += self._speak(active, at + MINUTE)
         return changes + self._fall_silent(at + MINUTE)
 
-    def _counted(self, at: int, part: pl.DataFrame | None) -> Floats:
+    def _counted(self, at: int, part: Minute | None) -> Floats:
         if part is None:
             return np.zeros(len(self.register.keys))
-        keys = [("silence", e, a, "") for e, a in part.select("environment", "agent").iter_rows()]
+        keys = [("silence", environment, agent, "") for _, environment, agent, _ in part]
         self._grow(self.register.add(keys), at)
         n = np.zeros(len(self.register.keys))
         rows = [self.register.index[key] for key in keys]
-        n[rows] = part["n"].to_numpy()
+        n[rows] = [row[3] for row in part]
         for i in rows:
             self.register.last[i] = at
         return n
