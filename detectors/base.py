@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Snapshot: TypeAlias = dict[str, Any]
 """Plain JSON types only: safe to store as text and to load from anywhere."""
@@ -22,7 +22,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
 
-_LAYOUT = 2  # of snapshots: raised when the arrays of a detector change
+_LAYOUT = 3  # of snapshots: raised when the arrays of a detector change
 
 
 @runtime_checkable
@@ -120,6 +120,14 @@ class Streams:
             fresh: NDArray[Any] = np.full(self._shape(count, axes), start, dtype)
             setattr(self, name, np.concatenate([getattr(self, name), fresh]))
         self.n_streams += count
+        return self
+
+    def take(self, streams: ArrayLike) -> Self:
+        """Keep only ``streams`` (mask or indices), in that order."""
+        chosen = np.asarray(streams)
+        for name in self._state:
+            setattr(self, name, getattr(self, name)[chosen])
+        self.n_streams = len(getattr(self, next(iter(self._state))))
         return self
 
     def clear(self, streams: Any, names: Iterable[str] | None = None) -> None:

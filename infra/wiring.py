@@ -157,9 +157,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
             ),
         ),
         results=ResultsConfig(settings.results.inactivity_s, settings.results.trusted_scores),
-        detection=DetectionConfig(
-            arl=detection.arl, warm_up=detection.warm_up, min_effect=detection.min_effect
-        ),
+        detection=DetectionConfig(**detection.model_dump()),
         health=HealthConfig(
             port=health_port or settings.health.port,
             host=settings.health.host,

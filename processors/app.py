@@ -5,7 +5,7 @@
     driftline.events ──> EventWriter ──> events, evaluations, ledger, dead_letters
                           └─> driftline.dirty ──> WindowUpdater ──> windows
                                                    └─> ResultStore ──> results, rollups
-                                  what is sealed ──> Detection ──> findings, alert_events
+                                  what is sealed ──> stations ──> station_changes, findings
                                                          └─> driftline.findings
                                   what is stored ──> Audit ──> collisions, repairs
 """
@@ -40,7 +40,9 @@ from processors.derive.result_store import ResultStore
 from processors.derive.results import ResultsConfig
 from processors.derive.window_updater import WindowUpdater
 from processors.health import Health, HealthConfig
-from processors.stations.detection import Detection, DetectionConfig
+from processors.stations.base import owned
+from processors.stations.detection import DetectionConfig
+from processors.stations.service import station_runner
 from processors.write.dead_letters import DeadLetterWriter
 from processors.write.event_writer import EventWriter, EventWriterConfig
 
@@ -160,7 +162,8 @@ def build_app(config: WorkerConfig) -> faust.App:
     app.begin = sink.join  # a group takes seconds to join, so both at once
     leads = partial(_leads, app)
     tell = partial(sink.tell, FINDINGS_TOPIC)
-    app.service(Detection(store, config.kafka.log_id, config.detection, leads, tell))
+    held = partial(_buckets, app, sink)
+    app.service(station_runner(store, config.kafka.log_id, config.detection, held, tell))
     app.service(Audit(store, config.kafka.log_id, leads, sink.fresh_for))
     app.service(DeadLetterWriter(config.kafka, store))
     results = ResultStore(store, config.results)
@@ -203,8 +206,14 @@ def _places(
             )
 
 
+def _buckets(app: faust.App, sink: EventWriter) -> list[str]:
+    """Buckets of agents whose stations run here: they follow the dirty topic's partitions."""
+    held = [tp.partition for tp in app.consumer.assignment() if tp.topic == DIRTY_TOPIC]
+    return owned(held, sink.dirty_partitions)
+
+
 def _leads(app: faust.App) -> bool:
-    """Whoever computes the first partition of the dirty topic also runs the detectors."""
+    """Whoever computes the first partition of the dirty topic also audits."""
     return TP(DIRTY_TOPIC, 0) in app.consumer.assignment()
 
 

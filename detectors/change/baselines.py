@@ -34,11 +34,15 @@ class Baselines(Episodes):
         "_collecting": ("", np.bool_),  # a successor of the reference
         "_base": ("", np.float64),  # log odds of the baseline
         "_means": ("DZ", np.float64),
+        "_effect": ("", np.float64),  # smallest change worth an alarm
+        "_needed": ("", np.float64),  # values that make the reference
     }
     _watching: Bools
     _collecting: Bools
     _base: Floats
     _means: Floats
+    _effect: Floats
+    _needed: Floats
     warm_up: float
     min_effect: float
     dispersion: float | None
@@ -162,12 +166,37 @@ class Baselines(Episodes):
         """Add ``count`` new streams behind the others, each in its own warm-up."""
         self.reference.extend(count)
         self.successor.extend(count)
-        return super().extend(count)
+        super().extend(count)
+        self._effect[self.n_streams - count :] = self.min_effect
+        self._needed[self.n_streams - count :] = self.warm_up
+        return self
+
+    def take(self, streams: ArrayLike) -> Self:
+        """Keep only ``streams`` (mask or indices), in that order."""
+        self.reference.take(streams)
+        self.successor.take(streams)
+        return super().take(streams)
+
+    def require(self, streams: ArrayLike, min_effect: ArrayLike, warm_up: ArrayLike) -> Self:
+        """Set the smallest change worth an alarm, and the warm-up, of ``streams`` by themselves.
+
+        What was collected against another effect is dropped; a detected change stays.
+        """
+        rows = self._rows(streams)
+        self._needed[rows] = warm_up
+        before = self._effect.copy()
+        self._effect[rows] = min_effect
+        anew = rows & (self._effect != before) & self._watching & ~self._detected
+        if anew.any():
+            self._watch(anew, self._dispersion)
+        return self
 
     def reset(self, streams: ArrayLike | None = None) -> Self:
         """Send streams (mask or indices; default all) back to an empty warm-up."""
         rows = self._rows(streams)
-        self.clear(rows, [name for name in self._state if name != "_tick"])
+        self.clear(
+            rows, [name for name in self._state if name not in ("_tick", "_effect", "_needed")]
+        )
         for part in (self.reference, self.successor, self.returning):
             part.clear(rows)
         return self
@@ -202,7 +231,7 @@ class Baselines(Episodes):
         return rows
 
     def _watch_if_enough(self, rows: Bools) -> None:
-        done = rows & (self.reference.n >= self.warm_up)
+        done = rows & (self.reference.n >= self._needed)
         if done.any():
             self._watch(done, self.reference.measured_dispersion())
 
@@ -210,7 +239,7 @@ class Baselines(Episodes):
         """Fix the baseline of ``rows``: the means at which the evidence is evaluated."""
         for side, sign in enumerate(self._signs):
             limit = self.reference.limits(sign, np.maximum(dispersion, TINY))
-            means = np.clip(limit + sign * self.min_effect, TINY, 1 - TINY)
+            means = np.clip(limit + sign * self._effect[:, None], TINY, 1 - TINY)
             self._means[rows, side] = means[rows]
         mean = (self.reference.total + 0.5) / (self.reference.n + 1)
         self._base[rows] = special.logit(mean)[rows]

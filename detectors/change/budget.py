@@ -41,7 +41,7 @@ class FalseAlarmBudget:
     --------
     1,200 streams, a tick a minute, seven false alerts a week:
 
-    >>> budget = ErrorBudget(alerts_per_week=7, ticks_per_week=10_080)
+    >>> budget = FalseAlarmBudget(alerts_per_week=7, ticks_per_week=10_080)
     >>> budget.threshold(1_200)
     1728000.0
     >>> budget.threshold(100)  # streams left: what was collected stays priced as it was
@@ -80,7 +80,7 @@ def select_with_fdr(e_values: ArrayLike, patience: float, alpha: float = 0.1) ->
 
     Examples
     --------
-    >>> board([5e5, 3e5, 10.0, 1.0], patience=10_000).tolist()
+    >>> select_with_fdr([5e5, 3e5, 10.0, 1.0], patience=10_000).tolist()
     [True, True, False, False]
     """
     values = np.asarray(e_values, np.float64) / patience

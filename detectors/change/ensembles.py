@@ -151,14 +151,23 @@ class EnsembleDetector:
         return self
 
     def calibrate(
-        self, total: ArrayLike, n: ArrayLike, dispersion: ArrayLike | None = None
+        self,
+        total: ArrayLike,
+        n: ArrayLike,
+        dispersion: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
     ) -> Self:
-        """Set the reference of every indicator, shapes as in `update`; see `RateDetector`."""
-        shape = (self.n_groups, self.indicators)
+        """Set the reference of every indicator of ``groups`` (indices, default all).
+
+        Shapes as in `update`, of those groups; see `RateDetector`.
+        """
+        chosen = np.arange(self.n_groups) if groups is None else np.asarray(groups, np.int64)
+        shape = (chosen.size, self.indicators)
         flat = [np.broadcast_to(np.asarray(x, np.float64), shape).ravel() for x in (total, n)]
         spread = None if dispersion is None else np.broadcast_to(dispersion, shape).ravel()
-        self.members.calibrate(flat[0], flat[1], spread)
-        self._leading[:] = -1
+        self.members.calibrate(flat[0], flat[1], spread, streams=self._members_of(chosen))
+        self._leading[chosen] = -1
         return self
 
     def accept(self, groups: ArrayLike) -> Self:
@@ -176,6 +185,21 @@ class EnsembleDetector:
             raise ValueError("only a detected change can be accepted")
         self.members.accept(self._members_of(chosen))
         self._leading[chosen] = -1
+        return self
+
+    def extend(self, count: int) -> Self:
+        """Add ``count`` new groups behind the others, each in its own warm-up."""
+        self.members.extend(count * self.indicators)
+        self._leading = np.concatenate([self._leading, np.full(count, -1, np.int64)])
+        self.n_groups += count
+        return self
+
+    def take(self, groups: ArrayLike) -> Self:
+        """Keep only ``groups`` (indices), in that order."""
+        chosen = np.asarray(groups, np.int64)
+        self.members.take(self._members_of(chosen))
+        self._leading = self._leading[chosen]
+        self.n_groups = chosen.size
         return self
 
     def snapshot(self) -> Snapshot:

@@ -124,6 +124,11 @@ class Episodes(Streams):
         self.returning.extend(count)
         return super().extend(count)
 
+    def take(self, streams: ArrayLike) -> Self:
+        """Keep only ``streams`` (mask or indices), in that order."""
+        self.returning.take(streams)
+        return super().take(streams)
+
     def snapshot(self) -> Snapshot:
         """Parameters and state as JSON types; `restore` gives back the same bits."""
         return {**super().snapshot(), "returning": self.returning.snapshot()}

@@ -156,6 +156,10 @@ class RateDetector(Baselines):
         sides = self._side_evidence()
         return np.where(self._watching, sides.mean(axis=1), 0.0)
 
+    def evidence(self, streams: Ints) -> Floats:
+        """`e_value` of ``streams`` (indices) only, shape (k,)."""
+        return np.where(self._watching[streams], self._side_evidence(streams).mean(axis=1), 0.0)
+
     @property
     def threshold(self) -> float:
         """The e-value at which a change is announced; equal to ``arl``."""
@@ -189,7 +193,7 @@ class RateDetector(Baselines):
         warming = busy & ~self._watching
         watching = np.flatnonzero(busy & self._watching)
         if warming.any():
-            if offset is not None:
+            if offset is not None and np.any(np.broadcast_to(offset, warming.shape)[warming]):
                 raise ValueError("offsets need a calibrated baseline: call calibrate() first")
             self.reference.add(warming, sums, counts)
             self._watch_if_enough(warming)

@@ -124,6 +124,26 @@ class FailureClusters:
             self.clusters[known].size += 1
         return known
 
+    def establish(self, failure: Failure, repeats: int = 1) -> str:
+        """Found a cluster of a failure that repeats exactly; returns its id.
+
+        The id is a hash of the failure alone, whatever came before it. A failure that belongs to a
+        cluster already stays there.
+        """
+        key = failure.key
+        known = self._placed(key, terms_of(failure))
+        if known != UNCLUSTERED:
+            return known
+        text = f"{self.seed}:{key}".encode()
+        name = hashlib.blake2b(text, digest_size=6).hexdigest()
+        self._pool.pop(key)
+        self._usages[name] = Usage.of([terms_of(failure)])
+        self._profiles.add(name, self._usages[name])
+        self.clusters[name] = Cluster(name, self._profiles.label(name), repeats, failure)
+        self._remember(key, name)
+        self.lineage.append(Transition("born", name))
+        return name
+
     def assign_many(self, failures: Iterable[Failure]) -> list[str]:
         """Cluster ids of failures in the order they happened."""
         return [self.assign(failure) for failure in failures]

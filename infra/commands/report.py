@@ -1,8 +1,7 @@
-"""metrics, findings, alerts, accounting: what was found."""
+"""metrics, alerts, accounting: what was found."""
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from datetime import datetime
@@ -21,26 +20,16 @@ Since = Annotated[
 ]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-_FINDINGS = """
-SELECT finding_id, kind, environment, agent, status, severity, began, found, ended,
-    round(baseline, 4) AS baseline, round(observed, 4) AS observed, n, e_value, title, evidence
-FROM findings FINAL ORDER BY found DESC, finding_id
-"""
-
 _ALERTS = """
-SELECT alert_key, toString(argMax(e.status, e.ts)) AS status,
-    toString(argMax(e.severity, e.ts)) AS severity, agent,
-    argMax(title, ts) AS title, argMax(description, ts) AS description,
-    argMax(episode_start, ts) AS episode_start, max(ts) AS last_seen
-FROM alert_events AS e FINAL GROUP BY alert_key, agent
-ORDER BY status = 'firing' DESC, last_seen DESC
+SELECT alert_key, if(muted, 'muted', state) AS status, severity, environment, agent, title,
+    description, episode_start, coalesce(ended, found) AS last_seen
+FROM alerts ORDER BY state = 'firing' DESC, last_seen DESC
 """
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(metrics)
-    app.command()(findings)
     app.command()(alerts)
     app.command()(accounting)
 
@@ -109,32 +98,6 @@ def print_summary(entries: list[dict[str, Any]], *, narrated: bool = False) -> N
             title=name,
             narrated=narrated,
         )
-
-
-def findings(as_json: Json = False) -> None:
-    """List what the detectors found, newest first.
-
-    Example: driftline findings --json
-    """
-    rows = [
-        row | {"evidence": json.loads(row["evidence"] or "[]")}
-        for row in _store().query(_FINDINGS).iter_rows(named=True)
-    ]
-    if as_json:
-        emit_json(rows)
-        return
-    print_table(
-        ("found", "status", "severity", "what", "began", "n", "most frequent failure"),
-        [
-            (
-                _clock(row["found"]), row["status"], row["severity"], row["title"],
-                _clock(row["began"]), row["n"], failure_text(row["evidence"]),
-            )
-            for row in rows
-        ],
-    )  # fmt: skip
-    if not rows:
-        say("no findings")
 
 
 def failure_text(evidence: list[dict[str, Any]]) -> str | None:

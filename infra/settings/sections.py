@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -237,18 +237,45 @@ class ResultsSettings(Section):
 class DetectionSettings(Section):
     """How eager the detectors are."""
 
-    arl: float = Field(
-        default=60_480.0,
-        gt=1,
-        description="expected number of 10 s windows per agent between false alerts;"
-        " 60,480 is a week",
+    pages_per_week: float = Field(
+        default=1.0,
+        gt=0,
+        le=1000,
+        description="false pages a week to expect of the whole deployment, over all signals",
+    )
+    notices_per_week: float = Field(
+        default=10.0,
+        gt=0,
+        le=10_000,
+        description="false notices a week to expect: findings that are shown and wake nobody",
     )
     warm_up: float = Field(
         default=2_000.0, ge=10, description="interactions of an agent that make its first baseline"
     )
     min_effect: float = Field(
-        default=0.01, ge=0, lt=1, description="smallest change of a rate worth an alert"
+        default=0.01, ge=0, lt=1, description="smallest change of the failure rate worth a page"
     )
+    retire_days: int = Field(
+        default=14, ge=1, le=365, description="streams without a value for so long are forgotten"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "arl" in given:
+            raise ValueError(
+                "detection.arl is now detection.pages_per_week, the false pages a week to expect"
+                " of the whole deployment (default 1)"
+            )
+        return given
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DetectionSettings:
+        if self.notices_per_week < self.pages_per_week:
+            raise ValueError(
+                "detection.notices_per_week must not be below detection.pages_per_week"
+            )
+        return self
 
 
 class HealthSettings(Section):

@@ -90,6 +90,25 @@ MARKS_PENDING: Final = Gauge(
     ["partition"],
     registry=REGISTRY,
 )
+STATION_SECONDS: Final = Histogram(
+    "driftline_station_step_seconds",
+    "Time of one step of a station over one bucket of agents.",
+    ["station"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+STATION_LAG: Final = Gauge(
+    "driftline_station_lag_seconds",
+    "Sealed event time that a station has not read yet.",
+    ["station"],
+    registry=REGISTRY,
+)
+STATION_STREAMS: Final = Gauge(
+    "driftline_station_streams",
+    "Streams, incidents, version pairs or clusters that a station of this process follows.",
+    ["station"],
+    registry=REGISTRY,
+)
 READY: Final = Gauge("driftline_ready", "1 when /readyz answers 200, else 0.", registry=REGISTRY)
 HEALTHY: Final = Gauge(
     "driftline_healthy", "1 when /healthz answers 200, else 0.", registry=REGISTRY

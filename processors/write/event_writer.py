@@ -268,6 +268,11 @@ class EventWriter(Service):  # type: ignore[misc]
             self._caught_up_at = time.monotonic()
             self.caught_up.set()
 
+    @property
+    def dirty_partitions(self) -> int:
+        """Partitions of the dirty topic; 0 before Kafka has said."""
+        return len(self._marked)
+
     def fresh_for(self) -> float:
         """For how many seconds what is stored has been fresh; 0 while a backlog is worked off."""
         return time.monotonic() - self._caught_up_at if self.caught_up.is_set() else 0.0

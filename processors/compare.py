@@ -1,0 +1,106 @@
+"""Two versions of an agent on what is stored: the read model of ``driftline compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from processors.clickhouse import Store
+from processors.stations.base import RESULTS
+from processors.stations.versions import MEASURES, Pair, comparison, judge, sums
+
+_HOUR: Final = 3600
+_ALPHA: Final = 0.05
+
+_RESULTS: Final = """
+SELECT toInt64(toUnixTimestamp(cell)) AS decided, environment, agent, agent_version, success,
+    satisfaction, duration_ms, cost_usd, input_tokens, output_tokens, tool_errors
+FROM interaction_results FINAL
+WHERE live AND state != 'open' AND environment = {environment:String} AND agent = {agent:String}
+    AND agent_version IN ({baseline:String}, {candidate:String}) AND cell >= {since:DateTime}
+"""
+
+_INCIDENTS: Final = """
+SELECT toInt64(toUnixTimestamp(began)) AS began,
+    toInt64(toUnixTimestamp(coalesce(ended, now()))) AS ended
+FROM findings FINAL
+WHERE incident = '' AND severity = 'page' AND kind != 'version'
+    AND environment = {environment:String} AND agent IN ({agent:String}, '')
+    AND NOT startsWith(causes, '[{"attribute":"agent_version"')
+"""
+
+
+def compare_versions(
+    store: Store,
+    environment: str,
+    agent: str,
+    baseline: str,
+    candidate: str,
+    since: datetime | None = None,
+) -> dict[str, Any]:
+    """Verdicts per measure, with the hours that both versions shared and those left out.
+
+    Returns
+    -------
+    dict
+        ``measures``: per measure ``measure, verdict, effect, low, high, unit, n, needed``;
+        ``hours`` and ``excluded``: how many.
+    """
+    given: dict[str, Any] = {
+        "environment": environment,
+        "agent": agent,
+        "baseline": baseline,
+        "candidate": candidate,
+        "since": since or datetime.fromtimestamp(0),  # noqa: DTZ006 - the beginning of time
+    }
+    rows = store.query(_RESULTS, given)
+    incidents = store.query(_INCIDENTS, given)
+    hours = hours_of(incidents.iter_rows())
+    return compare_rows(rows, (environment, agent), baseline, candidate, hours)
+
+
+def hours_of(spans: Iterable[tuple[int, ...]]) -> set[int]:
+    """Hours that spans of time (s) touch.
+
+    >>> sorted(hours_of([(3500, 7300)]))
+    [0, 3600, 7200]
+    """
+    return {
+        hour for began, ended in spans for hour in range(began // _HOUR * _HOUR, ended + 1, _HOUR)
+    }
+
+
+def compare_rows(
+    rows: pl.DataFrame, owner: tuple[str, str], baseline: str, candidate: str, without: set[int]
+) -> dict[str, Any]:
+    """The same from interactions; ``without`` are hours to leave out. Pure."""
+    pair = Pair(baseline, candidate, 0)
+    known = pl.DataFrame(schema=RESULTS) if rows.is_empty() else rows
+    for row in sums(known).iter_rows(named=True):
+        if row["hour"] in without:
+            continue
+        for arm, version in enumerate((baseline, candidate)):
+            if row["agent_version"] == version:
+                for m in MEASURES:
+                    pair.add(m.name, row["hour"], arm, [row[f"{p} {m.name}"] for p in "nsq"])
+    measures = []
+    for m in MEASURES:
+        table = pair.table(m.name)
+        verdict = judge(m, table if len(table) else np.zeros((1, 6)), _ALPHA)
+        found = comparison(m, verdict, (*owner, candidate), baseline, 0)
+        measures.append(
+            {
+                "measure": m.name, "verdict": found.verdict, "effect": found.effect,
+                "low": found.low, "high": found.high, "unit": found.unit,
+                "n": {"baseline": found.n_baseline, "candidate": found.n_candidate},
+                "needed": found.needed,
+            }
+        )  # fmt: skip
+    touched = {hour for part in pair.hours.values() for hour in part}
+    shared = len(pair.table("tool_errors"))
+    excluded = len(set(known["decided"].to_numpy() // _HOUR * _HOUR) & without)
+    return {"measures": measures, "hours": min(shared, len(touched)), "excluded": excluded}

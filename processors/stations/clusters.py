@@ -1,0 +1,485 @@
+"""Failure clusters: failures join a cluster as they seal, and clusters keep their identity.
+
+Per environment and agent, `FailureClusters` assigns and founds, and `ClusterSurges` follows how
+often each cluster fails. Failures are taken in order of event time and id, so ids do not depend on
+the order of arrival. Every six hours of event time a window of late failures is clustered as a
+whole; ids survive, and what split or merged is written down.
+
+A cluster is *new*, then *open*; *resolved* when by its earlier rate twenty failures should have
+come and none did; *regressed* when it returns after that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar, Final, TypeAlias
+
+import polars as pl
+
+from detectors.failures.cluster_rates import ClusterSurges, Surge
+from detectors.failures.clusters import UNCLUSTERED, FailureClusters
+from detectors.failures.features import Failure
+from ingest.core.text import printable
+from processors.stations.base import BUCKETS, Action, Change, Output, Sealed, moment
+from processors.stations.streams import WEEK, change_fields, compress, expand
+from processors.stations.tails import MINUTE, minutes
+
+_LAYOUT: Final = 1
+_REFIT_S: Final = 6 * 3600
+_WINDOW: Final = 2_000  # failures that a refit looks at
+_LEAST_NEW: Final = 50  # failures before another refit is worth it
+_WAITING: Final = 500  # unclustered members whose cluster may still be founded
+_NEW_S: Final = 86_400
+_MISSED: Final = 20.0  # failures that should have come before their absence means something
+_RETURN: Final = 3  # failures that make a resolved cluster regressed
+_EXAMPLES: Final = 5
+_SECONDS: Final = pl.Datetime("ms", "UTC")
+
+Owner: TypeAlias = tuple[str, str]
+"""Environment and agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClustersConfig:
+    """How eager clusters are.
+
+    Attributes
+    ----------
+    notices_per_week
+        Expected false surges of a deployment, over all clusters.
+    warm_up
+        Interactions of known outcome that make the baseline of a cluster's rate.
+    min_new
+        Failures that resemble each other before they are a cluster.
+    """
+
+    notices_per_week: float = 2.0
+    warm_up: float = 2_000.0
+    min_new: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRow:
+    """A row of ``clusters``."""
+
+    table: ClassVar[str] = "clusters"
+    schema: ClassVar[Mapping[str, Any]] = {
+        "version": pl.UInt64(), "size": pl.UInt64(), "first_seen": _SECONDS,
+        "last_seen": _SECONDS, "episode": pl.UInt32(), "parents": pl.List(pl.String()),
+        "agent_versions": pl.List(pl.String()), "examples": pl.List(pl.String()),
+        "opportunities": pl.UInt64(),
+    }  # fmt: skip
+    values: Mapping[str, Any]
+
+    def row(self) -> dict[str, Any]:
+        """Values by column."""
+        return dict(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A row of ``cluster_members``: the cluster of one failed interaction, '' for none yet."""
+
+    table: ClassVar[str] = "cluster_members"
+    schema: ClassVar[Mapping[str, Any]] = {"cell": _SECONDS, "version": pl.UInt64()}
+    environment: str
+    agent: str
+    decided: int
+    interaction_id: str
+    cluster: str
+    at: int
+
+    def row(self) -> dict[str, Any]:
+        """Values by column."""
+        return {
+            "environment": self.environment, "agent": self.agent, "cell": moment(self.decided),
+            "interaction_id": self.interaction_id, "cluster": self.cluster, "version": self.at,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LineageRow:
+    """A row of ``cluster_lineage``: what became of a cluster."""
+
+    table: ClassVar[str] = "cluster_lineage"
+    schema: ClassVar[Mapping[str, Any]] = {"at": _SECONDS}
+    environment: str
+    agent: str
+    at: int
+    what: str
+    cluster: str
+    source: str
+
+    def row(self) -> dict[str, Any]:
+        """Values by column."""
+        return {**asdict(self), "at": moment(self.at)}
+
+
+@dataclass(slots=True)
+class Life:
+    """What is known of one cluster beside its failures. Times in s."""
+
+    first: int
+    last: int
+    size: int = 0
+    status: str = "new"
+    episode: int = 0
+    opportunities: float = 0.0  # of known outcome since it was founded
+    since_last: float = 0.0  # since its last failure
+    returned: int = 0
+    acted: float = 0.0
+    versions: list[str] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Owned:
+    """The clusters of one environment and agent."""
+
+    clusters: FailureClusters
+    surges: ClusterSurges
+    life: dict[str, Life] = field(default_factory=dict)
+    window: list[Failure] = field(default_factory=list)
+    waiting: list[tuple[int, str, Failure]] = field(default_factory=list)
+    fresh: int = 0
+    open: dict[str, Change] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ClustersState:
+    """Clusters of all agents of a bucket; ``refit`` counts the stretches of six hours."""
+
+    owned: dict[Owner, Owned] = field(default_factory=dict)
+    refit: int = 0
+
+
+class Clusters:
+    """The station; see `processors.stations.base.Station`."""
+
+    name = "clusters"
+    fleet = False
+
+    def __init__(self, config: ClustersConfig | None = None) -> None:
+        self.config = config or ClustersConfig()
+        self.parameters: Mapping[str, Any] = asdict(self.config)
+
+    def begin(self) -> ClustersState:
+        """State before anything was read."""
+        return ClustersState()
+
+    def step(self, sealed: Sealed, state: ClustersState) -> tuple[ClustersState, Sequence[Output]]:
+        """Take whole minutes; returns members, changed clusters, lineage and surges."""
+        outputs: list[Output] = []
+        self._act(sealed.actions, state)
+        rows = minutes(sealed).filter(pl.col("success").is_not_null())
+        for (environment, agent), part in rows.group_by(
+            "environment", "agent", maintain_order=True
+        ):
+            owner = (str(environment), str(agent))
+            for minute, of_minute in _by_minute(part):
+                outputs += self._tick(owner, state, minute, of_minute)
+        due = sealed.hi // _REFIT_S
+        if due > state.refit:
+            if state.refit:
+                for owner, owned in state.owned.items():
+                    outputs += self._refit(owner, owned, due * _REFIT_S)
+            state.refit = due
+        return state, outputs
+
+    def _owned(self, owner: Owner, state: ClustersState) -> Owned:
+        if owner not in state.owned:
+            state.owned[owner] = Owned(
+                FailureClusters(min_new=self.config.min_new, seed=_seed(owner)),
+                ClusterSurges(
+                    self.config.notices_per_week / BUCKETS, WEEK / MINUTE,
+                    warm_up=self.config.warm_up, min_effect=0.005,
+                ),
+            )  # fmt: skip
+        return state.owned[owner]
+
+    def _tick(
+        self, owner: Owner, state: ClustersState, minute: int, rows: Sequence[Row]
+    ) -> list[Output]:
+        """Take the interactions of a minute."""
+        owned = self._owned(owner, state)
+        outputs: list[Output] = []
+        touched: set[str] = set()
+        counts: Counter[str] = Counter()
+        founded: dict[str, int] = {}
+        born = len(owned.clusters.lineage)
+        for row in rows:
+            if row.success:
+                continue
+            cluster = owned.clusters.assign(row.failure)
+            owned.window.append(row.failure)
+            owned.fresh += 1
+            outputs.append(Member(*owner, row.decided, row.interaction_id, cluster, row.decided))
+            if cluster == UNCLUSTERED:
+                owned.waiting.append((row.decided, row.interaction_id, row.failure))
+                self._establish(owned, row.failure)
+                continue
+            counts[cluster] += 1
+            self._live(owned, cluster, row)
+            touched.add(cluster)
+        at = minute + MINUTE
+        for step in owned.clusters.lineage[born:]:
+            founded[step.cluster] = owned.clusters.clusters[step.cluster].size
+            outputs.append(LineageRow(*owner, at, step.what, step.cluster, step.source))
+            outputs += self._adopt(owner, owned, step.cluster, at)
+        del owned.window[:-_WINDOW], owned.waiting[:-_WAITING]
+        owned.surges.update(counts, float(len(rows)), founded)
+        outputs += self._age(owner, owned, len(rows), touched, at)
+        outputs += self._surge(owner, owned, len(state.owned), at)
+        return outputs + [self._row(owner, owned, cluster, at) for cluster in sorted(touched)]
+
+    def _establish(self, owned: Owned, failure: Failure) -> None:
+        """Found a cluster of a failure that has repeated exactly often enough."""
+        repeats = sum(f.key == failure.key for _, _, f in owned.waiting)
+        if repeats >= self.config.min_new:
+            owned.clusters.establish(failure, repeats)
+
+    def _live(self, owned: Owned, cluster: str, row: Row) -> None:
+        life = owned.life.setdefault(cluster, Life(row.decided, row.decided))
+        life.size += 1
+        life.last, life.since_last = row.decided, 0.0
+        if row.version and row.version not in life.versions:
+            life.versions = [*life.versions, row.version][-10:]
+        life.examples = [*life.examples, row.interaction_id][-_EXAMPLES:]
+        if life.status == "resolved":
+            life.returned += 1
+
+    def _adopt(self, owner: Owner, owned: Owned, cluster: str, at: int) -> list[Output]:
+        """Move failures that waited into the cluster that was founded of them."""
+        outputs: list[Output] = []
+        kept = []
+        for decided, interaction, failure in owned.waiting:
+            found = owned.clusters.lookup(failure)
+            if found != cluster:
+                kept.append((decided, interaction, failure))
+                continue
+            life = owned.life.setdefault(cluster, Life(decided, at))
+            life.first = min(life.first, decided)
+            life.size += 1
+            life.examples = [*life.examples, interaction][-_EXAMPLES:]
+            outputs.append(Member(*owner, decided, interaction, cluster, at))
+        owned.waiting = kept
+        return outputs
+
+    def _age(self, owner: Owner, owned: Owned, n: int, touched: set[str], at: int) -> list[Output]:
+        """Let clusters become open, resolved or regressed."""
+        outputs: list[Output] = []
+        for cluster, life in owned.life.items():
+            before = life.status
+            life.opportunities += n
+            # Over all that was seen of the agent: of a young cluster that is too low, not too high.
+            rate = life.size / max(owned.surges.opportunities, 1.0)
+            life.since_last = 0.0 if cluster in touched else life.since_last + n
+            if life.status == "resolved" and life.returned >= _RETURN:
+                life.status, life.episode, life.returned = "regressed", life.episode + 1, 0
+                outputs.append(self._regressed(owner, owned, cluster, rate, at))
+            elif life.status != "resolved" and rate * life.since_last >= _MISSED:
+                life.status = "resolved"
+                outputs += self._end(owned, cluster, at)
+            elif life.status == "new" and at - life.first >= _NEW_S:
+                life.status = "open"
+            if life.status != before:
+                touched.add(cluster)
+        return outputs
+
+    def _regressed(self, owner: Owner, owned: Owned, cluster: str, rate: float, at: int) -> Change:
+        life = owned.life[cluster]
+        change = self._change(
+            owner, owned, cluster, "cluster_regressed", began=life.last, at=at, severity="page",
+            e_value=1.0, baseline=0.0, observed=rate, n=_RETURN,
+        )  # fmt: skip
+        owned.open[cluster] = change
+        return change
+
+    def _end(self, owned: Owned, cluster: str, at: int) -> list[Output]:
+        change = owned.open.pop(cluster, None)
+        return [] if change is None else [replace(change, status="recovered", at=at)]
+
+    def _surge(self, owner: Owner, owned: Owned, agents: int, at: int) -> list[Output]:
+        """Announce clusters that rise; the agents of a bucket share its budget."""
+        surging = {s.cluster: s for s in owned.surges.surging}
+        outputs: list[Output] = []
+        for cluster, change in list(owned.open.items()):
+            if change.signal != "cluster_regressed" and cluster not in surging:
+                outputs += self._end(owned, cluster, at)
+        for cluster, surge in surging.items():
+            known = cluster in owned.open
+            if known or surge.e_value < owned.surges.threshold * agents:
+                continue
+            change = self._of_surge(owner, owned, surge, at)
+            owned.open[cluster] = change
+            outputs.append(change)
+        return outputs
+
+    def _of_surge(self, owner: Owner, owned: Owned, surge: Surge, at: int) -> Change:
+        behind = owned.surges.tick - surge.since
+        return self._change(
+            owner, owned, surge.cluster,
+            "cluster_emerging" if surge.emerging else "cluster_surge",
+            began=at - behind * MINUTE, at=at, severity="notice", e_value=surge.e_value,
+            baseline=surge.baseline, observed=surge.observed, low=surge.low, high=surge.high,
+            n=owned.life[surge.cluster].size if surge.cluster in owned.life else 0,
+        )  # fmt: skip
+
+    def _change(
+        self, owner: Owner, owned: Owned, cluster: str, signal: str, *, began: int, at: int,
+        **figures: Any,
+    ) -> Change:  # fmt: skip
+        text = "\x1f".join((*owner, signal, cluster, str(began)))
+        return Change(
+            change_id=hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest(),
+            at=at, status="open", station=self.name, signal=signal, direction="up",
+            environment=owner[0], agent=owner[1], attribute="cluster", value=cluster,
+            label=self._name(owned, cluster), began=began, found=at, unit="share", **figures,
+        )  # fmt: skip
+
+    def _refit(self, owner: Owner, owned: Owned, at: int) -> list[Output]:
+        if owned.fresh < _LEAST_NEW:
+            return []
+        owned.fresh = 0
+        steps = owned.clusters.refit(owned.window)
+        owned.surges.follow(steps)
+        outputs: list[Output] = []
+        for step in steps:
+            if step.what == "survived":
+                continue
+            outputs.append(LineageRow(*owner, at, step.what, step.cluster, step.source))
+            owned.life.setdefault(step.cluster, Life(at, at))
+            if step.what == "merged" and step.source in owned.life:
+                outputs += self._end(owned, step.source, at)
+                outputs.append(self._merged(owner, owned, step.source, step.cluster, at))
+        return outputs
+
+    def _merged(self, owner: Owner, owned: Owned, gone: str, into: str, at: int) -> ClusterRow:
+        old, new = owned.life.pop(gone), owned.life[into]
+        new.size += old.size
+        new.first = min(new.first, old.first)
+        return ClusterRow(
+            {
+                **self._figures(owner, gone, old, at), "status": "merged", "merged_into": into,
+                "name": "", "parents": [], "reason": "", "tool": "", "template": "",
+            }
+        )  # fmt: skip
+
+    def _row(self, owner: Owner, owned: Owned, cluster: str, at: int) -> ClusterRow:
+        known = owned.clusters.clusters[cluster]
+        typical = known.medoid or Failure()
+        return ClusterRow(
+            {
+                **self._figures(owner, cluster, owned.life[cluster], at),
+                "name": self._name(owned, cluster),
+                "merged_into": "", "parents": list(known.parents), "reason": typical.reason,
+                "tool": typical.tool, "template": typical.message,
+            }
+        )  # fmt: skip
+
+    @staticmethod
+    def _name(owned: Owned, cluster: str) -> str:
+        """The masked message of a cluster of one wording, else words that set it apart."""
+        known = owned.clusters.clusters.get(cluster)
+        if known is None:
+            return cluster
+        typical = known.medoid or Failure()
+        words = typical.message or owned.clusters.name(cluster) or known.name
+        return printable(" ".join(filter(None, (typical.tool, words))) or typical.reason, 80)
+
+    @staticmethod
+    def _figures(owner: Owner, cluster: str, life: Life, at: int) -> dict[str, Any]:
+        return {
+            "environment": owner[0], "agent": owner[1], "cluster": cluster, "version": at,
+            "status": life.status, "size": life.size, "first_seen": moment(life.first),
+            "last_seen": moment(life.last), "episode": life.episode,
+            "agent_versions": list(life.versions), "examples": list(life.examples),
+            "opportunities": int(life.opportunities),
+        }  # fmt: skip
+
+    def _act(self, actions: Iterable[Action], state: ClustersState) -> None:
+        """Take what people said: a resolved cluster that comes back has regressed."""
+        for action in actions:
+            for owned in state.owned.values():
+                life = owned.life.get(action.finding)
+                if life is not None and action.action == "resolve" and action.at > life.acted:
+                    life.acted, life.status, life.returned = action.at, "resolved", 0
+
+    def size(self, state: ClustersState) -> int:
+        """Clusters that are followed."""
+        return sum(len(owned.life) for owned in state.owned.values())
+
+    def dump(self, state: ClustersState) -> bytes:
+        """State as bytes."""
+        return compress(
+            {
+                "layout": _LAYOUT,
+                "refit": state.refit,
+                "owned": [
+                    [
+                        *owner, o.clusters.snapshot(), o.surges.snapshot(),
+                        {c: asdict(life) for c, life in o.life.items()},
+                        [asdict(f) for f in o.window],
+                        [[at, i, asdict(f)] for at, i, f in o.waiting], o.fresh,
+                        {c: change_fields(change) for c, change in o.open.items()},
+                    ]
+                    for owner, o in state.owned.items()
+                ],
+            }
+        )  # fmt: skip
+
+    def load(self, raw: bytes) -> ClustersState:
+        """Build the state of `dump`."""
+        found = expand(raw, _LAYOUT)
+        state = ClustersState(refit=found["refit"])
+        for e, a, clusters, surges, life, window, waiting, fresh, opened in found["owned"]:
+            restored = FailureClusters.restore(clusters)
+            restored.min_new = self.config.min_new
+            state.owned[e, a] = Owned(
+                restored, ClusterSurges.restore(surges),
+                {c: Life(**values) for c, values in life.items()},
+                [Failure.restore(f) for f in window],
+                [(at, i, Failure.restore(f)) for at, i, f in waiting], fresh,
+                {c: Change(**change) for c, change in opened.items()},
+            )  # fmt: skip
+        return state
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What clustering needs of one interaction of known outcome."""
+
+    decided: int
+    interaction_id: str
+    success: bool
+    version: str
+    failure: Failure
+
+
+def _by_minute(rows: pl.DataFrame) -> Iterable[tuple[int, list[Row]]]:
+    """Interactions by minute, in order of time and id."""
+    columns = (
+        "minute", "decided", "interaction_id", "success", "agent_version", "failure_reason",
+        "failure_tool", "failure_template", "request",
+    )  # fmt: skip
+    found: dict[int, list[Row]] = {}
+    ordered = rows.sort("decided", "interaction_id").select(columns)
+    for minute, decided, i, success, version, reason, tool, message, request in ordered.iter_rows():
+        failure = Failure() if success else failure_of(reason, tool, message, request)
+        found.setdefault(minute, []).append(Row(decided, i, bool(success), version, failure))
+    return found.items()
+
+
+def failure_of(reason: str, tool: str, message: str, request: str) -> Failure:
+    """A failed interaction as clustering sees it: its message, or what was asked without one."""
+    text = "" if message else (request or "")[:500]
+    return Failure(reason=reason or "", tool=tool or "", message=message or "", text=text)
+
+
+def _seed(owner: Owner) -> int:
+    """Ids of clusters differ between agents."""
+    text = "\x1f".join(owner).encode("utf-8", "replace")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")

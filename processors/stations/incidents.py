@@ -1,0 +1,227 @@
+"""Incidents: changes of many streams with one cause are one thing to look at, and one page.
+
+The station of the whole fleet reads what the other stations decided, in order of event time. A
+change joins an incident of its agent that is going on when it began about when that did; changes of
+several agents that began together are an incident of the fleet. The first change stands for the
+incident; the figures shown are those of the change that says most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+
+from processors.findings import Finding, of_change
+from processors.signals import SIGNALS
+from processors.stations.base import Change, Output, Sealed
+from processors.stations.streams import change_fields, compress, expand
+
+_LAYOUT: Final = 1
+_SAME_S: Final = 3600
+"""Changes of one agent that began so close together share a cause."""
+
+_FLEET_S: Final = 300
+"""Changes of several agents that began so close together share a cause."""
+
+_LINGER_S: Final = 900
+"""An incident takes changes for so long after it was over."""
+
+_RANK: Final = {signal.name: i for i, signal in enumerate(SIGNALS)}
+_FLEETWIDE: Final = frozenset(
+    ("failure", "reason", "model_error", "duration", "first_token", "unknown_tokens", "unanswered")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentsConfig:
+    """How long a stream that recovered and changes again counts as regressed."""
+
+    regressed_days: int = 14
+
+
+@dataclass(slots=True)
+class Incident:
+    """Changes that share a cause; the first stands for it."""
+
+    head: str
+    environment: str
+    began: int
+    changes: dict[str, Change] = field(default_factory=dict)
+    ended: int | None = None
+    previous: str = ""
+
+    @property
+    def agents(self) -> set[str]:
+        """Agents that are hit."""
+        return {change.agent for change in self.changes.values()}
+
+    @property
+    def severity(self) -> str:
+        """The worst of its members."""
+        return "page" if any(c.severity == "page" for c in self.changes.values()) else "notice"
+
+    @property
+    def lead(self) -> Change:
+        """The member that says most about it: a page before a notice, failures before the rest."""
+        return min(
+            self.changes.values(),
+            key=lambda c: (c.severity != "page", _RANK.get(c.signal, 99), c.began, c.change_id),
+        )
+
+    @property
+    def over(self) -> bool:
+        """Whether the members that decide have recovered; a notice does not keep a page open."""
+        severity = self.severity
+        return all(c.status != "open" for c in self.changes.values() if c.severity == severity)
+
+
+@dataclass(slots=True)
+class IncidentsState:
+    """Incidents of late, and when each stream last recovered under which finding."""
+
+    incidents: list[Incident] = field(default_factory=list)
+    recovered: dict[tuple[str, ...], tuple[str, int]] = field(default_factory=dict)
+
+
+class Incidents:
+    """The station; see `processors.stations.base.Station`."""
+
+    name = "incidents"
+    fleet = True
+
+    def __init__(self, config: IncidentsConfig | None = None) -> None:
+        self.config = config or IncidentsConfig()
+        self.parameters: Mapping[str, Any] = asdict(self.config)
+
+    def begin(self) -> IncidentsState:
+        """State before anything was read."""
+        return IncidentsState()
+
+    def step(
+        self, sealed: Sealed, state: IncidentsState
+    ) -> tuple[IncidentsState, Sequence[Output]]:
+        """Take the changes of a stretch of event time; returns findings."""
+        found: dict[tuple[str, int], Finding] = {}
+        for change in (Change(**row) for row in sealed.changes.iter_rows(named=True)):
+            for finding in self._take(change, state):
+                found[finding.finding_id, finding.version] = finding
+        self._forget(state, sealed.hi)
+        return state, list(found.values())
+
+    def _take(self, change: Change, state: IncidentsState) -> list[Finding]:
+        incident = _of(change, state) or _joined(change, state)
+        if change.status == "open":
+            if incident is None:
+                incident = Incident(change.change_id, change.environment, change.began)
+                incident.previous = self._previous(change, state)
+                state.incidents.append(incident)
+            incident.ended = None
+        elif incident is None:
+            return []
+        else:
+            state.recovered[change.stream] = (change.change_id, change.at)
+        incident.changes[change.change_id] = change
+        incident.began = min(incident.began, change.began)
+        if incident.over and incident.ended is None:
+            incident.ended = change.at
+        member = [] if change.change_id == incident.head else [_member(change, incident)]
+        return [*member, _finding(incident, change.at)]
+
+    def _previous(self, change: Change, state: IncidentsState) -> str:
+        finding, at = state.recovered.get(change.stream, ("", 0))
+        recent = change.began - at <= self.config.regressed_days * 86_400
+        return finding if finding and recent else ""
+
+    def _forget(self, state: IncidentsState, now: int) -> None:
+        horizon = now - self.config.regressed_days * 86_400
+        state.incidents = [
+            i for i in state.incidents if i.ended is None or i.ended >= now - _LINGER_S
+            or any(c.status == "open" and c.at >= horizon for c in i.changes.values())
+        ]  # fmt: skip
+        state.recovered = {k: v for k, v in state.recovered.items() if v[1] >= horizon}
+
+    def size(self, state: IncidentsState) -> int:
+        """Incidents that are remembered."""
+        return len(state.incidents)
+
+    def dump(self, state: IncidentsState) -> bytes:
+        """State as bytes."""
+        return compress(
+            {
+                "layout": _LAYOUT,
+                "incidents": [
+                    [i.head, i.environment, i.began, i.ended, i.previous,
+                     [change_fields(c) for c in i.changes.values()]]
+                    for i in state.incidents
+                ],
+                "recovered": [[list(k), *v] for k, v in state.recovered.items()],
+            }
+        )  # fmt: skip
+
+    def load(self, raw: bytes) -> IncidentsState:
+        """Build the state of `dump`."""
+        found = expand(raw, _LAYOUT)
+        incidents = [
+            Incident(
+                head, environment, began, {c["change_id"]: Change(**c) for c in changes},
+                ended, previous,
+            )
+            for head, environment, began, ended, previous, changes in found["incidents"]
+        ]  # fmt: skip
+        return IncidentsState(incidents, {tuple(k): (f, at) for k, f, at in found["recovered"]})
+
+
+def _of(change: Change, state: IncidentsState) -> Incident | None:
+    return next((i for i in state.incidents if change.change_id in i.changes), None)
+
+
+def _joined(change: Change, state: IncidentsState) -> Incident | None:
+    """The incident that a new change belongs to; the latest, when there are several."""
+    if change.status != "open":
+        return None
+    fitting = [i for i in state.incidents if _belongs(change, i)]
+    return max(fitting, key=lambda i: i.began, default=None)
+
+
+def _belongs(change: Change, incident: Incident) -> bool:
+    if change.environment != incident.environment:
+        return False
+    if incident.ended is not None and change.began > incident.ended + _LINGER_S:
+        return False
+    apart = abs(change.began - incident.began)
+    if change.agent in incident.agents:
+        return apart <= _SAME_S or any(
+            change.value and change.value == c.value for c in incident.changes.values()
+        )
+    return (
+        apart <= _FLEET_S
+        and change.signal in _FLEETWIDE
+        and any(c.signal == change.signal for c in incident.changes.values())
+    )
+
+
+def _member(change: Change, incident: Incident) -> Finding:
+    return of_change(change, incident=incident.head)
+
+
+def _finding(incident: Incident, at: int) -> Finding:
+    """The finding that stands for an incident, with the figures of the change that says most."""
+    lead = incident.lead
+    agents = incident.agents
+    status = "regressed" if incident.previous else "open"
+    found = min(c.found for c in incident.changes.values())
+    finding = of_change(
+        lead,
+        finding_id=incident.head,
+        version=at,
+        severity=incident.severity,
+        status=status if incident.ended is None else "recovered",
+        agent=lead.agent if len(agents) == 1 else "",
+        began=incident.began if len(agents) > 1 else lead.began,
+        found=found,
+        ended=incident.ended,
+        members=sorted(c for c in incident.changes if c != incident.head),
+        previous=incident.previous,
+    )
+    return replace(finding, agent_version=finding.agent_version if len(agents) == 1 else "")

@@ -1,0 +1,196 @@
+"""Signals that are mixes: which models, tools and languages an agent's interactions have.
+
+The most frequent categories of the warm-up are indicators of an `EnsembleDetector`, and so is
+everything else together: a model that was never used before moves *other*, and is named by what it
+is. A tick is a minute.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final, Self
+
+import numpy as np
+import polars as pl
+
+from detectors.change.ensembles import EnsembleDetector
+from processors.signals import BY_NAME, of
+from processors.stations.base import Action, Change
+from processors.stations.streams import Register, Thresholds, finite, opened, recovered, starts
+from processors.stations.tails import MINUTE
+
+CATEGORIES: Final = 4
+_OTHER: Final = CATEGORIES
+_NAMED: Final = 8  # names of other categories that are counted
+
+
+def mixtures(rows: pl.DataFrame) -> pl.DataFrame:
+    """Interactions per category and minute: ``minute``, the key, ``names``, ``counts``, ``n``."""
+    parts = [_mixed(rows, signal.name) for signal in of("mix")]
+    return pl.concat(parts).sort("minute", "signal", "environment", "agent")
+
+
+def _mixed(rows: pl.DataFrame, name: str) -> pl.DataFrame:
+    at = ("minute", "environment", "agent")
+    value = pl.col(name)
+    if rows.schema[name] == pl.List(pl.String):
+        known = rows.filter(value.list.len() > 0).select(*at, v=value.list.unique())
+        flat = known.explode("v")
+    else:
+        known = flat = rows.filter(value != "").select(*at, v=value)
+    each = flat.group_by(*at, "v").agg(count=pl.len().cast(pl.Int64)).sort("v")
+    named = each.group_by(at).agg(names=pl.col("v"), counts=pl.col("count"))
+    return named.join(known.group_by(at).agg(n=pl.len()), on=at).with_columns(signal=pl.lit(name))
+
+
+class MixStreams:
+    """All mixes of a bucket; parameters as in `processors.stations.rates`."""
+
+    def __init__(self, thresholds: Thresholds, warm_up: float) -> None:
+        self.thresholds = thresholds
+        self.warm_up = warm_up
+        self.register = Register()
+        self.learnt: list[Counter[str]] = []
+        self.categories: list[list[str]] = []
+        self.detector = EnsembleDetector(
+            0, CATEGORIES + 1, warm_up=warm_up, min_effect=0.01, direction="up"
+        )
+
+    def step(self, seen: pl.DataFrame) -> list[Change]:
+        """Take minutes of `mixtures`, in order of time."""
+        changes: list[Change] = []
+        rows = seen.select("minute", "signal", "environment", "agent", "names", "counts", "n")
+        for minute, part in groupby(rows.iter_rows(), itemgetter(0)):
+            changes += self._tick(int(minute), list(part))
+        return changes
+
+    def _tick(self, at: int, part: Sequence[tuple[Any, ...]]) -> list[Change]:
+        self._grow(part)
+        total = np.zeros((self.detector.n_groups, CATEGORIES + 1))
+        n = np.zeros((self.detector.n_groups, 1))
+        for _, signal, environment, agent, names, counts, many in part:
+            i = self.register.index[(signal, environment, agent, "")]
+            self.register.last[i] = at
+            if self._learns(i, names, counts, many):
+                continue
+            total[i], n[i] = np.minimum(self._sorted(i, names, counts), many), many
+        self.register.tick(at)
+        self._note_progress()
+        before = self.detector.detected
+        self.detector.update(total, n)
+        at += MINUTE
+        found, ended = starts(before, self.detector.detected)
+        changes = [recovered(self.register.open.pop(int(i)), at) for i in ended]
+        return changes + [self._open(int(i), at) for i in found]
+
+    def _grow(self, part: Sequence[tuple[Any, ...]]) -> None:
+        fresh = self.register.add((row[1], row[2], row[3], "") for row in part)
+        if fresh:
+            self.detector.extend(fresh)
+            self.learnt += [Counter() for _ in range(fresh)]
+            self.categories += [[] for _ in range(fresh)]
+            self.detector.arl = self.thresholds.notice(self.detector.n_groups, MINUTE)
+
+    def _learns(self, i: int, names: list[str], counts: list[int], n: int) -> bool:
+        """Whether the stream still learns its categories; takes the minute if so."""
+        if self.categories[i]:
+            return False
+        self.learnt[i].update(dict(zip(names, counts, strict=True)))
+        self.learnt[i][""] += n
+        if self.learnt[i][""] >= self.warm_up / 4:
+            del self.learnt[i][""]
+            ordered = sorted(self.learnt[i].items(), key=lambda item: (-item[1], item[0]))
+            self.categories[i] = [name for name, _ in ordered[:CATEGORIES]]
+            self.learnt[i].clear()
+        return True
+
+    def _sorted(self, i: int, names: list[str], counts: list[int]) -> np.ndarray:
+        """Interactions per category; names of the others are counted as they come."""
+        found = np.zeros(CATEGORIES + 1)
+        others = self.learnt[i]
+        for name, count in zip(names, counts, strict=True):
+            known = self.categories[i].index(name) if name in self.categories[i] else _OTHER
+            found[known] += count
+            if known == _OTHER:
+                others[name] += count
+        if len(others) > _NAMED:
+            self.learnt[i] = Counter(dict(others.most_common(_NAMED // 2)))
+        return found
+
+    def _open(self, i: int, at: int) -> Change:
+        d, width = self.detector, CATEGORIES + 1
+        leading = int(d.leading[i])
+        member = i * width + leading
+        name, environment, agent, _ = self.register.keys[i]
+        known = self.categories[i]
+        value = known[leading] if leading < len(known) else self._commonest(i)
+        low, high = d.members.observed_interval()
+        change = opened(
+            (name, environment, agent, value),
+            self.register.time_of(int(d.members.tick[member] - d.change_start[i])),
+            at,
+            BY_NAME[name].severity,
+            direction="up",
+            e_value=float(d.e_value[i]),
+            baseline=finite(d.members.baseline[member]),
+            observed=finite(d.members.observed[member]),
+            low=finite(low[member]),
+            high=finite(high[member]),
+            n=int(d.members.observed_n[member]),
+        )
+        self.register.open[i] = change
+        return change
+
+    def _note_progress(self) -> None:
+        if not self.register.open:
+            return
+        observed = self.detector.observed
+        for i, change in self.register.open.items():
+            self.register.open[i] = replace(change, observed=finite(observed[i]))
+
+    def _commonest(self, i: int) -> str:
+        found = self.learnt[i].most_common(1)
+        return found[0][0] if found else "other"
+
+    def accept(self, action: Action, at: int) -> list[Change]:
+        """Take the new mix for normal, whichever category moved."""
+        i = self.register.found(action.finding)
+        if i is None:
+            return []
+        self.detector.accept([i])
+        return [recovered(self.register.open.pop(i), at)]
+
+    def retire(self, before: int, at: int) -> list[Change]:
+        """Forget streams without a value since ``before``; their open changes end."""
+        gone = self.register.unused(before)
+        if not gone.size:
+            return []
+        rows = np.setdiff1d(np.arange(self.detector.n_groups), gone)
+        self.detector.take(rows)
+        self.learnt = [self.learnt[i] for i in rows]
+        self.categories = [self.categories[i] for i in rows]
+        return [recovered(change, at) for change in self.register.keep(rows)]
+
+    def dump(self) -> dict[str, Any]:
+        """State as JSON types."""
+        return {
+            "detector": self.detector.snapshot(),
+            "register": self.register.dump(),
+            "learnt": [list(c.items()) for c in self.learnt],
+            "categories": self.categories,
+        }
+
+    def load(self, raw: dict[str, Any]) -> Self:
+        """Take a stored state over; the parameters of now win over those it was made with."""
+        self.detector = EnsembleDetector.restore(raw["detector"])
+        self.register = Register.load(raw["register"])
+        self.learnt = [Counter(dict(items)) for items in raw["learnt"]]
+        self.categories = raw["categories"]
+        members = self.detector.members
+        members.require(np.arange(members.n_streams), members.min_effect, self.warm_up)
+        self.detector.arl = self.thresholds.notice(max(self.detector.n_groups, 1), MINUTE)
+        return self

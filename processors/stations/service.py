@@ -1,0 +1,33 @@
+"""The stations of a deployment, in the order in which they step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from processors.clickhouse import Store
+from processors.stations.base import Station
+from processors.stations.clusters import Clusters, ClustersConfig
+from processors.stations.detection import Detection, DetectionConfig
+from processors.stations.incidents import Incidents
+from processors.stations.runner import StationRunner, Stations, Told
+from processors.stations.storage import ClickHouseStations
+from processors.stations.versions import Versions
+
+
+def all_stations(config: DetectionConfig) -> list[Station[Any]]:
+    """Every station; adding one is adding it here."""
+    clusters = ClustersConfig(warm_up=config.warm_up)
+    return [Detection(config), Versions(), Clusters(clusters), Incidents()]
+
+
+def station_runner(
+    store: Store,
+    log_id: str,
+    config: DetectionConfig,
+    buckets: Callable[[], Sequence[str]],
+    tell: Told,
+) -> StationRunner:
+    """The service of a worker; see `processors.stations.runner.StationRunner`."""
+    stations = Stations(ClickHouseStations(store, log_id), all_stations(config))
+    return StationRunner(stations, buckets, tell)

@@ -1,0 +1,254 @@
+"""Signals with heavy tails: duration, time to first token, tokens, cost, steps.
+
+The first ``warm_up`` values of a stream make a sketch; every later value counts by its rank in it
+and by whether it lies above its high quantiles (`detectors.change.heavy_tails`). Ranks and
+exceedances then have a warm-up of their own, which also measures how much they scatter. A tick is
+a minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final, Self
+
+import numpy as np
+import polars as pl
+
+from detectors import sketch
+from detectors.base import Floats, Ints
+from detectors.change.ensembles import EnsembleDetector
+from detectors.change.heavy_tails import RANK_DISPERSION, RankReference
+from processors.signals import BY_NAME, of
+from processors.stations.base import Action, Change, Sealed
+from processors.stations.streams import (
+    Register,
+    Thresholds,
+    opened,
+    recovered,
+    starts,
+)
+
+MINUTE: Final = 60
+_TAILS: Final = (0.9, 0.99)
+_QUANTILES: Final = (0.5, 0.95, 0.99)
+"""Quantile that shows the change which each indicator (rank, above p90, above p99) sees."""
+
+_WEIGHTS: Final = (0.5, 0.25, 0.25)
+_RECENT: Final = 1800
+"""Seconds of values that show what a stream looks like now."""
+
+
+def minutes(sealed: Sealed) -> pl.DataFrame:
+    """Results of the minutes that this step completes."""
+    lo, hi = (t // MINUTE * MINUTE for t in (sealed.lo, sealed.hi))
+    return sealed.results.filter((pl.col("decided") >= lo) & (pl.col("decided") < hi)).with_columns(
+        minute=pl.col("decided") // MINUTE * MINUTE
+    )
+
+
+def sketches(rows: pl.DataFrame) -> pl.DataFrame:
+    """Log-histogram of every tail signal per minute: ``minute``, the key, ``bins``, ``counts``."""
+    parts = [_sketched(rows, signal.name) for signal in of("tail")]
+    return pl.concat(parts).sort("minute", "signal", "environment", "agent")
+
+
+def _sketched(rows: pl.DataFrame, name: str) -> pl.DataFrame:
+    at = ("minute", "environment", "agent")
+    found = rows.select(*at, v=BY_NAME[name].value.cast(pl.Float64)).filter(pl.col("v") >= 0)
+    binned = found.with_columns(bin=pl.Series(sketch.bin_index(found["v"].to_numpy())))
+    counted = binned.group_by(*at, "bin").agg(count=pl.len()).sort("bin")
+    return (
+        counted.group_by(at)
+        .agg(bins=pl.col("bin"), counts=pl.col("count").cast(pl.Int64))
+        .with_columns(signal=pl.lit(name))
+    )
+
+
+@dataclass(slots=True)
+class Tail:
+    """What is known of one stream beside its evidence.
+
+    ``bins`` and ``counts`` are the reference; ``recent`` are sketches of the half hours, the
+    current one last.
+    """
+
+    bins: list[int] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    ready: bool = False
+    half_hour: int = 0
+    recent: list[dict[int, int]] = field(default_factory=lambda: [{}, {}])
+
+    def learn(self, bins: Iterable[int], counts: Iterable[int], enough: float) -> None:
+        """Add to the reference until it holds ``enough`` values."""
+        merged = sketch.merge([(self.bins, self.counts), (list(bins), list(counts))])
+        self.bins, self.counts = merged[0].tolist(), merged[1].tolist()
+        self.ready = sum(self.counts) >= enough
+
+    def remember(self, at: int, bins: list[int], counts: list[int]) -> None:
+        """Add to what the stream looks like now."""
+        if at // _RECENT != self.half_hour:
+            self.recent = [self.recent[1], {}]
+            self.half_hour = at // _RECENT
+        now = self.recent[1]
+        for b, c in zip(bins, counts, strict=True):
+            now[b] = now.get(b, 0) + c
+
+    def quantiles(self, q: float, since: int) -> tuple[float, float]:
+        """Quantile of the reference, and of what came lately."""
+        parts = self.recent if since < self.half_hour * _RECENT else self.recent[1:]
+        bins, counts = sketch.merge([(list(p), list(p.values())) for p in parts])
+        before = float(sketch.quantile(self.bins, self.counts, q))
+        return before, float(sketch.quantile(bins, counts, q)) if bins.size else before
+
+
+class TailStreams:
+    """All heavy-tailed streams of a bucket; parameters as in `processors.stations.rates`."""
+
+    def __init__(self, thresholds: Thresholds, warm_up: float) -> None:
+        self.thresholds = thresholds
+        self.warm_up = warm_up
+        self.register = Register()
+        self.tails: list[Tail] = []
+        self._references: dict[int, RankReference] = {}
+        self.detector = self._fresh()
+
+    def _fresh(self) -> EnsembleDetector:
+        return EnsembleDetector(
+            0, len(_WEIGHTS), weights=_WEIGHTS, warm_up=self.warm_up,
+            floor=RANK_DISPERSION, min_effect=0.02,
+        )  # fmt: skip
+
+    def step(self, seen: pl.DataFrame) -> list[Change]:
+        """Take minutes of `sketches`, in order of time."""
+        changes: list[Change] = []
+        rows = seen.select("minute", "signal", "environment", "agent", "bins", "counts")
+        for minute, part in groupby(rows.iter_rows(), itemgetter(0)):
+            changes += self._tick(int(minute), list(part))
+        return changes
+
+    def _tick(self, at: int, part: Sequence[tuple[Any, ...]]) -> list[Change]:
+        self._grow(part)
+        shape = (self.detector.n_groups, len(_WEIGHTS))
+        total, n = np.zeros(shape), np.zeros((shape[0], 1))
+        for _, signal, environment, agent, bins, counts in part:
+            i = self.register.index[(signal, environment, agent, "")]
+            self.register.last[i] = at
+            total[i], n[i] = self._score(i, at, bins, counts)
+        self.register.tick(at)
+        before = self.detector.detected
+        self.detector.update(total, n)
+        at += MINUTE
+        found, ended = starts(before, self.detector.detected)
+        changes = [recovered(self._now(self.register.open.pop(int(i)), int(i)), at) for i in ended]
+        changes += self._escalate(at)
+        changes += [self._open(int(i), at) for i in found]
+        return changes
+
+    def _grow(self, part: Sequence[tuple[Any, ...]]) -> None:
+        fresh = self.register.add((row[1], row[2], row[3], "") for row in part)
+        if fresh:
+            self.detector.extend(fresh)
+            self.tails += [Tail() for _ in range(fresh)]
+            self.detector.arl = self.thresholds.notice(self.detector.n_groups, MINUTE)
+
+    def _score(self, i: int, at: int, bins: list[int], counts: list[int]) -> tuple[Floats, float]:
+        tail = self.tails[i]
+        if not tail.ready:
+            tail.learn(bins, counts, self.warm_up)
+            return np.zeros(len(_WEIGHTS)), 0.0
+        tail.remember(at, bins, counts)
+        if i not in self._references:
+            self._references[i] = RankReference(_TAILS).fit(tail.bins, tail.counts)
+        total, n = self._references[i].score(bins, counts)
+        return np.minimum(total, n), float(n)
+
+    def _figures(self, i: int, since: int) -> tuple[float, float]:
+        q = _QUANTILES[max(int(self.detector.leading[i]), 0)]
+        return self.tails[i].quantiles(q, since)
+
+    def _now(self, change: Change, i: int) -> Change:
+        n = int(self.detector.members.observed_n.reshape(-1, len(_WEIGHTS))[i].max())
+        return replace(change, n=max(n, change.n))
+
+    def _severity(self, i: int, e_value: float, before: float, after: float) -> str:
+        signal = BY_NAME[self.register.keys[i][0]]
+        large = after - before >= signal.min_effect * max(before, 1e-9)
+        limit = self.thresholds.page(self.detector.n_groups, MINUTE)
+        return "page" if large and e_value >= limit and signal.severity == "page" else "notice"
+
+    def _open(self, i: int, at: int) -> Change:
+        d = self.detector
+        member = i * len(_WEIGHTS) + max(int(d.leading[i]), 0)
+        began = self.register.time_of(int(d.members.tick[member] - d.change_start[i]))
+        before, after = self._figures(i, began)
+        e_value = float(d.e_value[i])
+        change = opened(
+            self.register.keys[i], began, at, self._severity(i, e_value, before, after),
+            direction="up", e_value=e_value, baseline=before, observed=after,
+            n=int(d.members.observed_n[member]),
+        )  # fmt: skip
+        self.register.open[i] = change
+        return change
+
+    def _escalate(self, at: int) -> list[Change]:
+        changes = []
+        quiet = [i for i, c in self.register.open.items() if c.severity == "notice"]
+        e_values = self.detector.e_value if quiet else np.zeros(0)
+        for i in quiet:
+            change = self.register.open[i]
+            before, after = self._figures(i, change.began)
+            if self._severity(i, float(e_values[i]), before, after) == "page":
+                loud = replace(
+                    change, severity="page", e_value=float(e_values[i]), at=at,
+                    baseline=before, observed=after,
+                )  # fmt: skip
+                self.register.open[i] = loud
+                changes.append(loud)
+        return changes
+
+    def accept(self, action: Action, at: int) -> list[Change]:
+        """Take what came since the alarm for the new normal: the stream warms up again."""
+        i = self.register.found(action.finding)
+        if i is None:
+            return []
+        self.detector.accept([i])
+        return [recovered(self.register.open.pop(i), at)]
+
+    def retire(self, before: int, at: int) -> list[Change]:
+        """Forget streams without a value since ``before``; their open changes end."""
+        gone = self.register.unused(before)
+        if not gone.size:
+            return []
+        rows: Ints = np.setdiff1d(np.arange(self.detector.n_groups), gone)
+        self.detector.take(rows)
+        self.tails = [self.tails[i] for i in rows]
+        self._references = {}
+        return [recovered(change, at) for change in self.register.keep(rows)]
+
+    def dump(self) -> dict[str, Any]:
+        """State as JSON types."""
+        return {
+            "detector": self.detector.snapshot(),
+            "register": self.register.dump(),
+            "tails": [
+                [t.bins, t.counts, t.ready, t.half_hour, [list(r.items()) for r in t.recent]]
+                for t in self.tails
+            ],
+        }
+
+    def load(self, raw: dict[str, Any]) -> Self:
+        """Take a stored state over; the parameters of now win over those it was made with."""
+        self.detector = EnsembleDetector.restore(raw["detector"])
+        self.register = Register.load(raw["register"])
+        self.tails = [
+            Tail(bins, counts, ready, half, [{b: c for b, c in r} for r in recent])  # noqa: C416
+            for bins, counts, ready, half, recent in raw["tails"]
+        ]
+        self._references = {}
+        members = self.detector.members
+        members.require(np.arange(members.n_streams), members.min_effect, self.warm_up)
+        self.detector.arl = self.thresholds.notice(max(self.detector.n_groups, 1), MINUTE)
+        return self

@@ -1,0 +1,140 @@
+"""Stations on the embedded engine: the same findings as in memory, from real tables."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from processors.clickhouse import ClickHouseConfig, Store
+from processors.derive import sealing
+from processors.stations.base import RESULTS
+from processors.stations.clusters import Clusters, ClustersConfig
+from processors.stations.detection import Detection, DetectionConfig
+from processors.stations.incidents import Incidents
+from processors.stations.runner import Stations
+from processors.stations.storage import ClickHouseStations, MemoryStations
+from processors.stations.versions import Versions
+from tests.support.stations import T0, run
+from tests.unit.processors.test_stations import traffic
+
+CONFIG = DetectionConfig(warm_up=600)
+LOG = "log"
+
+
+@pytest.fixture
+def store(clickhouse):
+    return Store(
+        ClickHouseConfig(
+            url=clickhouse.url, user=clickhouse.user, password=clickhouse.password,
+            database=clickhouse.database,
+        )
+    )  # fmt: skip
+
+
+def insert(store, rows):
+    """Rows of ``interaction_results`` as derive writes them."""
+    columns = [c for c in RESULTS if c not in ("decided", "answered")]
+    at = pl.from_epoch("decided", "s").dt.replace_time_zone("UTC")
+    store.insert(
+        "interaction_results",
+        rows.select(
+            *columns,
+            cell=at,
+            start=at,
+            end=at,
+            version=pl.lit(1, pl.UInt64),
+            live=pl.lit(1, pl.UInt8),
+            answer=pl.lit("yes"),
+        ),
+    )
+
+
+def seal(store, until):
+    """Report a watermark that seals event time up to ``until`` seconds."""
+    now = datetime.now(UTC)
+    watermark = datetime.fromtimestamp(T0 + until, UTC) + timedelta(seconds=15)
+    row = (
+        LOG, "driftline.events", 0, watermark, 10, 1, [], now - timedelta(seconds=60), now
+    )  # fmt: skip
+    store.insert("watermarks", pl.DataFrame([row], schema=sealing.SCHEMA, orient="row"))
+
+
+def all_stations():
+    return [
+        Detection(CONFIG), Versions(), Clusters(ClustersConfig(warm_up=600)), Incidents()
+    ]  # fmt: skip
+
+
+def test_the_engine_and_memory_find_the_same(store):
+    rows = traffic(7200)
+    memory = MemoryStations()
+    memory.feed(rows, T0 + 7200)
+    run(memory, Stations(memory, all_stations(), save_every_s=0))
+    insert(store, rows)
+    seal(store, 7200)
+    real = ClickHouseStations(store, LOG)
+    assert real.sealed() == T0 + 7200
+    first = Stations(real, all_stations(), save_every_s=0)
+    findings, more = first.step([*map(str, range(8)), "fleet"])
+    first.told()
+    # What follows is done by a process that knows only what is stored.
+    findings += run(real, Stations(real, all_stations(), save_every_s=0))
+    kept = store.query(
+        "SELECT finding_id, status, severity, title, examples FROM findings FINAL ORDER BY 1"
+    )
+    expected = [
+        {name: row[name] for name in kept.columns} for row in memory.rows("findings")
+    ]  # fmt: skip
+    assert kept.to_dicts() == sorted(expected, key=lambda row: row["finding_id"])
+    changes = store.query("SELECT change_id, toInt64(toUnixTimestamp(at)) AS at, status"
+                          " FROM station_changes FINAL ORDER BY at, change_id, status")  # fmt: skip
+    assert len(changes) == len(memory.rows("station_changes"))
+    assert store.query("SELECT count() AS n FROM clusters FINAL")["n"][0] == len(
+        memory.rows("clusters")
+    )
+    assert store.query("SELECT count() AS n FROM cluster_members FINAL")["n"][0] == len(
+        memory.rows("cluster_members")
+    )
+    (alert,) = store.query("SELECT state, severity, score FROM alerts").to_dicts()
+    assert (alert["state"], alert["severity"]) == ("resolved", "page")
+
+
+def test_commands_read_what_stations_wrote(store, clickhouse, monkeypatch):
+    from typer.testing import CliRunner
+
+    from infra.cli import app
+
+    insert(store, traffic(7200, incident=(3600, 7200)))
+    seal(store, 7200)
+    real = ClickHouseStations(store, LOG)
+    run(real, Stations(real, all_stations(), save_every_s=0))
+    monkeypatch.setenv("DRIFTLINE_CLICKHOUSE_URL", clickhouse.url)
+    monkeypatch.setenv("DRIFTLINE_CLICKHOUSE_USER", clickhouse.user)
+    monkeypatch.setenv("DRIFTLINE_CLICKHOUSE_PASSWORD", clickhouse.password)
+    monkeypatch.setenv("DRIFTLINE_CLICKHOUSE_DATABASE", clickhouse.database)
+    runner = CliRunner()
+
+    def ask(*arguments):
+        done = runner.invoke(app, [*arguments, "--json"], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    (found,) = ask("findings", "list")
+    assert (found["status"], found["severity"], found["agent"]) == ("open", "page", "shop")
+    assert found["causes"][0]["value"] == "find"
+    assert ask("findings", "show", found["finding_id"])["finding_id"] == found["finding_id"]
+    assert ask("findings", "ack", found["finding_id"])["action"] == "ack"
+    assert ask("findings", "list")[0]["status"] == "acknowledged"
+    assert ask("findings", "list", "--agent", "other") == []
+    clusters = ask("clusters", "list")
+    assert clusters[0]["tool"] == "find"
+    shown = ask("clusters", "show", clusters[0]["cluster"])
+    assert shown["size"] == clusters[0]["size"]
+    assert ask("clusters", "lineage")[0]["what"] == "born"
+    watching = ask("watching")
+    assert {"signal", "agent", "warm", "last_sealed"} <= set(watching["streams"][0])
+    compared = ask("compare", "--agent", "shop", "--baseline", "v1", "--candidate", "v1")
+    assert {m["verdict"] for m in compared} <= {"equivalent", "undecided"}
