@@ -1,4 +1,4 @@
-"""The queries of driftline: named statements in ``.sql`` files, and the one way to fill their slots.
+"""The queries of driftline: named statements in ``.sql`` files, and the way to fill their slots.
 
 A file holds statements, each under a line ``-- name: NAME``; `render` knows it as ``file.NAME``. A
 slot is ``{name:kind}``:
@@ -118,8 +118,9 @@ def statements() -> dict[str, str]:
 
 @cache
 def _names() -> dict[str, str]:
-    plain = (n for n, text in statements().items() if ":rows}" not in text)
-    return {render(name).sql: name for name in plain if not name.startswith("fragments.")}
+    """Names of the statements that have a form for Grafana without further tables, by that form."""
+    others = ("fragments.", "rules.", "report.")
+    return {render(name).sql: name for name in statements() if not name.startswith(others)}
 
 
 def name_of(sql: str) -> str | None:

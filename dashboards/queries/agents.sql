@@ -2,19 +2,19 @@
 
 -- name: environments
 SELECT DISTINCT environment FROM rollups FINAL
-WHERE width_s = 86400 AND unit = 'interactions'
+WHERE width_s = 86400 AND unit = 'interactions' AND n > 0
     AND start >= {from:time} - INTERVAL 1 DAY AND start <= {to:time}
 ORDER BY environment
 
 -- name: agents
 SELECT DISTINCT agent FROM rollups FINAL
-WHERE width_s = 86400 AND unit = 'interactions'
+WHERE width_s = 86400 AND unit = 'interactions' AND n > 0
     AND start >= {from:time} - INTERVAL 1 DAY AND start <= {to:time} AND {environment:labels}
 ORDER BY agent
 
 -- name: versions
 SELECT DISTINCT agent_version FROM rollups FINAL
-WHERE width_s = 86400 AND unit = 'interactions' AND agent_version != ''
+WHERE width_s = 86400 AND unit = 'interactions' AND n > 0 AND agent_version != ''
     AND start >= {from:time} - INTERVAL 1 DAY AND start <= {to:time}
     AND {environment:labels} AND {agent:labels}
 ORDER BY agent_version
@@ -40,7 +40,7 @@ WITH {range:sql}, {quantile:sql}
 SELECT quantile_ms(0.5, histogram) AS p50, quantile_ms(0.95, histogram) AS p95, n
 FROM
 (
-    SELECT sumMap(duration_bins, duration_counts) AS histogram, sum(duration_n) AS n
+    SELECT {histogram:sql}, sum(duration_n) AS n
     FROM rollups FINAL
     WHERE {in_range:sql} AND unit = 'interactions' AND {chosen:sql}
 )
@@ -67,12 +67,13 @@ FROM
     SELECT environment, agent, agent_version, sum(n) AS interactions, sum(r.open) AS open,
         sum(r.success_known) AS known, sum(r.succeeded) AS succeeded,
         sum(r.duration_ms) AS duration, sum(duration_n) AS timed,
-        sumMap(duration_bins, duration_counts) AS histogram,
+        {histogram:sql},
         sum(r.cost_usd) AS cost, sum(cost_n) AS priced
     FROM rollups AS r FINAL
     WHERE {in_range:sql} AND unit = 'interactions' AND {chosen:sql}
     GROUP BY environment, agent, agent_version
 )
+WHERE interactions > 0
 ORDER BY low ASC NULLS LAST, agent, agent_version, environment LIMIT 500
 
 -- name: sessions_by_version
@@ -116,7 +117,7 @@ FROM
         sum(r.cost_usd) / nullIf(sum(cost_n), 0) AS mean_cost
     FROM rollups AS r FINAL
     WHERE {in_range:sql} AND unit = 'interactions' AND {chosen:sql}
-    GROUP BY environment, agent
+    GROUP BY environment, agent HAVING interactions > 0
 ) AS now
 LEFT JOIN
 (
@@ -171,7 +172,7 @@ SELECT time, quantile_ms(0.5, histogram) AS p50, quantile_ms(0.95, histogram) AS
     quantile_ms(0.99, histogram) AS p99
 FROM
 (
-    SELECT {time:sql}, sumMap(duration_bins, duration_counts) AS histogram
+    SELECT {time:sql}, {histogram:sql}
     FROM rollups FINAL
     WHERE {in_series:sql} AND unit = 'interactions' AND {chosen:sql}
     GROUP BY time
@@ -183,7 +184,7 @@ WITH {series:sql}, {quantile:sql}
 SELECT time, agent, quantile_ms(0.95, histogram) AS p95
 FROM
 (
-    SELECT {time:sql}, agent, sumMap(duration_bins, duration_counts) AS histogram
+    SELECT {time:sql}, agent, {histogram:sql}
     FROM rollups FINAL
     WHERE {in_series:sql} AND unit = 'interactions' AND {chosen:sql} AND {busiest:sql}
     GROUP BY time, agent
@@ -195,7 +196,7 @@ WITH {series:sql}, {quantile:sql}
 SELECT time, quantile_ms(0.5, histogram) AS p50, quantile_ms(0.95, histogram) AS p95
 FROM
 (
-    SELECT {time:sql}, sumMap(first_token_bins, first_token_counts) AS histogram
+    SELECT {time:sql}, {first_token_histogram:sql}
     FROM rollups FINAL
     WHERE {in_series:sql} AND unit = 'interactions' AND {chosen:sql}
     GROUP BY time

@@ -9,11 +9,21 @@
         + 1.959963984540054 * sqrt(yes * (n - yes) / n + 0.960364705173531)) / (n + 3.841458820694124)))
     AS wilson_high
 
+-- Log-histograms of all rows as one, sorted by bin; a bin may stand there several times. Much
+-- cheaper than sumMap.
+-- name: histogram
+(arraySort(groupArrayArray(duration_bins)), arraySort((c, b) -> b,
+    groupArrayArray(duration_counts), groupArrayArray(duration_bins))) AS histogram
+
+-- name: first_token_histogram
+(arraySort(groupArrayArray(first_token_bins)), arraySort((c, b) -> b,
+    groupArrayArray(first_token_counts), groupArrayArray(first_token_bins))) AS histogram
+
 -- Quantile of a log-histogram (bins, counts) as detectors/sketch.py has it. NULL when it is empty.
 -- name: quantile
-(q, h) -> if(empty(h.2), NULL, arrayFirst((v, c) -> c > floor(q * (arraySum(h.2) - 1)),
-    arrayMap(b -> if(b = -32768, 0, 0.99 * pow(1.02020202020202, b)), h.1),
-    arrayCumSum(h.2))) AS quantile_ms
+(q, h) -> if(empty(h.2), NULL, h.1[arrayFirstIndex(c -> c > floor(q * (arraySum(h.2) - 1)),
+    arrayCumSum(h.2))]) AS bin_at,
+(q, h) -> if(bin_at(q, h) = -32768, 0, 0.99 * pow(1.02020202020202, bin_at(q, h))) AS quantile_ms
 
 -- Borders of the time range in rollups: whole days inside, hours and minutes at its ends. Minutes
 -- are not kept for ever, so an old range begins with a whole hour.
@@ -27,10 +37,14 @@ intDiv(minute_1 + 86399, 86400) * 86400 AS day_1, intDiv(minute_2, 86400) * 8640
 
 -- name: in_range
 ((width_s = 86400 AND start >= toDateTime(day_1, 'UTC') AND start < toDateTime(day_2, 'UTC'))
-    OR (width_s = 3600 AND start >= toDateTime(hour_1, 'UTC') AND start < toDateTime(hour_2, 'UTC')
-        AND NOT (start >= toDateTime(day_1, 'UTC') AND start < toDateTime(day_2, 'UTC')))
-    OR (width_s = 60 AND start >= toDateTime(minute_1, 'UTC') AND start < toDateTime(minute_2, 'UTC')
-        AND NOT (start >= toDateTime(hour_1, 'UTC') AND start < toDateTime(hour_2, 'UTC'))))
+    OR (width_s = 3600 AND start >= toDateTime(hour_1, 'UTC')
+        AND start < toDateTime(least(day_1, hour_2), 'UTC'))
+    OR (width_s = 3600 AND start >= toDateTime(greatest(day_1, day_2), 'UTC')
+        AND start < toDateTime(hour_2, 'UTC'))
+    OR (width_s = 60 AND start >= toDateTime(minute_1, 'UTC')
+        AND start < toDateTime(least(hour_1, minute_2), 'UTC'))
+    OR (width_s = 60 AND start >= toDateTime(greatest(hour_1, hour_2), 'UTC')
+        AND start < toDateTime(minute_2, 'UTC')))
 
 -- Of the period of the same length that ends where the range begins.
 -- name: range_before
@@ -54,13 +68,6 @@ width_s = width AND start >= {from:time} AND start <= {to:time}
 -- name: time
 toStartOfInterval(start, toIntervalSecond(bucket)) AS time
 
--- Width of the windows to read: the finest that is kept for the range, and fits it.
--- name: cells
-toUnixTimestamp({from:time}) AS from_s, toUnixTimestamp({to:time}) AS to_s,
-multiIf(from_s < toUnixTimestamp(now()) - 2505600 OR to_s - from_s > 43200, 3600,
-    from_s < toUnixTimestamp(now()) - 169200 OR to_s - from_s > 10800, 60, 10) AS width,
-intDiv(greatest({interval:seconds}, width) + width - 1, width) * width AS bucket
-
 -- name: chosen
 {environment:labels} AND {agent:labels} AND {version:labels}
 
@@ -75,3 +82,15 @@ agent IN
 
 -- name: ended_here
 end >= {from:time} AND end <= {to:time} AND {chosen:sql}
+
+-- What was said last by each judge of each target, in the time range. A comment alone takes no value
+-- away.
+-- name: said
+(
+    SELECT target, kind, name, user_id, argMaxIf(v.value, v.time, v.value IS NOT NULL) AS value,
+        max(v.time) AS time
+    FROM evaluations AS v FINAL
+    WHERE v.time >= {from:time} AND v.time <= {to:time} AND (event_id, v.time, payload_hash) NOT IN
+        (SELECT event_id, time, payload_hash FROM collisions)
+    GROUP BY target, kind, name, user_id
+)

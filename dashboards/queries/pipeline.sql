@@ -37,13 +37,6 @@ SELECT stream, position, greatest(0, dateDiff('second', position, newest)) AS be
 FROM detector_state FINAL WHERE position <= {to:time}
 ORDER BY behind DESC, stream LIMIT 200
 
--- name: freshness
-SELECT toStartOfInterval(start, toIntervalSecond(greatest({interval:seconds}, 60))) AS time,
-    dateDiff('second', max(start), {to:time}) AS age
-FROM rollups FINAL
-WHERE width_s = 60 AND unit = 'interactions' AND start >= {from:time} AND start <= {to:time}
-GROUP BY time ORDER BY time
-
 -- name: newest_result
 SELECT dateDiff('second', max(start), now()) AS age FROM rollups
 WHERE width_s = 60 AND unit = 'interactions' AND start >= {from:time} AND start <= {to:time}

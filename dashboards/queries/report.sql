@@ -5,7 +5,7 @@ WITH {range:sql}
 SELECT unit, environment, agent, agent_version, sum(r.n) AS n, sum(r.open) AS open,
     sum(r.unfinished) AS unfinished, sum(r.succeeded) AS yes, sum(r.success_known) AS known,
     sum(r.duration_ms) AS duration, sum(r.duration_n) AS timed,
-    sumMap(duration_bins, duration_counts) AS histogram, histogram.1 AS bins, histogram.2 AS counts,
+    groupArrayArray(duration_bins) AS bins, groupArrayArray(duration_counts) AS counts,
     sum(r.tool_calls) AS tool_calls, sum(r.tool_errors) AS tool_errors,
     if(sum(r.tokens_n) = 0, NULL, sum(r.input_tokens)) AS input_tokens,
     if(sum(r.tokens_n) = 0, NULL, sum(r.output_tokens)) AS output_tokens,
@@ -19,8 +19,9 @@ GROUP BY unit, environment, agent, agent_version
 HAVING n > 0
 ORDER BY environment, agent, agent_version, unit
 
--- Event-level sums, in whole windows of {width} seconds.
+-- Sums of events, per tool, operation and model.
 -- name: scopes
+WITH {range:sql}
 SELECT environment, agent, agent_version, scope, sum(w.events) AS n, sum(w.ok) AS ok,
     sum(w.error) AS error,
     if(match(scope, '^(tool_call|retrieval)(:|$)'), n, sum(w.tool_calls)) AS tool_calls,
@@ -29,19 +30,20 @@ SELECT environment, agent, agent_version, scope, sum(w.events) AS n, sum(w.ok) A
     if(with_tokens = 0, NULL, sum(w.input_tokens)) AS input_tokens,
     if(with_tokens = 0, NULL, sum(w.output_tokens)) AS output_tokens,
     sum(w.unpriced) AS unpriced, sum(w.duration_ms) AS duration, sum(w.duration_n) AS timed,
-    sumMap(duration_bins, duration_counts) AS histogram, histogram.1 AS bins, histogram.2 AS counts
+    groupArrayArray(duration_bins) AS bins, groupArrayArray(duration_counts) AS counts
 FROM windows AS w FINAL
-WHERE width_s = {width:seconds} AND start >= {from:time} AND start <= {to:time}
+WHERE {in_range:sql}
     AND {environment:labels} AND {agent:labels} AND {version:labels}
 GROUP BY environment, agent, agent_version, scope
 HAVING n > 0
 ORDER BY environment, agent, agent_version, scope = 'all' DESC, scope
 
 -- name: unpriced_models
+WITH {range:sql}
 SELECT environment, agent, agent_version,
     arraySort(groupUniqArray(20)(replaceOne(scope, 'model:', ''))) AS models
 FROM windows AS w FINAL
-WHERE width_s = {width:seconds} AND start >= {from:time} AND start <= {to:time}
+WHERE {in_range:sql}
     AND startsWith(scope, 'model:') AND w.unpriced > 0
     AND {environment:labels} AND {agent:labels} AND {version:labels}
 GROUP BY environment, agent, agent_version

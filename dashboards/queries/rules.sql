@@ -30,33 +30,35 @@ WHERE has({severities:rows}, tuple(toString(severity))) AND (ended IS NULL OR en
 SELECT finding_id, e_value FROM findings FINAL
 WHERE has({severities:rows}, tuple(toString(severity))) AND (ended IS NULL OR ended >= {from:time})
 
--- Burn rate: how many times faster than allowed the error budget is used up; the lesser of two
--- windows, as multiple of what the severity asks for. At least `least` judged in the long window.
+-- Burn rate: how many times faster than allowed the error budget is used up; the lesser of a long and
+-- a short window, as multiple of what the severity asks for. At least `least_n` known in the long one.
 -- name: burn
-SELECT slo, environment, agent,
-    if(long_n >= least_n, least(long_bad / long_n, short_bad / greatest(short_n, 1))
-        / (1 - objective) / factor, 0.0) AS value
+SELECT slo, environment, agent, max(if(long_n >= least_n,
+    least(long_bad / long_n, short_bad / greatest(short_n, 1)) / (1 - objective) / factor, 0.0)) AS value
 FROM
 (
     SELECT s.1 AS slo, r.environment AS environment, r.agent AS agent, s.4 AS objective,
         s.7 AS factor, s.8 AS least_n,
-        sum(success_known) AS long_n, sum(success_known - succeeded) AS long_bad,
-        sumIf(success_known, start >= now() - toIntervalSecond(s.6)) AS short_n,
-        sumIf(success_known - succeeded, start >= now() - toIntervalSecond(s.6)) AS short_bad
+        sumIf(known, start >= now() - toIntervalSecond(s.5)) AS long_n,
+        sumIf(known - yes, start >= now() - toIntervalSecond(s.5)) AS long_bad,
+        sumIf(known, start >= now() - toIntervalSecond(s.6)) AS short_n,
+        sumIf(known - yes, start >= now() - toIntervalSecond(s.6)) AS short_bad
     FROM
     (
-        SELECT environment, agent, start, sum(r.success_known) AS success_known,
-            sum(r.succeeded) AS succeeded
-        FROM rollups AS r FINAL
+        SELECT toString(environment) AS environment, toString(agent) AS agent, start,
+            sum(success_known) AS known, sum(succeeded) AS yes
+        FROM rollups FINAL
         WHERE width_s = 60 AND unit = 'interactions' AND start >= {from:time} AND start <= {to:time}
         GROUP BY environment, agent, start
     ) AS r
     CROSS JOIN (SELECT arrayJoin({objectives:rows}) AS s) AS objectives
-    WHERE s.2 IN ('', toString(r.environment)) AND s.3 IN ('', toString(r.agent))
-        AND r.start >= now() - toIntervalSecond(s.5)
+    WHERE s.2 IN ('', r.environment) AND s.3 IN ('', r.agent)
     GROUP BY s, environment, agent
 )
+GROUP BY slo, environment, agent
 
+-- Expected components by their last sign of life; and topics on which lines came in nearly every
+-- minute of the last six hours, by the last line: the gateway or the receiver before them is away.
 -- name: deadman
 SELECT expected.component AS component,
     if(beats.component = '', 86400.0,
@@ -65,8 +67,14 @@ FROM (SELECT arrayJoin({components:rows}).1 AS component) AS expected
 LEFT JOIN
 (
     SELECT toString(component) AS component, max(ts) AS last_ts
-    FROM heartbeats WHERE ts >= {from:time} AND ts <= {to:time} GROUP BY component
+    FROM heartbeats WHERE ts >= {to:time} - INTERVAL 1 HOUR AND ts <= {to:time} GROUP BY component
 ) AS beats ON expected.component = beats.component
+UNION ALL
+SELECT concat('senders of ', topic) AS component,
+    toFloat64(dateDiff('second', max(ingested), now64(3))) AS age_s
+FROM ledger WHERE ingested >= {from:time} AND ingested <= {to:time}
+GROUP BY topic
+HAVING uniqExact(toStartOfMinute(ingested)) >= 320
 
 -- An agent that was busy in each of the last hours, and has gone quiet: the share of what it used
 -- to do in so long a time that is missing. Busy: 20 an hour, in at least 6 of the last 24 hours.

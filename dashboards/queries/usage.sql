@@ -2,16 +2,16 @@
 
 -- Retrievals are tool calls. Events count, so that sub-agents' calls are theirs.
 -- name: tools
-WITH {cells:sql}, {wilson:sql}, {quantile:sql}
+WITH {range:sql}, {wilson:sql}, {quantile:sql}
 SELECT agent, tool, calls, errors, errors / nullIf(calls, 0) AS error_rate,
     wilson_low(errors, calls) AS low, wilson_high(errors, calls) AS high,
     quantile_ms(0.5, histogram) AS p50, quantile_ms(0.95, histogram) AS p95
 FROM
 (
     SELECT agent, extract(scope, '^(?:tool_call|retrieval):?(.*)$') AS tool, sum(events) AS calls,
-        sum(error) AS errors, sumMap(duration_bins, duration_counts) AS histogram
+        sum(error) AS errors, {histogram:sql}
     FROM windows FINAL
-    WHERE width_s = width AND start >= {from:time} AND start <= {to:time} AND {chosen:sql}
+    WHERE {in_range:sql} AND {chosen:sql}
         AND match(scope, '^(tool_call|retrieval)(:|$)')
     GROUP BY agent, tool
 )
@@ -69,7 +69,7 @@ WHERE {in_series:sql} AND unit = 'interactions' AND {chosen:sql} AND {busiest:sq
 GROUP BY time, agent ORDER BY time, agent
 
 -- name: models
-WITH {cells:sql}, {quantile:sql}
+WITH {range:sql}, {quantile:sql}
 SELECT model, calls, errors, if(calls_with_tokens = 0, NULL, input) AS input_tokens,
     if(calls_with_tokens = 0, NULL, output) AS output_tokens,
     if(priced = 0, NULL, cost) AS known_cost, unpriced, quantile_ms(0.95, histogram) AS p95
@@ -78,9 +78,9 @@ FROM
     SELECT replaceOne(scope, 'model:', '') AS model, sum(events) AS calls, sum(error) AS errors,
         sum(input_tokens) AS input, sum(output_tokens) AS output, sum(w.priced) AS priced,
         sum(w.unpriced) AS unpriced, priced + unpriced AS calls_with_tokens,
-        sum(cost_usd) AS cost, sumMap(duration_bins, duration_counts) AS histogram
+        sum(cost_usd) AS cost, {histogram:sql}
     FROM windows AS w FINAL
-    WHERE width_s = width AND start >= {from:time} AND start <= {to:time} AND {chosen:sql}
+    WHERE {in_range:sql} AND {chosen:sql}
         AND startsWith(scope, 'model:')
     GROUP BY model
 )

@@ -18,7 +18,7 @@ FROM
     SELECT environment, agent, agent_version, sum(n) AS interactions,
         sum(r.success_known) AS known, sum(r.succeeded) AS succeeded,
         sum(r.tool_calls) AS tool_calls, sum(r.tool_errors) AS tool_errors,
-        sumMap(duration_bins, duration_counts) AS histogram, sum(duration_n) AS timed,
+        {histogram:sql}, sum(duration_n) AS timed,
         sum(input_tokens) + sum(output_tokens) AS tokens, sum(tokens_n) AS with_tokens,
         sum(r.cost_usd) AS cost, sum(cost_n) AS priced, sum(r.satisfaction) AS rating,
         sum(satisfaction_n) AS rated, sum(human_inputs) AS handovers,
@@ -47,7 +47,7 @@ FROM
 (
     SELECT environment, agent, agent_version, uniqExact(start) AS hours,
         sum(r.success_known) AS known, sum(r.succeeded) AS succeeded,
-        sumMap(duration_bins, duration_counts) AS histogram, sum(r.cost_usd) AS cost,
+        {histogram:sql}, sum(r.cost_usd) AS cost,
         sum(cost_n) AS priced, sum(r.satisfaction) AS rating, sum(satisfaction_n) AS rated
     FROM rollups AS r FINAL
     WHERE width_s = 3600 AND unit = 'interactions' AND n > 0 AND agent_version != ''
@@ -63,7 +63,7 @@ SELECT time, version, quantile_ms(0.95, histogram) AS p95
 FROM
 (
     SELECT {time:sql}, if(agent_version = '', 'unknown', toString(agent_version)) AS version,
-        sumMap(duration_bins, duration_counts) AS histogram
+        {histogram:sql}
     FROM rollups FINAL
     WHERE {in_series:sql} AND unit = 'interactions' AND {chosen:sql}
     GROUP BY time, version
