@@ -9,7 +9,7 @@ TOOLS := .cache/deploy
 
 DECODERS := lines events feedback otlp unpacking redaction
 
-.PHONY: help setup lock demo up test test-kafka test-clients test-deploy audit notice chaos fuzz fuzz-http $(DECODERS:%=fuzz-%) check bench bench-gateway peers clients format clean
+.PHONY: help setup lock demo up test test-kafka test-clients test-deploy audit notice chaos fuzz fuzz-http $(DECODERS:%=fuzz-%) check bench bench-gateway bench-dashboards peers clients format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -136,6 +136,9 @@ $(OTELCOL): bench/peers/otelcol/builder.yaml
 
 bench-gateway: $(STAMP) $(OTELCOL) ## OTLP spans per core into Kafka, beside the OpenTelemetry Collector
 	@$(BIN)/driftline bench gateway
+
+bench-dashboards: $(STAMP) ## every panel and rule query on a month of 200 agents and ten million events
+	@$(BIN)/driftline bench dashboards
 
 peers: ## build the locked environments of the peers in the detector benchmarks (some GB)
 	@for lock in bench/peers/*.txt; do \

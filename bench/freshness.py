@@ -180,7 +180,7 @@ def _watch(
 
 
 def _interactions(store: Store, selection: Selection) -> Counter[str]:
-    entries = (entry for entry in collect(store, selection) if entry["scope"] == "all")
+    entries = collect(store, selection, parts=False)
     return Counter({entry["agent"]: entry["interactions"]["n"] for entry in entries})
 
 

@@ -1,7 +1,8 @@
 """Panels of the classic dashboard JSON (schema version 42), one builder per kind, and their grid.
 
 A builder asks for what a reader needs (title, what it means, unit) and knows the defaults. Ids are
-given by hand, because links and alert rules point at them.
+given by hand, because links and alert rules point at them. Queries are names of
+`dashboards.queries`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from dashboards.queries import Rows
 from dashboards.query import (
     TABLE,
     TIME_SERIES,
@@ -24,7 +26,6 @@ GRID_WIDTH: Final = 24
 Steps = Sequence[tuple[float | None, str]]
 """Thresholds: from which value on (None: from below) a colour counts."""
 
-SHARE_STEPS: Final[Steps] = ((None, "red"), (0.8, "orange"), (0.95, "green"))
 PLAIN_STEPS: Final[Steps] = ((None, "blue"),)
 
 
@@ -90,15 +91,33 @@ def stat(
     panel_id: int,
     title: str,
     description: str,
-    sql: str,
+    statement: str,
     unit: str,
     steps: Steps,
     *,
     width: int = 4,
     height: int = 4,
     decimals: int | None = None,
+    units: Mapping[str, str] | None = None,
+    link: Json | None = None,
 ) -> Json:
-    """One number; NULL reads "unknown"."""
+    """A few numbers, the first of them coloured; NULL reads "unknown".
+
+    Parameters
+    ----------
+    panel_id, title, description, statement
+        As everywhere.
+    unit, steps
+        Of every number whose column is not in ``units``.
+    width, height
+        Size in units of the grid, which is 24 wide.
+    decimals
+        Digits after the point.
+    units
+        Unit by column; these are grey.
+    link
+        Where a click leads, see `link`.
+    """
     defaults: Json = {
         "unit": unit,
         "color": {"mode": "thresholds"},
@@ -108,10 +127,19 @@ def stat(
     }
     if decimals is not None:
         defaults["decimals"] = decimals
+    if link is not None:
+        defaults["links"] = [link]
+    grey = {"mode": "fixed", "fixedColor": "text"}
+    overrides = [
+        override(
+            column, [("unit", kind), ("decimals", 0 if kind == "short" else 1), ("color", grey)]
+        )
+        for column, kind in (units or {}).items()
+    ]
     return {
         **_panel(panel_id, "stat", title, description, width, height),
-        "targets": [target(sql, TABLE)],
-        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "targets": [target(statement, TABLE)],
+        "fieldConfig": {"defaults": defaults, "overrides": overrides},
         "options": {
             "reduceOptions": {"values": False, "calcs": ["lastNotNull"], "fields": ""},
             "colorMode": "value",
@@ -129,7 +157,7 @@ def timeseries(
     panel_id: int,
     title: str,
     description: str,
-    sql: str,
+    statement: str,
     unit: str,
     *,
     name: str | None = None,
@@ -143,13 +171,14 @@ def timeseries(
     interval: str = "10s",
     steps: Steps = (),
     overrides: Sequence[Json] = (),
+    link: Json | None = None,
 ) -> Json:
     """Lines over time.
 
     Parameters
     ----------
-    panel_id, title, description, sql, unit
-        As everywhere; the first column of ``sql`` is ``time``, string columns become labels.
+    panel_id, title, description, statement, unit
+        As everywhere; the first column is ``time``, string columns become labels.
     name
         Name of a series, such as ``${__field.labels.agent}``; by default column and labels.
     width, height
@@ -168,6 +197,8 @@ def timeseries(
         Thresholds, drawn as lines.
     overrides
         Settings of single series, see `override`.
+    link
+        Where a click leads, see `link`.
     """
     custom: Json = {
         "drawStyle": "points" if points else "line",
@@ -189,10 +220,12 @@ def timeseries(
             defaults[key] = value
     if steps:
         defaults["thresholds"] = thresholds(steps)
+    if link is not None:
+        defaults["links"] = [link]
     return {
         **_panel(panel_id, "timeseries", title, description, width, height),
         "interval": interval,
-        "targets": [target(sql, TIME_SERIES)],
+        "targets": [target(statement, TIME_SERIES)],
         "fieldConfig": {"defaults": defaults, "overrides": list(overrides)},
         "options": {
             "legend": {
@@ -210,19 +243,21 @@ def table(
     panel_id: int,
     title: str,
     description: str,
-    sql: str,
+    statement: str,
     units: Mapping[str, str],
     *,
     width: int = 24,
     height: int = 8,
     steps: Mapping[str, Steps] | None = None,
     widths: Mapping[str, int] | None = None,
+    links: Mapping[str, Json] | None = None,
+    rows: dict[str, Rows] | None = None,
 ) -> Json:
     """Rows and columns; NULL reads "unknown".
 
     Parameters
     ----------
-    panel_id, title, description, sql
+    panel_id, title, description, statement
         As everywhere.
     units
         Unit of each column that has one.
@@ -232,6 +267,10 @@ def table(
         Thresholds by column; they colour the text.
     widths
         Widths of columns in pixels, where the text is long.
+    links
+        Where a click on a column leads, see `link`.
+    rows
+        Tables that the statement needs from the program.
     """
     settings: dict[str, list[tuple[str, object]]] = {}
     for column, unit in units.items():
@@ -245,9 +284,11 @@ def table(
         )
     for column, pixels in (widths or {}).items():
         settings.setdefault(column, []).append(("custom.width", pixels))
+    for column, led in (links or {}).items():
+        settings.setdefault(column, []).append(("links", [led]))
     return {
         **_panel(panel_id, "table", title, description, width, height),
-        "targets": [target(sql, TABLE)],
+        "targets": [target(statement, TABLE, rows=rows)],
         "fieldConfig": {
             "defaults": {
                 "unit": "none",
@@ -288,6 +329,28 @@ def alert_list(
             },
         },
     }
+
+
+def link(title: str, board: str, /, keep: Sequence[str] = (), **variables: str) -> Json:
+    """Lead to a dashboard for the same time range.
+
+    Parameters
+    ----------
+    title
+        What the reader finds there.
+    board
+        Uid of the dashboard.
+    keep
+        Variables that keep their choice.
+    variables
+        Values of others: a fixed text, ``.column`` of the row, or ``@label`` of the series.
+    """
+    parts = ["${__url_time_range}", *(f"${{{name}:queryparam}}" for name in keep)]
+    for name, value in variables.items():
+        source = {".": "__data.fields", "@": "__field.labels"}.get(value[0])
+        found = f"${{{source}.{value[1:]}:percentencode}}" if source else value
+        parts.append(f"var-{name}={found}")
+    return {"title": title, "url": f"/d/{board}?{'&'.join(parts)}"}
 
 
 def override(column: str, settings: Iterable[tuple[str, object]]) -> Json:

@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from dashboards import rules
-from dashboards.boards import overview, pipeline
+from dashboards.boards import (
+    agent,
+    cost,
+    evaluators,
+    failures,
+    incidents,
+    overview,
+    pipeline,
+    sessions,
+    versions,
+)
 from dashboards.grafana import (
     Grafana,
     GrafanaApi,
@@ -25,6 +35,7 @@ from dashboards.grafana import (
     Kind,
 )
 from dashboards.query import DATASOURCE_NAME, DATASOURCE_UID, PLUGIN, PLUGIN_VERSION, Json
+from dashboards.slo import DEFAULT, Slo
 from ingest.core.errors import UsageError
 
 RENDERED: Final = Path(__file__).parent / "rendered"
@@ -75,13 +86,27 @@ class Published:
     works: bool | None = None
 
 
-def dashboards() -> list[Json]:
-    """Every dashboard."""
-    return [overview.build(), pipeline.build()]
+_BOARDS: Final = (
+    agent, sessions, incidents, failures, versions, evaluators, cost, pipeline,
+)  # fmt: skip
+
+
+def dashboards(slos: Sequence[Slo] = ()) -> list[Json]:
+    """Every dashboard; the overview shows the objectives, by default a common one."""
+    return [overview.build(slos or DEFAULT), *(board.build() for board in _BOARDS)]
+
+
+def statements_of(board: Json) -> list[str]:
+    """SQL of every panel, variable and annotation of a dashboard."""
+    found = [t["rawSql"] for panel in board["panels"] for t in panel.get("targets", [])]
+    found += [v["query"]["rawSql"] for v in board["templating"]["list"] if v["type"] == "query"]
+    return found + [a["target"]["rawSql"] for a in board["annotations"]["list"]]
 
 
 def resources(
-    config: GrafanaConfig, components: Sequence[str] = rules.COMPONENTS
+    config: GrafanaConfig,
+    components: Sequence[str] = rules.COMPONENTS,
+    slos: Sequence[Slo] = (),
 ) -> list[Resource]:
     """Everything that belongs into a Grafana, in the order in which to save it."""
     folder = rules.FOLDER_UID
@@ -90,11 +115,11 @@ def resources(
         Resource("data source", DATASOURCE_UID, data_source(config)),
         *(
             Resource("dashboard", board["uid"], {"dashboard": board, "folderUid": folder})
-            for board in dashboards()
+            for board in dashboards(slos)
         ),
         *(
             Resource("rule group", f"{folder}/{group['title']}", group)
-            for group in rules.rule_groups(components)
+            for group in rules.rule_groups(components, slos)
         ),
     ]
 
@@ -130,6 +155,7 @@ def publish(
     dry_run: bool = False,
     *,
     components: Sequence[str] = rules.COMPONENTS,
+    slos: Sequence[Slo] = (),
     grafana: Grafana | None = None,
 ) -> Published:
     """Bring folder, data source, dashboards and rule groups into a Grafana.
@@ -142,6 +168,8 @@ def publish(
         Only look, and say what would be done.
     components
         Names whose missing heartbeats raise the deadman alert.
+    slos
+        Objectives, see `dashboards.slo.read`.
     grafana
         Grafana to use instead of the one at ``config.url``.
 
@@ -161,7 +189,7 @@ def publish(
     grafana = grafana or GrafanaApi(config)
     version = grafana.version()
     _check_version(version)
-    wanted = resources(config, components)
+    wanted = resources(config, components, slos)
     # Everything is looked at before anything is changed; a wrong token is refused here.
     current = [grafana.find(r.kind, r.uid) for r in wanted]
     if grafana.plugin_missing(PLUGIN):
@@ -184,9 +212,14 @@ def publish(
 
 
 def rendered() -> dict[str, str]:
-    """File name and text of every dashboard and rule group, as they are committed."""
+    """File name and text of every dashboard and rule group, as they are committed.
+
+    Rules are there twice: as the provisioning API takes each group, and all as one provisioning
+    file. With the common objective, so that the rules on error budgets are there as an example.
+    """
     objects = {board["uid"]: board for board in dashboards()}
-    objects |= {f"rules-{group['title']}": group for group in rules.rule_groups()}
+    objects |= {f"rules-{group['title']}": group for group in rules.rule_groups(slos=DEFAULT)}
+    objects["provisioning-alerting"] = rules.provisioning_file()
     return {
         f"{name}.json": json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         for name, body in objects.items()

@@ -1,124 +1,108 @@
-"""Panels about the monitor itself, and the dashboard `driftline-pipeline` made of them."""
+"""The dashboard `driftline-pipeline`: the monitor itself."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from dashboards import panels
+from dashboards.boards import links
 from dashboards.query import Json
 
-UID: Final = "driftline-pipeline"
+_QUIET_STEPS: Final[panels.Steps] = ((None, "green"), (60, "orange"), (300, "red"))
+_BEHIND_STEPS: Final[panels.Steps] = ((None, "green"), (120, "orange"), (900, "red"))
+_ZERO: Final[panels.Steps] = ((None, "red"), (0, "green"), (1, "red"))
 
 
 def build() -> Json:
-    """Dashboard for whoever runs driftline."""
+    """Dashboard for the person who runs driftline."""
     return panels.dashboard(
-        UID,
+        links.PIPELINE,
         "Driftline pipeline",
         "Is every line that reached Kafka accounted for, and is everything alive and in time?",
         [
-            ("Now", [lines_now(), dead_now(), late_now(), waiting_now(), quiet_now(), position()]),
+            ("Now", now()),
             ("The books", [throughput(), dead_letters(), books(), dead_letter_details()]),
-            ("Time", [late_over_time(), watermarks()]),
-            ("Signs of life", [heartbeats(), heartbeats_over_time()]),
+            ("Time", [late_over_time(), partitions(), stations()]),
+            ("Signs of life", [heartbeats(), heartbeats_over_time(), tables()]),
         ],
         variables=[],
         time_from="now-1h",
     )
 
 
-def lines_now() -> Json:
-    """One number: lines taken from Kafka."""
-    return panels.stat(
-        101,
-        "Lines",
-        "Lines taken from Kafka in the time range, good or not.",
-        "SELECT sum(lines) AS lines FROM ledger FINAL WHERE $__timeFilter(ingested)",
-        "short",
-        panels.PLAIN_STEPS,
-    )
-
-
-def dead_now() -> Json:
-    """One number: share of lines that did not become events."""
-    return panels.stat(
-        102,
-        "Dead-lettered",
-        "Share of the lines that are not valid events. A worker stops above 20 % of 1,000 lines.",
-        """
-        SELECT sum(dead_lettered) / nullIf(sum(lines), 0) AS share
-        FROM ledger FINAL WHERE $__timeFilter(ingested)
-        """,
-        "percentunit",
-        ((None, "green"), (0.001, "orange"), (0.05, "red")),
-        decimals=2,
-    )
-
-
-def late_now() -> Json:
-    """One number: share of events that came after their window was sealed."""
-    return panels.stat(
-        103,
-        "Late",
-        "Share of the events that came after their window was sealed. They still count: stored "
-        "windows are corrected.",
-        """
-        SELECT sum(late) / nullIf(sum(rows), 0) AS share
-        FROM ledger FINAL WHERE $__timeFilter(ingested)
-        """,
-        "percentunit",
-        ((None, "green"), (0.01, "orange"), (0.1, "red")),
-        decimals=2,
-    )
-
-
-def waiting_now() -> Json:
-    """One number: records not yet read."""
-    return panels.stat(
-        104,
-        "Waiting records",
-        "Records in Kafka that no worker has taken yet, over all partitions.",
-        f"SELECT sumOrNull(lag) AS records FROM watermarks FINAL WHERE {_REPORTED}",
-        "short",
-        ((None, "green"), (1_000, "orange"), (10_000, "red")),
-    )
-
-
-def quiet_now() -> Json:
-    """One number: age of the oldest sign of life."""
-    return panels.stat(
-        105,
-        "Quietest component",
-        "Seconds since the component that has been quiet longest gave a sign of life.",
-        """
-        SELECT max(age) AS age
-        FROM
-        (
-            SELECT dateDiff('second', max(ts), now64(3)) AS age
-            FROM heartbeats WHERE $__timeFilter(ts) GROUP BY component
-        )
-        HAVING count() > 0
-        """,
-        "s",
-        _QUIET_STEPS,
-    )
-
-
-def position() -> Json:
-    """One number: how far the slowest detector is behind."""
-    return panels.stat(
-        106,
-        "Slowest detector",
-        "How far event time has come in the detector stream that is furthest behind, measured "
-        "against the newest of them.",
-        """
-        SELECT dateDiff('second', min(position), max(position)) AS behind
-        FROM detector_state FINAL WHERE position <= $__toTime
-        HAVING count() > 0
-        """,
-        "s",
-        ((None, "green"), (60, "orange"), (600, "red")),
-    )
+def now() -> list[Json]:
+    """Seven numbers on the state of the pipeline."""
+    return [
+        panels.stat(
+            101,
+            "Lines",
+            "Lines taken from Kafka in the time range, good or not.",
+            "pipeline.lines_now",
+            "short",
+            panels.PLAIN_STEPS,
+            width=3,
+        ),
+        panels.stat(
+            102,
+            "Dead-lettered",
+            "Share of the lines that are not valid events, of how many. A worker stops above 20 % "
+            "of 1,000 lines.",
+            "pipeline.dead_now",
+            "percentunit",
+            ((None, "green"), (0.001, "orange"), (0.05, "red")),
+            decimals=2,
+            units={"n": "short"},
+        ),
+        panels.stat(
+            103,
+            "Late",
+            "Share of the events that came after their window was sealed, of how many. They still "
+            "count: stored results are corrected.",
+            "pipeline.late_now",
+            "percentunit",
+            ((None, "green"), (0.01, "orange"), (0.1, "red")),
+            decimals=2,
+            units={"n": "short"},
+        ),
+        panels.stat(
+            104,
+            "Waiting records",
+            "Records in Kafka that no worker has taken yet, over all partitions.",
+            "pipeline.waiting_now",
+            "short",
+            ((None, "green"), (1_000, "orange"), (10_000, "red")),
+            width=3,
+        ),
+        panels.stat(
+            105,
+            "Quietest component",
+            "Seconds since the component that has been quiet longest gave a sign of life.",
+            "pipeline.quiet_now",
+            "s",
+            _QUIET_STEPS,
+            width=3,
+        ),
+        panels.stat(
+            106,
+            "Slowest station",
+            "How far the station that is furthest behind has yet to read, measured against the "
+            "newest event that is stored.",
+            "pipeline.slowest_station",
+            "s",
+            _BEHIND_STEPS,
+            width=3,
+        ),
+        panels.stat(
+            107,
+            "Newest result",
+            "Age of the newest minute with an interaction. While nothing is sent it grows and "
+            "means nothing.",
+            "pipeline.newest_result",
+            "s",
+            ((None, "green"), (300, "orange"), (1_800, "red")),
+            width=4,
+        ),
+    ]
 
 
 def throughput() -> Json:
@@ -127,12 +111,7 @@ def throughput() -> Json:
         80,
         "Rows per second",
         "Lines taken from Kafka and events stored, per second. The difference is dead letters.",
-        """
-        SELECT $__timeInterval(ingested) AS time, sum(lines) / $__interval_s AS lines,
-            sum(rows) / $__interval_s AS stored
-        FROM ledger FINAL WHERE $__timeFilter(ingested)
-        GROUP BY time ORDER BY time
-        """,
+        "pipeline.throughput",
         "rowsps",
         low=0,
     )
@@ -144,11 +123,7 @@ def dead_letters() -> Json:
         81,
         "Dead letters per minute by code",
         "Lines that did not become events, by the reason.",
-        """
-        SELECT $__timeInterval(ingested) AS time, code, count() * 60 / $__interval_s AS lines
-        FROM dead_letters FINAL WHERE $__timeFilter(ingested)
-        GROUP BY time, code ORDER BY time, code
-        """,
+        "pipeline.dead_letters",
         "short",
         name="${__field.labels.code}",
         low=0,
@@ -156,7 +131,7 @@ def dead_letters() -> Json:
     )
 
 
-def watermarks() -> Json:
+def partitions() -> Json:
     """Event time and backlog of every partition."""
     return panels.table(
         82,
@@ -164,13 +139,7 @@ def watermarks() -> Json:
         "How far event time has come in each partition, how long ago that is, how many records "
         "wait, and when the worker last said so. While old data is replayed, behind is large and "
         "means nothing. Marks of what to compute again (dirty) have no event time.",
-        f"""
-        SELECT topic, partition, nullIf(watermark, toDateTime64(0, 9, 'UTC')) AS event_time,
-            dateDiff('second', event_time, now64(9)) AS behind, lag AS waiting,
-            dateDiff('second', updated, now64(3)) AS reported_ago, log_id
-        FROM watermarks FINAL WHERE {_REPORTED}
-        ORDER BY topic, log_id, partition
-        """,
+        "pipeline.partitions",
         {"behind": "s", "reported_ago": "s", "waiting": "short"},
         width=14,
         steps={"reported_ago": ((None, "green"), (60, "orange"), (300, "red"))},
@@ -183,13 +152,7 @@ def heartbeats() -> Json:
         83,
         "Components",
         "When each component last gave a sign of life. After 300 s without one Grafana alerts.",
-        """
-        SELECT component, instance, max(ts) AS last_seen,
-            dateDiff('second', last_seen, now64(3)) AS age, argMax(detail, ts) AS detail
-        FROM heartbeats WHERE $__timeFilter(ts)
-        GROUP BY component, instance
-        ORDER BY component, age
-        """,
+        "pipeline.components",
         {"age": "s"},
         width=10,
         steps={"age": _QUIET_STEPS},
@@ -202,11 +165,7 @@ def heartbeats_over_time() -> Json:
         84,
         "Signs of life per minute",
         "Heartbeats of each component. A gap is an outage of the component or of the store.",
-        """
-        SELECT $__timeInterval(ts) AS time, component, count() * 60 / $__interval_s AS beats
-        FROM heartbeats WHERE $__timeFilter(ts)
-        GROUP BY time, component ORDER BY time, component
-        """,
+        "pipeline.beats",
         "short",
         name="${__field.labels.component}",
         low=0,
@@ -222,21 +181,9 @@ def books() -> Json:
         "Books by partition",
         "Each line is either stored or dead-lettered, and no record is missing between the first "
         "and the last of the time range: unaccounted and missing must be 0.",
-        """
-        SELECT topic, partition, count() AS records, sum(lines) AS lines, sum(rows) AS stored,
-            sum(dead_lettered) AS dead, sum(late) AS late,
-            toInt64(lines) - toInt64(stored) - toInt64(dead) AS unaccounted,
-            toInt64(max(offset)) - toInt64(min(offset)) + 1 - toInt64(records) AS missing,
-            min(offset) AS first_offset, max(offset) AS last_offset, log_id
-        FROM ledger FINAL WHERE $__timeFilter(ingested)
-        GROUP BY log_id, topic, partition
-        ORDER BY topic, log_id, partition
-        """,
+        "pipeline.books",
         {},
-        steps={
-            "unaccounted": ((None, "red"), (0, "green"), (1, "red")),
-            "missing": ((None, "red"), (0, "green"), (1, "red")),
-        },
+        steps={"unaccounted": _ZERO, "missing": _ZERO},
     )
 
 
@@ -246,11 +193,7 @@ def dead_letter_details() -> Json:
         86,
         "Latest dead letters",
         "Where each line stands in Kafka and why it is not an event. Its content is not kept.",
-        """
-        SELECT ingested, code, detail, topic, partition, offset, line, bytes, sha256
-        FROM dead_letters FINAL WHERE $__timeFilter(ingested)
-        ORDER BY ingested DESC, topic, partition, offset, line LIMIT 100
-        """,
+        "pipeline.dead_letter_details",
         {"bytes": "bytes"},
         widths={"detail": 380},
     )
@@ -262,11 +205,7 @@ def late_over_time() -> Json:
         87,
         "Late events per minute",
         "Events that came after their window was sealed, by topic.",
-        """
-        SELECT $__timeInterval(ingested) AS time, topic, sum(late) * 60 / $__interval_s AS late
-        FROM ledger FINAL WHERE $__timeFilter(ingested)
-        GROUP BY time, topic ORDER BY time, topic
-        """,
+        "pipeline.late_over_time",
         "short",
         name="${__field.labels.topic}",
         low=0,
@@ -274,7 +213,26 @@ def late_over_time() -> Json:
     )
 
 
-_REPORTED: Final = "updated >= $__fromTime AND updated <= $__toTime + INTERVAL 1 MINUTE"
-"""A partition's row is replaced all the time; the newest may be a moment younger than the range."""
+def stations() -> Json:
+    """Every station with how far it has read."""
+    return panels.table(
+        89,
+        "Stations",
+        "How far each station has read in event time, and how far that is behind the newest event.",
+        "pipeline.stations",
+        {"behind": "s"},
+        width=12,
+        steps={"behind": _BEHIND_STEPS},
+    )
 
-_QUIET_STEPS: Final[panels.Steps] = ((None, "green"), (60, "orange"), (300, "red"))
+
+def tables() -> Json:
+    """Every table with its size."""
+    return panels.table(
+        94,
+        "Tables",
+        "Rows, bytes and parts of each table on disk, and when it was last written.",
+        "pipeline.tables",
+        {"bytes": "bytes", "rows": "short"},
+        width=24,
+    )

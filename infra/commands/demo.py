@@ -98,7 +98,7 @@ def _summary(store: Any, sent: Sent, found: dict[str, Any], took: float) -> None
     from infra.commands.report import failure_text, print_summary
 
     emit("\nWhat came of it\n")
-    print_summary(collect(store), narrated=True)
+    print_summary(collect(store, parts=False), narrated=True)
     books = account(store)
     emit(
         f"\nBooks      {books['accepted']:,} events accepted = {books['stored']:,} stored"

@@ -44,6 +44,10 @@ def publish(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only look, and say what would be done.")
     ] = False,
+    slo_file: Annotated[
+        Path | None,
+        typer.Option("--slo", help="File of objectives; then rules watch their budgets."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Put data source, dashboards and alert rules into a Grafana.
@@ -54,12 +58,13 @@ def publish(
     Examples: driftline publish --url http://127.0.0.1:3000 --dry-run
               driftline publish
     """
-    from dashboards import publisher
-    from dashboards.boards import overview
+    from dashboards import publisher, slo
+    from dashboards.boards import links
     from infra.settings import load
 
     config = grafana_config(load(), url)
-    outcome = publisher.publish(config, dry_run)
+    objectives = slo.read(slo_file) if slo_file else ()
+    outcome = publisher.publish(config, dry_run, slos=objectives)
     if as_json:
         emit_json({"url": config.url, "dry_run": dry_run, **asdict(outcome)})
     else:
@@ -75,7 +80,7 @@ def publish(
             " another address, set DRIFTLINE_GRAFANA_CLICKHOUSE_URL and publish again"
         )
     if not as_json and not dry_run:
-        say(f"open {config.url}/d/{overview.UID}")
+        say(f"open {config.url}/d/{links.OVERVIEW}")
 
 
 def render(folder: Folder = None) -> None:

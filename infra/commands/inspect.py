@@ -79,8 +79,9 @@ def sql(
     """Ask ClickHouse. Reads only, whatever the user may do.
 
     Prints a table on a terminal, tab-separated lines into a pipe, an array of objects with --json.
+    `driftline tables` lists what there is; docs/sql.md has worked questions.
 
-    Examples: driftline sql "SELECT agent, count() FROM events GROUP BY agent"
+    Examples: driftline sql "SELECT agent, count() FROM interactions GROUP BY agent"
               driftline sql "SHOW TABLES" --json
     """
     from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError

@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
 
 def metrics(
     agent: Annotated[str | None, typer.Option(help="Only this agent.")] = None,
+    environment: Annotated[str | None, typer.Option(help="Only this environment.")] = None,
     since: Since = None,
     scopes: Annotated[
         bool, typer.Option("--scopes", help="Also per tool, operation and model.")
@@ -44,22 +45,31 @@ def metrics(
 ) -> None:
     """Show success with its interval, latency, cost and satisfaction per agent and version.
 
+    With --since, also by how many points success differs from the period of the same length before.
+
     Examples: driftline metrics --since 1h
-              driftline metrics --agent support --scopes
+              driftline metrics --agent support --environment production --scopes
               driftline metrics --json
     """
-    from dashboards.agent_report import Selection, collect
+    from dashboards.agent_report import Selection, collect, previous
 
-    start = None if since is None else int(time.time()) - seconds(since)
-    selection = Selection(agent, start)
-    entries = collect(_store(), selection, say)
+    now = int(time.time())
+    start = None if since is None else now - seconds(since)
+    store = _store()
+    selection = Selection(agent, start, environment)
+    entries = collect(store, selection, parts=scopes)
+    before = previous(store, selection, now)
+    for entry in entries:
+        if entry["scope"] == "all":
+            key = entry["environment"], entry["agent"], entry["agent_version"] or ""
+            entry["previous"] = before.get(key)
     if since is not None:
-        say(f"from {selection.beginning} on, where the window begins that holds the time asked for")
+        say(f"from {selection.beginning} on, where the minute begins that holds the time asked for")
     if as_json:
         emit_json(entries)
         return
     if not entries:
-        if agent is None and since is None:
+        if agent is None and since is None and environment is None:
             say(
                 "nothing is stored yet; send events with `driftline simulate` or `driftline replay`"
             )
@@ -69,10 +79,13 @@ def metrics(
     print_summary(entries)
     if scopes:
         print_table(
-            ("agent", "version", "scope", "events", "errors", "p50 ms", "p95 ms", "p99 ms"),
+            (
+                "environment", "agent", "version", "scope", "events", "errors", "p50 ms", "p95 ms",
+                "p99 ms",
+            ),
             [
                 (
-                    e["agent"], e["agent_version"], e["scope"], e["events"]["n"],
+                    e["environment"], e["agent"], e["agent_version"], e["scope"], e["events"]["n"],
                     e["events"]["error"], *_quantiles(e["events"]["duration_ms"]),
                 )
                 for e in entries if e["scope"] != "all"
@@ -84,17 +97,13 @@ def metrics(
 def print_summary(entries: list[dict[str, Any]], *, narrated: bool = False) -> None:
     """Print interactions and sessions of every agent and version."""
     columns = (
-        "agent", "version", "n", "success (95 % interval)", "p50 ms", "p95 ms", "p99 ms",
-        "cost $ mean", "satisfaction (rated)",
+        "environment", "agent", "version", "n", "success (95 % interval)", "change", "p50 ms",
+        "p95 ms", "p99 ms", "tokens in/out", "cost $ mean", "satisfaction (rated)",
     )  # fmt: skip
     for name in ("interactions", "sessions"):
         print_table(
             columns,
-            [
-                _unit_row(e["agent"], e["agent_version"], e[name])
-                for e in entries
-                if e["scope"] == "all" and e[name]["n"]
-            ],
+            [_unit_row(e, name) for e in entries if e["scope"] == "all" and e[name]["n"]],
             title=name,
             narrated=narrated,
         )
@@ -182,15 +191,22 @@ def accounting(as_json: Json = False) -> None:
 
 
 def seconds(age: str) -> int:
-    """Length of a span of time such as 90s, 30m, 12h or 7d.
+    """Length of a span of time such as 90s, 30m, 5h45m or 7d.
 
-    >>> seconds("12h")
-    43200
+    >>> seconds("12h"), seconds("5h45m")
+    (43200, 20700)
     """
-    match = re.fullmatch(r"(\d+)([smhd])", age)
-    if match is None:
-        raise UsageError(f"{age!r} is no span of time; write it as 90s, 30m, 12h or 7d")
-    return int(match[1]) * _UNITS[match[2]]
+    parts = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", age)
+    total = (
+        sum(int(n) * _UNITS[u] for n, u in zip(parts.groups(), "dhms", strict=True) if n)
+        if parts
+        else 0
+    )
+    if not total:
+        raise UsageError(
+            f"{age!r} is no span of time: numbers with d, h, m or s, as in 7d, 5h45m or 90s"
+        )
+    return total
 
 
 def _store() -> Any:
@@ -201,7 +217,8 @@ def _store() -> Any:
     return Store(wiring.clickhouse(load(), reader=True))
 
 
-def _unit_row(agent: str, version: str | None, unit: dict[str, Any]) -> tuple[Any, ...]:
+def _unit_row(entry: dict[str, Any], name: str) -> tuple[Any, ...]:
+    unit = entry[name]
     success, rated = unit["success"], unit["satisfaction"]["explicit"]
     rate = (
         f"{success['rate']:.1%} ({success['low']:.1%}-{success['high']:.1%},"
@@ -209,12 +226,33 @@ def _unit_row(agent: str, version: str | None, unit: dict[str, Any]) -> tuple[An
         if success["known"]
         else None
     )
-    cost = unit["cost_usd"]["mean"]
     return (
-        agent, version, unit["n"], rate, *_quantiles(unit["duration_ms"]),
-        None if cost is None else f"{cost:.4f}",
+        entry["environment"], entry["agent"], entry["agent_version"], unit["n"], rate,
+        _change(entry, name), *_quantiles(unit["duration_ms"]),
+        _tokens(entry) if name == "interactions" else None, _cost(entry, name),
         f"{rated['mean']:.2f} ({rated['n']} of {unit['n']})" if rated["n"] else None,
     )  # fmt: skip
+
+
+def _change(entry: dict[str, Any], name: str) -> str | None:
+    """Points by which success differs from the period before."""
+    before = (entry.get("previous") or {}).get(name)
+    now = entry[name]["success"]["rate"]
+    if before is None or now is None or before["success"]["rate"] is None:
+        return None
+    return f"{100 * (now - before['success']['rate']):+.1f} of {before['success']['known']}"
+
+
+def _tokens(entry: dict[str, Any]) -> str | None:
+    known = (entry["input_tokens"], entry["output_tokens"])
+    return None if known == (None, None) else "/".join(f"{n:,}" for n in known)
+
+
+def _cost(entry: dict[str, Any], name: str) -> str | None:
+    mean, unpriced = entry[name]["cost_usd"]["mean"], entry["unpriced_models"]
+    if mean is not None:
+        return f"{mean:.4f}"
+    return f"unpriced ({', '.join(unpriced)})" if unpriced else None
 
 
 def _quantiles(duration: dict[str, float | None]) -> tuple[str | None, ...]:

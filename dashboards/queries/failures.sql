@@ -1,0 +1,39 @@
+-- Failed interactions by what failed.
+
+-- name: groups
+SELECT fingerprint, any(failure_reason) AS reason, any(failure_tool) AS tool,
+    any(failure_template) AS template, count() AS failures,
+    failures / sum(failures) OVER () AS share,
+    uniqExactIf(user_id, user_id != '') AS users, uniqExact(session_id) AS sessions,
+    sum(cost_usd) AS cost, avg(satisfaction) AS rating, count(satisfaction) AS rated,
+    arrayStringConcat(arraySort(groupUniqArray(5)(toString(agent))), ', ') AS agents,
+    arrayStringConcat(arraySort(groupUniqArray(5)(toString(agent_version))), ', ') AS versions,
+    min(end) AS first_seen, max(end) AS last_seen,
+    argMax(interaction_id, (end, interaction_id)) AS interaction_id
+FROM interactions WHERE {ended_here:sql} AND success = 0
+GROUP BY fingerprint
+ORDER BY users DESC, sessions DESC, failures DESC, fingerprint LIMIT 100
+
+-- name: by_tool
+SELECT if(failure_tool = '', 'no tool', toString(failure_tool)) AS tool, failure_reason AS reason,
+    count() AS failures, uniqExactIf(user_id, user_id != '') AS users,
+    uniqExact(session_id) AS sessions, max(end) AS last_seen
+FROM interactions WHERE {ended_here:sql} AND success = 0
+GROUP BY tool, reason ORDER BY failures DESC, tool, reason LIMIT 100
+
+-- name: new
+SELECT fingerprint, any(failure_reason) AS reason, any(failure_tool) AS tool,
+    any(failure_template) AS template, min(end) AS first_seen, countIf(end >= {from:time}) AS failures,
+    arrayStringConcat(arraySort(groupUniqArray(5)(toString(agent))), ', ') AS agents,
+    argMin(interaction_id, (end, interaction_id)) AS interaction_id
+FROM interactions
+WHERE end >= {from:time} - toIntervalSecond(toUnixTimestamp({to:time}) - toUnixTimestamp({from:time}))
+    AND end <= {to:time} AND {chosen:sql} AND success = 0
+GROUP BY fingerprint HAVING first_seen >= {from:time}
+ORDER BY failures DESC, fingerprint LIMIT 50
+
+-- name: examples
+SELECT end, environment, agent, agent_version, failure_reason AS reason, failure_tool AS tool,
+    failure_template AS template, request, fingerprint, interaction_id, session_id
+FROM interactions WHERE {ended_here:sql} AND success = 0
+ORDER BY end DESC, interaction_id LIMIT 100

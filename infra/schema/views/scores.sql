@@ -1,0 +1,59 @@
+-- What evaluators and outcomes say: one row per target and name, the latest that gives a number.
+-- Environment, agent, version and session are those of the target, wherever it was sent from.
+CREATE OR REPLACE VIEW scores AS
+SELECT e.time AS time,
+    multiIf(i.interaction_id != '', i.environment, s.session_id != '', s.environment, e.environment)
+        AS environment,
+    multiIf(i.interaction_id != '', i.agent, s.session_id != '', s.agent, e.agent) AS agent,
+    multiIf(i.interaction_id != '', i.agent_version, s.session_id != '', s.agent_version, '')
+        AS agent_version,
+    e.kind AS kind, e.name AS name, e.value AS value, e.reason AS reason, e.comment AS comment,
+    e.user_id AS user_id, e.target AS target,
+    multiIf(i.interaction_id != '', 'interaction', s.session_id != '', 'session', 'unknown')
+        AS target_kind,
+    i.interaction_id AS interaction_id,
+    if(i.interaction_id != '', i.session_id, s.session_id) AS session_id
+FROM
+(
+    SELECT target, kind, name, user_id,
+        argMax((v.value, v.reason, v.time, v.environment, v.agent),
+            (v.value IS NOT NULL, v.time, v.event_id)) AS latest,
+        latest.1 AS value, latest.2 AS reason, latest.3 AS time, latest.4 AS environment, latest.5 AS agent,
+        arrayStringConcat(arrayFilter(c -> c != '', groupArray(c.comment)), '\n') AS comment
+    FROM
+    (
+        SELECT target, kind, name, user_id, value, reason, time, event_id, environment, agent
+        FROM evaluations FINAL
+        WHERE kind IN ('score', 'outcome') AND (event_id, time, payload_hash) NOT IN
+            (SELECT event_id, time, payload_hash FROM collisions)
+        ORDER BY time
+    ) AS v
+    LEFT JOIN
+        (SELECT event_id, any(content) AS comment FROM events WHERE kind IN ('score', 'outcome') GROUP BY event_id) AS c
+        ON c.event_id = v.event_id
+    GROUP BY target, kind, name, user_id
+) AS e
+LEFT JOIN
+(
+    SELECT interaction_id, session_id, environment, agent, agent_version
+    FROM interaction_results FINAL WHERE live
+) AS i ON i.interaction_id = e.target
+LEFT JOIN
+    (SELECT session_id, environment, agent, agent_version FROM session_results FINAL WHERE live) AS s
+    ON s.session_id = e.target
+--------
+ALTER TABLE scores
+    COMMENT COLUMN time 'when the one that counts was given, UTC',
+    COMMENT COLUMN environment 'of the target',
+    COMMENT COLUMN agent 'of the target',
+    COMMENT COLUMN agent_version 'of the target',
+    COMMENT COLUMN kind 'score or outcome',
+    COMMENT COLUMN name 'evaluator, or what the outcome is of',
+    COMMENT COLUMN value 'number given, null when only words were',
+    COMMENT COLUMN reason 'code of the reason, such as no_refund',
+    COMMENT COLUMN comment 'explanation, redacted',
+    COMMENT COLUMN user_id 'who judged, empty for a program',
+    COMMENT COLUMN target 'interaction_id or session_id that is judged',
+    COMMENT COLUMN target_kind 'interaction, session, or unknown: no such target is stored',
+    COMMENT COLUMN interaction_id 'the interaction it judges, empty when it judges a session',
+    COMMENT COLUMN session_id 'conversation that it judges or that its interaction belongs to'
