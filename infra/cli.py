@@ -24,6 +24,7 @@ from infra.commands import (
     grafana,
     ingest,
     inspect,
+    notify,
     receiver,
     report,
     runtime,
@@ -57,6 +58,7 @@ for module in (
     report,
     deadletters,
     inspect,
+    notify,
     grafana,
     bench,
 ):

@@ -5,7 +5,7 @@
     driftline.events ──> Sink ──> events, evaluations, ledger, dead_letters
                           └─> driftline.dirty ──> Recompute ──> windows, interaction_cells
                                   what is sealed ──> Detection ──> findings, alert_events
-                                                         └─> driftline.findings
+                                                         └─> driftline.findings ──> Notifier
                                   what is stored ──> Audit ──> collisions, repairs
 """
 
@@ -35,6 +35,7 @@ from processors.audit import Audit
 from processors.clickhouse import ClickHouseConfig, Store
 from processors.derive.window_updater import WindowUpdater
 from processors.health import Health, HealthConfig
+from processors.notify.service import Notifier, NotifyConfig
 from processors.stations.detection import Detection, DetectionConfig
 from processors.write.dead_letters import DeadLetterWriter
 from processors.write.event_writer import EventWriter, EventWriterConfig
@@ -60,6 +61,7 @@ class WorkerConfig:
     clickhouse: ClickHouseConfig = field(default_factory=ClickHouseConfig)
     sink: EventWriterConfig = field(default_factory=EventWriterConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
+    notify: NotifyConfig = field(default_factory=NotifyConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
     recompute_interval: float = 0.02
     backlog_rest: float = 30.0
@@ -157,6 +159,8 @@ def build_app(config: WorkerConfig) -> faust.App:
     app.service(Detection(store, config.kafka.log_id, config.detection, leads, tell))
     app.service(Audit(store, config.kafka.log_id, leads, sink.fresh_for))
     app.service(DeadLetterWriter(config.kafka, store))
+    notifier = Notifier(store, config.notify, leads)
+    app.service(notifier)
     recompute = WindowUpdater(
         store,
         config.kafka.log_id,
@@ -169,6 +173,13 @@ def build_app(config: WorkerConfig) -> faust.App:
     health = Health(config.health, partial(_places, app, sink, recompute), sink.loop_last_seen)
     health.serve()  # before anything that may hang
     app.service(health)
+
+    found = app.topic(FINDINGS_TOPIC, value_serializer="raw", value_type=bytes, acks=True)
+
+    @app.agent(found, name="driftline.notify", concurrency=1)  # type: ignore[untyped-decorator]
+    async def notify(stream: Any) -> None:
+        async for record in stream:
+            await notifier.handle(record)
 
     @app.agent(dirty, name="driftline.recompute", concurrency=1)  # type: ignore[untyped-decorator]
     async def follow(stream: Any) -> None:

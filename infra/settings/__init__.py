@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from infra.settings.gateway import GatewaySettings
+from infra.settings.notify import NotifySettings
 from infra.settings.prices import PriceSettings
 from infra.settings.receiver import ReceiverSettings
 from infra.settings.redaction import RedactionSettings
@@ -78,6 +79,7 @@ class Settings(BaseSettings):
     prices: PriceSettings = Field(default_factory=PriceSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    notify: NotifySettings = Field(default_factory=NotifySettings)
     grafana: GrafanaSettings = Field(default_factory=GrafanaSettings)
 
     @classmethod
