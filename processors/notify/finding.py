@@ -20,7 +20,8 @@ _LISTS: Final = ("causes", "examples", "members", "evidence")
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One finding. Times are UTC; an unknown number is None.
 
-    A finding with ``members`` is an incident: one cause that moves several streams.
+    A finding with ``members`` stands for an incident: one cause that moves several streams; a
+    member names it as its ``incident``.
     """
 
     finding_id: str
@@ -45,6 +46,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     unit: str = ""
     n: int | None = None
     e_value: float | None = None
+    users: int | None = None
+    sessions: int | None = None
+    cost_usd: float | None = None
+    incident: str = ""
     title: str = ""
     causes: list[Any] = []
     examples: list[Any] = []

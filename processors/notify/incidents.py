@@ -1,8 +1,9 @@
 """Which incidents there are, and what each receiver must be told. No I/O, no clock.
 
-A finding joins the incident that names it as a member, else the incident of its environment that
-began about when it did, else it starts one. An incident keeps its id, and a finding its incident,
-so that labels never change while an alert fires.
+A finding joins the incident that it names or that names it as a member. Where nothing has grouped
+findings (they have no signal), one joins the incident of its environment that began about when it
+did. Else it starts one. An incident keeps its id, and a finding its incident, so that labels never
+change while an alert fires.
 """
 
 from __future__ import annotations
@@ -156,9 +157,10 @@ class State:
 
     def _incident_of(self, finding: Finding, rules: Rules, now: datetime) -> Incident:
         homes = (self._home.get(i) for i in (finding.finding_id, *finding.member_ids))
-        home = next((h for h in homes if h is not None), None)
-        if home is None:
-            home = self._neighbour(finding, rules, now) or finding.finding_id
+        home = next((h for h in homes if h is not None), None) or finding.incident
+        if not home and not finding.signal and not finding.members:
+            home = self._neighbour(finding, rules, now) or ""
+        home = home or finding.finding_id
         self._home[finding.finding_id] = home
         incident = self.incidents.setdefault(
             home, Incident(home, finding.environment, _began(finding), now)

@@ -43,6 +43,13 @@ SELECT * FROM notifications FINAL WHERE incident != '' AND incident IN
 )
 ORDER BY incident, receiver, seq
 """
+_ACTIONS: Final = """
+SELECT subject, argMaxIf(a.action, a.at, a.action IN ('ack', 'accept', 'open')) AS decided,
+    maxIf(a.until, a.action = 'mute') AS muted_until
+FROM finding_actions AS a FINAL GROUP BY subject
+"""
+"""What people decided about findings; an `open` takes an acknowledgement back."""
+
 _SILENCES: Final = "SELECT * FROM silences FINAL WHERE ends > {now:DateTime64(3)}"
 
 
@@ -80,6 +87,7 @@ class Outbox:
     def __init__(self, store: Store, board: str | None = None) -> None:
         self._store = store
         self._board = board
+        self._has_actions = False
 
     def compose(self, message: Message) -> Row:
         """Write the message, once: a retry sends the same bytes."""
@@ -102,14 +110,21 @@ class Outbox:
     def findings(self, since: datetime, known: Iterable[str]) -> tuple[list[Finding], list[str]]:
         """Findings that last, were found since, or are known, and what could not be read."""
         rows = self._store.query(_FINDINGS, {"since": since, "known": sorted(known)})
+        actions = {a["subject"]: a for a in self._actions()}
         read: list[Finding] = []
         wrong: list[str] = []
         for row in rows.iter_rows(named=True):
             try:
-                read.append(Finding.read(row))
+                read.append(_decided(Finding.read(row), actions.get(row["finding_id"])))
             except Rejected as error:
                 wrong.append(f"{row.get('finding_id')}: {error}")
         return read, wrong
+
+    def _actions(self) -> list[dict[str, Any]]:
+        if not self._has_actions:
+            known = self._store.query("EXISTS TABLE finding_actions")
+            self._has_actions = bool(known["result"][0])
+        return self._store.query(_ACTIONS).to_dicts() if self._has_actions else []
 
     def told(self, since: datetime) -> tuple[list[tuple[str, str, Told]], list[Row]]:
         """The last message to every receiver of every incident, and all that still wait."""
@@ -218,6 +233,19 @@ def _row(row: dict[str, Any]) -> Row:
         body,
     )
     return Row(message, delivery, PENDING, row["attempts"], row["error"])
+
+
+def _decided(finding: Finding, action: dict[str, Any] | None) -> Finding:
+    """The finding with what somebody decided about it."""
+    if action is None:
+        return finding
+    muted = action["muted_until"]
+    held = finding.active and action["decided"] in ("ack", "accept")
+    return msgspec.structs.replace(
+        finding,
+        muted_until=None if muted is None else _utc(muted),
+        status="acknowledged" if held else finding.status,
+    )
 
 
 def _findings(body: bytes) -> tuple[Finding, ...]:

@@ -47,7 +47,7 @@ def headline(message: Message) -> str:
     """What happened, in one line."""
     main = _main(message)
     title = inert(main.title) or f"{inert(main.agent)}: {inert(main.signal or main.kind)} changed"
-    if main.environment:
+    if main.environment and inert(main.environment) not in title:
         title += f" ({inert(main.environment)})"
     others = len(message.findings) - 1
     if others:
@@ -62,6 +62,7 @@ def lines(message: Message, board: str | None = None) -> str:
     main = _main(message)
     said = [
         _change(main),
+        _hit(main),
         f"since {main.began:%Y-%m-%d %H:%M} UTC" if main.began else "",
         _sure(main),
         *(f"cause: {cause}" for cause in map(_cause, (main.causes or main.evidence)[:3]) if cause),
@@ -135,10 +136,15 @@ def _change(finding: Finding) -> str:
         return ""
     share = finding.unit in ("", "share", "percentunit", "ratio", "rate")
     before, after = (
-        f"{v:.1%}" if share else f"{v:.4g} {inert(finding.unit, 20)}"
+        f"{v:.1%}" if share else f"{v:,.4g} {inert(finding.unit, 20)}"
         for v in (finding.baseline, finding.observed)
     )
     return f"{before} -> {after}"
+
+
+def _hit(finding: Finding) -> str:
+    counts = ((finding.users, "users"), (finding.sessions, "sessions"))
+    return ", ".join(f"{n:,} {what}" for n, what in counts if n is not None)
 
 
 def _sure(finding: Finding) -> str:

@@ -236,6 +236,33 @@ def test_the_test_command_tells_every_receiver(monkeypatch, capsys, tmp_path):
         assert command(monkeypatch, capsys, "notify", "test", "--receiver", "webhook")[0] == 1
 
 
+def test_what_people_decide_about_a_finding_holds_it_back(clickhouse):
+    store = store_of(clickhouse)
+    store.command(
+        "CREATE TABLE IF NOT EXISTS finding_actions (subject String, action LowCardinality(String),"
+        " at DateTime64(3, 'UTC'), until Nullable(DateTime64(3, 'UTC')), note String)"
+        " ENGINE = ReplacingMergeTree ORDER BY (subject, action, at)"
+    )
+    store.command(
+        "INSERT INTO finding_actions VALUES ('acked', 'ack', now64(3), NULL, ''),"
+        " ('muted', 'mute', now64(3), now64(3) + INTERVAL 1 HOUR, ''),"
+        " ('reopened', 'ack', now64(3) - 10, NULL, ''), ('reopened', 'open', now64(3), NULL, '')"
+    )
+
+    async def run(hook):
+        async with notifying(store, config(hook)) as notifier:
+            names = ("acked", "muted", "reopened", "plain")
+            now = datetime.now(UTC)
+            insert_findings(store, *(finding_row(n, now, environment=n) for n in names))
+            await until(lambda: len(hook.got) == 2, notifier)
+            for _ in range(3):
+                await notifier.look()
+
+    with webhook(secret=SECRET) as hook:
+        asyncio.run(run(hook))
+    assert sorted(r.json["incident"] for r in hook.got) == ["plain", "reopened"]
+
+
 def test_a_refused_message_is_given_up_and_named(clickhouse):
     store = store_of(clickhouse)
 

@@ -64,6 +64,16 @@ def test_members_join_their_incident_whenever_they_began(world):
     assert len(message.findings) == 3
 
 
+def test_a_member_that_names_its_incident_joins_it_and_others_are_not_regrouped(world):
+    world.at(
+        0,
+        finding("m", 0, signal="failure", incident="h"),
+        finding("h", 10, signal="failure", members=["m"]),
+        finding("other", 0, signal="failure"),
+    )
+    assert sorted((m.incident, len(m.findings)) for m in world.at(5)) == [("h", 2), ("other", 1)]
+
+
 def test_a_finding_keeps_its_incident_when_the_incident_is_found_later(world):
     world.at(0, finding("m1"))
     assert world.at(5)[0].incident == "m1"
