@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from infra.commands import (
     bench,
+    board,
     deadletters,
     demo,
     gateway,
@@ -55,6 +56,7 @@ for module in (
     receiver,
     tokens,
     ingest,
+    board,
     report,
     deadletters,
     inspect,
