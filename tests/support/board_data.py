@@ -41,7 +41,7 @@ def fill(store: Store, now: datetime | None = None, interactions: int = 240) -> 
         results.append(_result(name, session, agent, version, end, broken, rng))
         events += _events(results[-1], broken)
     special = _result(FAILED, SESSION, "support", "v15", now - timedelta(seconds=20), True, rng)
-    special["request"], special["answer"] = f"Where is {HOSTILE}?", "I could not search."
+    special["request"], special["answer"] = "Where is my parcel?", f"No {HOSTILE}."
     results.append(special)
     events += _events(special, True)
     _store(store, results, events)
@@ -54,11 +54,11 @@ def fill(store: Store, now: datetime | None = None, interactions: int = 240) -> 
             evidence=json.dumps([
                 {"fingerprint": "f", "reason": "tool_failed", "tool": "search_articles",
                  "template": "503 from <url>", "since": 13, "before": 0},
-                {"fingerprint": "g", "reason": HOSTILE, "tool": HOSTILE, "template": HOSTILE,
-                 "since": 1, "before": 0},
             ]),
         ),
-        finding_row("hostile", now, agent=HOSTILE, title=HOSTILE, status="resolved", ended=now),
+        finding_row("hostile", now, agent=HOSTILE, title=HOSTILE, status="resolved", ended=now,
+                    evidence=json.dumps([{"reason": HOSTILE, "tool": HOSTILE, "template": HOSTILE,
+                                          "since": 1, "before": 0}])),
     )  # fmt: skip
     return now
 

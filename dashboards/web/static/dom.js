@@ -9,9 +9,13 @@ export function h(tag, props = {}, ...children) {
     else if (name === "style") Object.assign(element.style, value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false).map(visible));
   return element;
 }
+
+// Control characters and changes of direction would let a name look like another: they are shown.
+const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const visible = (child) => (child instanceof Node ? child : String(child).replace(HIDDEN, "\ufffd"));
 
 const KEY = "driftline-token";
 
