@@ -27,6 +27,9 @@ _BRIEF: Final = """interaction_id, session_id, environment, agent, agent_version
     duration_ms, state, success, success_source, failure_reason, failure_tool, failure_template,
     fingerprint, satisfaction, cost_usd, tool_calls, tool_errors, language, request, answer"""
 
+_RANGE: Final = """cell >= {since:DateTime} AND cell <= {until:DateTime}
+    AND ({agent:String} = '' OR agent = {agent:String})"""
+
 _FILTERS: Final = {
     "environment": "environment = {environment:String}",
     "agent": "agent = {agent:String}",
@@ -262,6 +265,55 @@ class Lookup:
         )
         return [row | _rate(row["yes"], row["known"]) for row in rows]
 
+    def agents(self, since: datetime, until: datetime, agent: str = "") -> list[Row]:
+        """Success, latency, cost and rating of every agent and version, worst first."""
+        rows = self.rows(
+            f"""
+            SELECT environment, agent, agent_version, count() AS n, countIf(success = 1) AS yes,
+                count(success) AS known, uniqExact(session_id) AS sessions,
+                uniqExactIf(user_id, user_id != '') AS users,
+                quantileOrNull(0.5)(duration_ms) AS p50_ms,
+                quantileOrNull(0.95)(duration_ms) AS p95_ms, avgOrNull(cost_usd) AS mean_cost_usd,
+                count(cost_usd) AS priced, avgOrNull(satisfaction) AS rating,
+                count(satisfaction) AS rated
+            FROM interactions WHERE {_RANGE}
+            GROUP BY environment, agent, agent_version ORDER BY n DESC, agent, agent_version
+            LIMIT 200
+            """,
+            {"agent": agent, "since": since, "until": until},
+        )
+        made = [row | _rate(row["yes"], row["known"]) for row in rows]
+        return sorted(made, key=lambda row: 2.0 if row["low"] is None else row["low"])
+
+    def failures(self, since: datetime, until: datetime, agent: str = "") -> list[Row]:
+        """Groups of failures that share reason, tool and message: users hit first."""
+        return self.rows(
+            f"""
+            SELECT fingerprint, any(failure_reason) AS reason, any(failure_tool) AS tool,
+                any(failure_template) AS template, count() AS failures,
+                uniqExactIf(user_id, user_id != '') AS users, uniqExact(session_id) AS sessions,
+                sumOrNull(cost_usd) AS cost_usd, min(end) AS first_seen, max(end) AS last_seen,
+                arraySort(groupUniqArray(5)(toString(agent))) AS agents,
+                argMax(interaction_id, end) AS example, argMax(request, end) AS request
+            FROM interactions WHERE {_RANGE} AND success = 0
+            GROUP BY fingerprint ORDER BY users DESC, failures DESC, fingerprint LIMIT 20
+            """,
+            {"agent": agent, "since": since, "until": until},
+        )
+
+    def course(self, since: datetime, until: datetime, agent: str = "") -> list[Row]:
+        """Failure share over a time range in about sixty steps."""
+        step = max(60, math.ceil((until - since).total_seconds() / 60 / 60) * 60)
+        rows = self.rows(
+            f"""
+            SELECT toStartOfInterval(cell, toIntervalSecond({{step:UInt32}})) AS time,
+                countIf(success = 0) AS failed, count(success) AS known, count() AS n
+            FROM interactions WHERE {_RANGE} GROUP BY time ORDER BY time
+            """,
+            {"agent": agent, "since": since, "until": until, "step": step},
+        )
+        return [row | _rate(row["failed"], row["known"]) for row in rows]
+
     def verdicts(self, agent: str, baseline: str, candidate: str) -> list[Row]:
         """Stored verdicts on two versions; empty where nothing compares them."""
         if not self._columns("verdicts"):
@@ -324,7 +376,7 @@ class Lookup:
         if began is None:
             return []
         until = min(ended + timedelta(hours=1), began + timedelta(days=2))
-        step = max(60, math.ceil((until - began).total_seconds() / 240 / 60) * 60)
+        step = max(60, math.ceil((until - began).total_seconds() / 60 / 60) * 60)
         agents = sorted({m["agent"] for m in (found, *found["members"]) if m["agent"]})
         rows = self.rows(
             """

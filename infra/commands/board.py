@@ -1,4 +1,4 @@
-"""board: dashboards, incidents and conversations on a local page."""
+"""board, report: what is stored as a local page, and as a file to hand on."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _TOKEN = "board.token"  # noqa: S105 - the name of the file
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(board)
+    app.command()(report)
 
 
 def board(
@@ -65,6 +66,47 @@ def board(
         emit_json({"address": address, "url": f"{address}/#token={token}"})
     else:
         emit(f"{address}/#token={token}")
+
+
+def report(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="HTML file to write.")
+    ],
+    agent: Annotated[str, typer.Option(help="Only this agent.")] = "",
+    since: Annotated[str, typer.Option(metavar="SPAN", help="How far back: 30m, 12h, 7d.")] = "24h",
+    as_json: Json = False,
+) -> None:
+    """Write a report into one HTML file, which opens without a network.
+
+    It says what is wrong, how every agent and version does, and what failed, with n and intervals.
+
+    Examples: driftline report -o report.html
+              driftline report -o support.html --agent support --since 7d
+    """
+    from datetime import UTC, datetime, timedelta
+
+    from dashboards.report import gather, render
+    from infra.commands.report import seconds
+    from infra.settings import load
+
+    now = datetime.now(UTC)
+    found = gather(lookup_of(load()), now - timedelta(seconds=seconds(since)), now, agent)
+    try:
+        output.write_text(render(found), "utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {output}: {error.strerror}") from error
+    told = {
+        "file": str(output),
+        "interactions": sum(row["n"] for row in found.agents),
+        "open_incidents": sum(i["active"] for i in found.incidents),
+    }
+    if as_json:
+        emit_json(told)
+    else:
+        emit(
+            f"{output}: {told['interactions']:,} interactions,"
+            f" {told['open_incidents']} open incidents"
+        )
 
 
 def token_of(home: RuntimeHome) -> str:

@@ -1,11 +1,11 @@
 """Start the parts of the embedded runtime in order, watch them, stop them.
 
-Order: broker, ClickHouse, migrations, topics, workers, gateway, OTLP receiver,
-board. A part that dies is started again after a pause that doubles from half a second to half a
-minute. The broker's records die with it, so its return makes a new log: topics are made anew; workers, gateway and receiver
-start over with it. When broker or ClickHouse cannot come back, everything stops and says so. A
-worker or receiver that refuses its data (exit code 4) or its settings (2) stays down: it would
-only meet the same again.
+Order: broker, ClickHouse, migrations, topics, workers, gateway, OTLP receiver, board. A part that
+dies is started again after a pause that doubles from half a second to half a minute. The broker's
+records die with it, so its return makes a new log: topics are made anew; workers, gateway and
+receiver start over with it. When broker or ClickHouse cannot come back, everything stops and says
+so. A worker or receiver that refuses its data (exit code 4) or its settings (2) stays down: it
+would only meet the same again.
 """
 
 from __future__ import annotations

@@ -227,3 +227,33 @@ def test_choosing_an_agent_changes_every_panel(page, served):
     table = page.find_element(By.CSS_SELECTOR, "[data-panel='10'] tbody").text
     assert "booking" in table
     assert "support" not in table
+
+
+def test_a_report_opens_without_a_network(page, tmp_path):
+    from datetime import UTC, datetime, timedelta
+
+    from dashboards.report import Report, render
+
+    now = datetime.now(UTC)
+    course = [
+        {"time": f"2026-11-20T{h:02}:00:00Z", "rate": h / 50, "low": h / 60, "high": h / 40 + 0.01}
+        for h in range(10)
+    ]
+    file = tmp_path / "report.html"
+    file.write_text(render(Report(now - timedelta(hours=6), now, HOSTILE, [], [], [], course)))
+    page.get("about:blank")
+    page.get_log("browser")  # of requests that were on their way
+    page.execute_cdp_cmd("Network.enable", {})
+    page.execute_cdp_cmd(
+        "Network.emulateNetworkConditions",
+        {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0},
+    )
+    try:
+        page.get(file.as_uri())
+        assert "driftline report" in page.find_element(By.TAG_NAME, "h1").text
+        assert page.find_element(By.TAG_NAME, "svg").size["height"] > 50
+        assert errors(page) == []
+    finally:
+        page.execute_cdp_cmd("Network.emulateNetworkConditions", {
+            "offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1,
+        })  # fmt: skip

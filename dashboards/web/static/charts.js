@@ -52,7 +52,7 @@ export function chart(title, times, given, options = {}) {
     cursor: { drag: { x: false, y: false } },
     scales: { x: { time: true }, y: { distr: options.log ? 3 : 1, range: options.range } },
     tzDate: (ts) => window.uPlot.tzDate(new Date(ts * 1e3), "Etc/UTC"),
-    axes: [{ stroke: ink("--soft"), grid: { stroke: ink("--grid") } },
+    axes: [{ stroke: ink("--soft"), grid: { stroke: ink("--grid") }, values: (_, ticks) => ticks.map((t, i) => hour(t, i ? ticks[i - 1] : null)) },
       { stroke: ink("--soft"), grid: { stroke: ink("--grid") }, size: 66, values: (_, ticks) => ticks.map((t) => (t === null ? "" : format(t, options.unit))) }],
     series: [{}, ...series.map((s, i) => ({
       label: s.name, stroke: s.hidden ? "transparent" : colour(i), width: s.hidden ? 0 : 1.5, fill: options.stacked ? `${colour(i)}40` : undefined,
@@ -68,6 +68,12 @@ export function chart(title, times, given, options = {}) {
     else if (plot.width !== width) plot.setSize({ width, height: options.height || 200 });
   }).observe(box);
   return holder;
+}
+
+// Hour and minute in UTC; the day where it changes.
+function hour(tick, before) {
+  const text = new Date(tick * 1000).toISOString(), day = text.slice(5, 10);
+  return before !== null && new Date(before * 1000).toISOString().slice(5, 10) === day ? text.slice(11, 16) : `${text.slice(11, 16)}\n${day}`;
 }
 
 function legend(series, options) {
