@@ -255,7 +255,7 @@ class Lookup:
             """
             SELECT environment, agent_version, count() AS n, countIf(success = 1) AS yes,
                 count(success) AS known, avgOrNull(duration_ms) AS mean_duration_ms,
-                avgOrNull(cost_usd) AS mean_cost_usd, avgOrNull(satisfaction) AS satisfaction,
+                avgOrNull(cost_usd) AS mean_cost_usd, avgOrNull(satisfaction) AS rating,
                 count(satisfaction) AS rated, min(start) AS first, max(end) AS last
             FROM interactions
             WHERE agent = {agent:String} AND cell >= {since:DateTime} AND cell <= {until:DateTime}

@@ -137,8 +137,8 @@ def _incident(found: Row) -> str:
     return (
         f"<section class=card><h3>{text(found['title'])}</h3>"
         f"<p><span class={kind}>{text(found['status'])}</span> <span class=soft>"
-        f"{text(found['agent'])} {text(found['agent_version'])} ({text(found['environment'])}), began"
-        f" {_clock(found['began'])}, {lasts}, n = {_count(found['n'])}, e-value"
+        f"{text(found['agent'])} {text(found['agent_version'])} ({text(found['environment'])}),"
+        f" began {_clock(found['began'])}, {lasts}, n = {_count(found['n'])}, e-value"
         f" {_value(found['e_value'], '.2g')}</span></p><ul>{causes}</ul></section>"
     )
 
