@@ -9,7 +9,7 @@ TOOLS := .cache/deploy
 
 DECODERS := lines events feedback otlp unpacking redaction
 
-.PHONY: help setup lock demo up test test-kafka test-clients test-deploy audit notice chaos fuzz fuzz-http $(DECODERS:%=fuzz-%) check bench bench-gateway bench-dashboards peers clients format clean
+.PHONY: help setup lock demo up test test-kafka test-clients test-alerts test-browser test-deploy audit notice chaos fuzz fuzz-http $(DECODERS:%=fuzz-%) check bench bench-gateway bench-dashboards peers clients format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,12 @@ test-kafka: $(STAMP) $(KAFKA) ## the pipeline on real Apache Kafka, with faults;
 
 test-clients: $(STAMP) clients ## agents with published instrumentations against the gateway
 	@$(BIN)/python -m pytest tests/clients -m clients -v
+
+test-alerts: $(STAMP) ## notifications through a real Alertmanager, rules by promtool; Debian: prometheus prometheus-alertmanager
+	@timeout --foreground 900 $(BIN)/python -m pytest tests/alerts -m alerts -v
+
+test-browser: $(STAMP) ## the board in a real Chromium; Debian: chromium chromium-driver, and npm for axe-core
+	@timeout --foreground 900 $(BIN)/python -m pytest tests/browser -m browser -v
 
 chaos: $(STAMP) $(KAFKA) ## every fault against a running pipeline, from outside: at most 30 minutes; SEED=1
 	@timeout --foreground 1900 $(BIN)/python -m tests.chaos --seed $(or $(SEED),1)

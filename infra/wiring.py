@@ -124,6 +124,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
     """Everything a worker needs to know, with the id of the log as it is now."""
     from dataclasses import replace
 
+    from infra.settings.notify import notify_config
     from infra.topics import log_id
     from ingest.core.events import EVENTS_TOPIC
     from processors.app import WorkerConfig
@@ -164,6 +165,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
             limits=limits(settings),
             marks_rest=processing.backlog_rest_s,
         ),
+        notify=notify_config(settings),
         incarnation=lambda: log_id(brokers, EVENTS_TOPIC),
         recompute_interval=processing.recompute_interval_s,
         backlog_rest=processing.backlog_rest_s,

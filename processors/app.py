@@ -6,7 +6,7 @@
                           └─> driftline.dirty ──> WindowUpdater ──> windows
                                                    └─> ResultStore ──> results, rollups
                                   what is sealed ──> stations ──> station_changes, findings
-                                                         └─> driftline.findings
+                                                         └─> driftline.findings ──> Notifier
                                   what is stored ──> Audit ──> collisions, repairs
 """
 
@@ -40,6 +40,7 @@ from processors.derive.result_store import ResultStore
 from processors.derive.results import ResultsConfig
 from processors.derive.window_updater import WindowUpdater
 from processors.health import Health, HealthConfig
+from processors.notify.service import Notifier, NotifyConfig
 from processors.stations.base import owned
 from processors.stations.detection import DetectionConfig
 from processors.stations.service import station_runner
@@ -68,6 +69,7 @@ class WorkerConfig:
     sink: EventWriterConfig = field(default_factory=EventWriterConfig)
     results: ResultsConfig = field(default_factory=ResultsConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
+    notify: NotifyConfig = field(default_factory=NotifyConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
     recompute_interval: float = 0.75
     backlog_rest: float = 30.0
@@ -167,6 +169,8 @@ def build_app(config: WorkerConfig) -> faust.App:
     app.service(Audit(store, config.kafka.log_id, leads, sink.fresh_for))
     app.service(DeadLetterWriter(config.kafka, store))
     results = ResultStore(store, config.results)
+    notifier = Notifier(store, config.notify, leads)
+    app.service(notifier)
     recompute = WindowUpdater(
         store,
         results,
@@ -181,6 +185,13 @@ def build_app(config: WorkerConfig) -> faust.App:
     health = Health(config.health, partial(_places, app, sink, recompute), sink.loop_last_seen)
     health.serve()  # before anything that may hang
     app.service(health)
+
+    found = app.topic(FINDINGS_TOPIC, value_serializer="raw", value_type=bytes, acks=True)
+
+    @app.agent(found, name="driftline.notify", concurrency=1)  # type: ignore[untyped-decorator]
+    async def notify(stream: Any) -> None:
+        async for record in stream:
+            await notifier.handle(record)
 
     @app.agent(dirty, name="driftline.recompute", concurrency=1)  # type: ignore[untyped-decorator]
     async def follow(stream: Any) -> None:

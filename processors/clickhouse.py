@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import clickhouse_connect
+import msgspec
 import polars as pl
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -114,6 +115,22 @@ class Store:
             fmt="ArrowStream",
         )
         return pl.read_ipc_stream(body) if body else pl.DataFrame()
+
+    def query_json(
+        self,
+        sql: str,
+        parameters: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Run a SELECT for readers who need ClickHouse's types: ``meta`` and ``data``, row by row.
+
+        Arrow has no type for ``DateTime``, which `query` therefore returns as a number.
+        """
+        body = self._call(
+            "raw_query", sql, parameters=parameters, settings=settings, fmt="JSONCompact"
+        )
+        answer: dict[str, Any] = msgspec.json.decode(body) if body else {"meta": [], "data": []}
+        return answer
 
     def command(
         self,

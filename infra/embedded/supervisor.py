@@ -1,6 +1,6 @@
 """Start the parts of the embedded runtime in order, watch them, stop them.
 
-Order: broker, ClickHouse, migrations, topics, workers, gateway, Kafka receiver. A part that dies is
+Order: broker, ClickHouse, migrations, topics, workers, gateway, OTLP receiver, board. A part that dies is
 started again at once, then after pauses that double up to half a minute. A supervisor that cannot
 write its state, because the disk is full, says so and goes on.
 
@@ -43,6 +43,7 @@ CLICKHOUSE_PORT: Final = 1
 GATEWAY_PORT: Final = 2
 HEALTH_PORT: Final = 3
 DOOR_HEALTH_PORT: Final = 4
+BOARD_PORT: Final = 5
 WORKER_HEALTH_PORT: Final = 10
 """Ports of the services, counted from the port base; workers follow the last, one port each."""
 
@@ -150,6 +151,8 @@ class Supervisor:
         self._add_gateway()
         if self._settings.receiver.enabled:
             self._add_receiver()
+        if self._settings.board.enabled:
+            self._add_board()
         self._state.ready = True
         self._publish()
         self._say("ready; look with `driftline status`, stop with Ctrl-C or `driftline down`")
@@ -202,6 +205,8 @@ class Supervisor:
         log = self._home.logs / f"worker-{number}.log"
         # The worker finds addresses and passwords through the home, not through its environment.
         home = {"DRIFTLINE_HOME": str(self._home.path)}
+        if self._settings.board.enabled and self._settings.notify.board_url is None:
+            home["DRIFTLINE_NOTIFY_BOARD_URL"] = self._board_address
         port = self._settings.port_base + WORKER_HEALTH_PORT + number - 1
         command = [sys.executable, "-m", "infra.cli", "worker", "--health-port", str(port)]
         self._add(
@@ -230,6 +235,23 @@ class Supervisor:
         command = [sys.executable, "-m", "infra.cli", "receiver", "--health-port", str(port)]
         self._add(
             Component("receiver", "starting", health=f"http://127.0.0.1:{port}"),
+            lambda: start(command, log, home),
+            essential=False,
+        )
+
+    @property
+    def _board_address(self) -> str:
+        return (
+            f"http://127.0.0.1:{self._settings.board.port or self._settings.port_base + BOARD_PORT}"
+        )
+
+    def _add_board(self) -> None:
+        address, log = self._board_address, self._home.logs / "board.log"
+        port = address.rpartition(":")[2]
+        home = {"DRIFTLINE_HOME": str(self._home.path)}
+        command = [sys.executable, "-m", "infra.cli", "board", "--serve", "--port", port]
+        self._add(
+            Component("board", "starting", address=address),
             lambda: start(command, log, home),
             essential=False,
         )

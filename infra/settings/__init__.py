@@ -24,7 +24,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from infra.settings.board import BoardSettings
 from infra.settings.gateway import GatewaySettings
+from infra.settings.notify import NotifySettings
 from infra.settings.prices import PriceSettings
 from infra.settings.receiver import ReceiverSettings
 from infra.settings.redaction import RedactionSettings
@@ -80,6 +82,8 @@ class Settings(BaseSettings):
     prices: PriceSettings = Field(default_factory=PriceSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    board: BoardSettings = Field(default_factory=BoardSettings)
+    notify: NotifySettings = Field(default_factory=NotifySettings)
     grafana: GrafanaSettings = Field(default_factory=GrafanaSettings)
 
     @classmethod

@@ -109,6 +109,24 @@ STATION_STREAMS: Final = Gauge(
     ["station"],
     registry=REGISTRY,
 )
+FINDINGS_ACTIVE: Final = Gauge(
+    "driftline_findings_active",
+    "Findings that last now; the labels are bounded by `processing.max_agents` and the like.",
+    ["environment", "agent", "signal", "severity"],
+    registry=REGISTRY,
+)
+NOTIFICATIONS: Final = Counter(
+    "driftline_notifications",
+    "Attempts to tell a receiver, by what became of them.",
+    ["receiver", "state"],
+    registry=REGISTRY,
+)
+NOTIFICATIONS_PENDING: Final = Gauge(
+    "driftline_notifications_pending",
+    "Messages that wait for a receiver.",
+    ["receiver"],
+    registry=REGISTRY,
+)
 READY: Final = Gauge("driftline_ready", "1 when /readyz answers 200, else 0.", registry=REGISTRY)
 HEALTHY: Final = Gauge(
     "driftline_healthy", "1 when /healthz answers 200, else 0.", registry=REGISTRY

@@ -1,0 +1,531 @@
+"""One thing, with everything that is known of it: for the board, the report and assistants.
+
+Every function reads, and returns JSON types; times are RFC 3339. An id that is not stored gives
+None. Tables that a later version brings (clusters, verdicts) are read where they exist.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from dashboards.agent_report import wilson
+from processors.clickhouse import Store
+
+Row = dict[str, Any]
+
+MAX_EVENTS: Final = 2_000
+"""Events of a conversation that are shown; more are counted."""
+
+_ACTIVE: Final = "ended IS NULL AND status NOT IN ('resolved', 'recovered', 'accepted', 'closed')"
+
+_BRIEF: Final = """interaction_id, session_id, environment, agent, agent_version, start, end,
+    duration_ms, state, success, success_source, failure_reason, failure_tool, failure_template,
+    fingerprint, satisfaction, cost_usd, tool_calls, tool_errors, language, request, answer"""
+
+_RANGE: Final = """cell >= {since:DateTime} AND cell <= {until:DateTime}
+    AND ({agent:String} = '' OR agent = {agent:String})"""
+
+_FILTERS: Final = {
+    "environment": "environment = {environment:String}",
+    "agent": "agent = {agent:String}",
+    "agent_version": "agent_version = {agent_version:String}",
+    "fingerprint": "fingerprint = {fingerprint:String}",
+    "failure_reason": "failure_reason = {failure_reason:String}",
+    "tool": "has(tools, {tool:String})",
+    "user_id": "user_id = {user_id:String}",
+    "session_id": "session_id = {session_id:String}",
+    "search": "(positionCaseInsensitiveUTF8(request, {search:String}) > 0"
+    " OR positionCaseInsensitiveUTF8(answer, {search:String}) > 0"
+    " OR interaction_id = {search:String} OR session_id = {search:String})",
+    "outcome": "success = {outcome:UInt8}",
+}
+
+_EVENTS: Final = """
+SELECT event_id, parent_id, kind, name, model, agent, status, error_type, error_message, time,
+    duration_ms, time_to_first_token_ms, input_tokens, output_tokens, cost_usd, content,
+    tool_arguments, tool_result, attributes, value, reason
+FROM events FINAL
+WHERE interaction_id = {id:String}
+    AND time >= {since:DateTime64(9)} AND time < {until:DateTime64(9)}
+    AND (event_id, time, payload_hash) NOT IN (SELECT event_id, time, payload_hash FROM collisions)
+ORDER BY time - toIntervalNanosecond(toInt64(ifNull(duration_ms, 0) * 1e6)), event_id
+LIMIT {limit:UInt32}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Rows of a query in JSON types; ``kinds`` are ``time``, ``number`` or ``string``."""
+
+    names: list[str]
+    kinds: list[str]
+    rows: list[list[Any]]
+
+    def dicts(self) -> list[Row]:
+        """Rows as objects."""
+        return [dict(zip(self.names, row, strict=True)) for row in self.rows]
+
+    def column(self, name: str) -> list[Any]:
+        """Values of one column."""
+        at = self.names.index(name)
+        return [row[at] for row in self.rows]
+
+
+class Lookup:
+    """Reads a database; cannot write, whatever its user may.
+
+    Parameters
+    ----------
+    store
+        The database.
+    now
+        Wall clock.
+    """
+
+    def __init__(
+        self, store: Store, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._store = store
+        self._now = now
+
+    def ask(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Answer:
+        """Run one query, read-only."""
+        found = self._store.query_json(sql, dict(parameters or {}), {"readonly": "1"})
+        types = [column["type"] for column in found["meta"]]
+        casts = [_cast(kind) for kind in types]
+        rows = [
+            [None if v is None else cast(v) for cast, v in zip(casts, row, strict=True)]
+            for row in found["data"]
+        ]
+        return Answer([c["name"] for c in found["meta"]], [_kind(t) for t in types], rows)
+
+    def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """Rows of a query in JSON types."""
+        return self.ask(sql, parameters).dicts()
+
+    def incidents(self, *, days: float = 7.0, active: bool = False) -> list[Row]:
+        """Findings that stand for an incident, those that last first, newest first."""
+        since = self._now() - timedelta(days=days)
+        head = "AND incident = ''" if "incident" in self._columns("findings") else ""
+        rows = self.rows(
+            f"""
+            SELECT * FROM findings FINAL
+            WHERE (({_ACTIVE}) OR found >= {{since:DateTime64(3)}}) {head}
+            ORDER BY ({_ACTIVE}) DESC, found DESC, finding_id LIMIT 200
+            """,
+            {"since": since},
+        )
+        found = [_finding(row) for row in rows]
+        return [f for f in found if f["active"]] if active else found
+
+    def incident(self, finding_id: str) -> Row | None:
+        """A finding with its members, its examples and what was told of it."""
+        rows = self.rows(
+            "SELECT * FROM findings FINAL WHERE finding_id = {id:String}", {"id": finding_id}
+        )
+        if not rows:
+            return None
+        found = _finding(rows[0])
+        found["members"] = self._members(found)
+        found["notifications"] = self.rows(
+            """
+            SELECT planned, receiver, event, state, attempts, error, headline, length(findings) AS n
+            FROM notifications FINAL WHERE incident = {id:String} OR has(findings, {id:String})
+            ORDER BY planned, receiver LIMIT 50
+            """,
+            {"id": finding_id},
+        )
+        found["failures"] = self._failures_of(found)
+        found["timeline"] = self._timeline(found)
+        return found
+
+    def interactions(
+        self, filters: Mapping[str, Any], since: datetime, until: datetime, limit: int = 100
+    ) -> list[Row]:
+        """Interactions that ended in a time range, newest first.
+
+        Parameters
+        ----------
+        filters
+            Values by the names of `_FILTERS`; unknown names are ignored.
+        since, until
+            Range of ``end``.
+        limit
+            Most rows to return.
+        """
+        chosen = {k: v for k, v in filters.items() if k in _FILTERS and v not in (None, "")}
+        where = "".join(f" AND {_FILTERS[name]}" for name in sorted(chosen))
+        return self.rows(
+            f"""
+            SELECT {_BRIEF} FROM interactions
+            WHERE cell >= {{since:DateTime}} - 10 AND cell <= {{until:DateTime}}
+                AND end >= {{since:DateTime64(3)}} AND end <= {{until:DateTime64(3)}} {where}
+            ORDER BY end DESC, interaction_id LIMIT {{limit:UInt32}}
+            """,
+            {**chosen, "since": since, "until": until, "limit": limit},
+        )
+
+    def interaction(self, interaction_id: str) -> Row | None:
+        """An interaction with its events in order and what was said of it."""
+        result = self._result(interaction_id)
+        trace = result["trace_id"] if result else interaction_id
+        events, total = self._events(trace)
+        if result is None and not events:
+            return None
+        return {
+            "result": result,
+            "events": events,
+            "events_total": total,
+            "evaluations": self._evaluations([interaction_id, trace]),
+        }
+
+    def session(self, session_id: str) -> Row | None:
+        """A conversation: its interactions in order, each with its events."""
+        listed = self.rows(
+            """
+            SELECT DISTINCT interaction_id FROM session_index FINAL WHERE session_id = {id:String}
+            ORDER BY cell, interaction_id LIMIT 200
+            """,
+            {"id": session_id},
+        )
+        ids = [row["interaction_id"] for row in listed] or [
+            row["interaction_id"]
+            for row in self.rows(
+                "SELECT interaction_id FROM interactions WHERE session_id = {id:String}"
+                " ORDER BY start, interaction_id LIMIT 200",
+                {"id": session_id},
+            )
+        ]
+        found = [one for i in ids if (one := self.interaction(i)) is not None]
+        if not found:
+            return None
+        found.sort(key=_start_of)
+        result = self.rows(
+            "SELECT * FROM sessions WHERE session_id = {id:String}", {"id": session_id}
+        )
+        return {
+            "session_id": session_id,
+            "result": result[0] if result else None,
+            "interactions": found,
+            "evaluations": self._evaluations([session_id]),
+        }
+
+    def clusters(self, limit: int = 100) -> list[Row] | None:
+        """Failure clusters, largest first; None while nothing clusters."""
+        if not self._columns("clusters"):
+            return None
+        return self.rows(
+            "SELECT * FROM clusters FINAL WHERE status != 'merged' ORDER BY size DESC, cluster"
+            " LIMIT {limit:UInt32}",
+            {"limit": limit},
+        )
+
+    def cluster(self, cluster: str) -> Row | None:
+        """A failure cluster with its lineage and examples."""
+        if not self._columns("clusters"):
+            return None
+        rows = self.rows(
+            "SELECT * FROM clusters FINAL WHERE cluster = {id:String} LIMIT 1", {"id": cluster}
+        )
+        if not rows:
+            return None
+        found = rows[0]
+        found["lineage"] = self.rows(
+            "SELECT at, what, cluster, source FROM cluster_lineage FINAL"
+            " WHERE cluster = {id:String} OR source = {id:String} ORDER BY at LIMIT 100",
+            {"id": cluster},
+        )
+        found["interactions"] = self._by_ids(found.get("examples") or [])
+        return found
+
+    def senders(self) -> list[Row] | None:
+        """What sends events, and what it leaves out; None where that is not recorded."""
+        if not self._columns("senders"):
+            return None
+        return self.rows("SELECT * FROM senders FINAL ORDER BY ALL LIMIT 200")
+
+    def versions(self, agent: str, since: datetime, until: datetime) -> list[Row]:
+        """Success of each version of an agent, with n and 95 % interval."""
+        rows = self.rows(
+            """
+            SELECT environment, agent_version, count() AS n, countIf(success = 1) AS yes,
+                count(success) AS known, avgOrNull(duration_ms) AS mean_duration_ms,
+                avgOrNull(cost_usd) AS mean_cost_usd, avgOrNull(satisfaction) AS rating,
+                count(satisfaction) AS rated, min(start) AS first, max(end) AS last
+            FROM interactions
+            WHERE agent = {agent:String} AND cell >= {since:DateTime} AND cell <= {until:DateTime}
+            GROUP BY environment, agent_version ORDER BY environment, last DESC, agent_version
+            """,
+            {"agent": agent, "since": since, "until": until},
+        )
+        return [row | _rate(row["yes"], row["known"]) for row in rows]
+
+    def agents(self, since: datetime, until: datetime, agent: str = "") -> list[Row]:
+        """Success, latency, cost and rating of every agent and version, worst first."""
+        rows = self.rows(
+            f"""
+            SELECT environment, agent, agent_version, count() AS n, countIf(success = 1) AS yes,
+                count(success) AS known, uniqExact(session_id) AS sessions,
+                uniqExactIf(user_id, user_id != '') AS users,
+                quantileOrNull(0.5)(duration_ms) AS p50_ms,
+                quantileOrNull(0.95)(duration_ms) AS p95_ms, avgOrNull(cost_usd) AS mean_cost_usd,
+                count(cost_usd) AS priced, avgOrNull(satisfaction) AS rating,
+                count(satisfaction) AS rated
+            FROM interactions WHERE {_RANGE}
+            GROUP BY environment, agent, agent_version ORDER BY n DESC, agent, agent_version
+            LIMIT 200
+            """,
+            {"agent": agent, "since": since, "until": until},
+        )
+        made = [row | _rate(row["yes"], row["known"]) for row in rows]
+        return sorted(made, key=lambda row: 2.0 if row["low"] is None else row["low"])
+
+    def failures(self, since: datetime, until: datetime, agent: str = "") -> list[Row]:
+        """Groups of failures that share reason, tool and message: users hit first."""
+        return self.rows(
+            f"""
+            SELECT fingerprint, any(failure_reason) AS reason, any(failure_tool) AS tool,
+                any(failure_template) AS template, count() AS failures,
+                uniqExactIf(user_id, user_id != '') AS users, uniqExact(session_id) AS sessions,
+                sumOrNull(cost_usd) AS cost_usd, min(end) AS first_seen, max(end) AS last_seen,
+                arraySort(groupUniqArray(5)(toString(agent))) AS agents,
+                argMax(interaction_id, end) AS example, argMax(request, end) AS request
+            FROM interactions WHERE {_RANGE} AND success = 0
+            GROUP BY fingerprint ORDER BY users DESC, failures DESC, fingerprint LIMIT 20
+            """,
+            {"agent": agent, "since": since, "until": until},
+        )
+
+    def course(self, since: datetime, until: datetime, agent: str = "") -> list[Row]:
+        """Failure share over a time range in about sixty steps."""
+        step = max(60, math.ceil((until - since).total_seconds() / 60 / 60) * 60)
+        rows = self.rows(
+            f"""
+            SELECT toStartOfInterval(cell, toIntervalSecond({{step:UInt32}})) AS time,
+                countIf(success = 0) AS failed, count(success) AS known, count() AS n
+            FROM interactions WHERE {_RANGE} GROUP BY time ORDER BY time
+            """,
+            {"agent": agent, "since": since, "until": until, "step": step},
+        )
+        return [row | _rate(row["failed"], row["known"]) for row in rows]
+
+    def verdicts(self, agent: str, baseline: str, candidate: str) -> list[Row]:
+        """Stored verdicts on two versions; empty where nothing compares them."""
+        if not self._columns("verdicts"):
+            return []
+        return self.rows(
+            "SELECT * FROM verdicts FINAL WHERE agent = {agent:String}"
+            " AND baseline = {baseline:String} AND candidate = {candidate:String} ORDER BY measure",
+            {"agent": agent, "baseline": baseline, "candidate": candidate},
+        )
+
+    def _columns(self, table: str) -> frozenset[str]:
+        found = self.ask(
+            "SELECT name FROM system.columns WHERE database = currentDatabase()"
+            " AND table = {table:String}",
+            {"table": table},
+        )
+        return frozenset(found.column("name"))
+
+    def _members(self, found: Row) -> list[Row]:
+        ids = [m["finding_id"] if isinstance(m, dict) else str(m) for m in found["members"]]
+        told = self.ask(
+            "SELECT arrayJoin(findings) AS id FROM notifications FINAL"
+            " WHERE incident = {id:String}",
+            {"id": found["finding_id"]},
+        )
+        ids += told.column("id")
+        wanted = sorted(set(ids) - {found["finding_id"]})
+        rows = self.rows(
+            "SELECT * FROM findings FINAL WHERE finding_id IN {ids:Array(String)}"
+            " ORDER BY began, finding_id LIMIT 200",
+            {"ids": wanted},
+        )
+        return [_finding(row) for row in rows]
+
+    def _failures_of(self, found: Row) -> list[Row]:
+        """Failed interactions of its agents since it began: its own examples, else the latest."""
+        if found.get("examples"):
+            return self._by_ids(found["examples"])
+        agents = sorted({m["agent"] for m in (found, *found["members"]) if m["agent"]})
+        return self.rows(
+            f"""
+            SELECT {_BRIEF} FROM interactions
+            WHERE success = 0 AND environment = {{environment:String}}
+                AND agent IN {{agents:Array(String)}}
+                AND cell >= toDateTime({{since:DateTime64(3)}}) - 10
+                AND cell <= toDateTime({{until:DateTime64(3)}})
+            ORDER BY end DESC, interaction_id LIMIT 20
+            """,
+            {
+                "environment": found["environment"],
+                "agents": agents,
+                "since": _time(found["began"]),
+                "until": _time(found["ended"]) or self._now(),
+            },
+        )
+
+    def _timeline(self, found: Row) -> list[Row]:
+        """Failure share of its agents per minute, from an hour before it began."""
+        began, ended = _time(found["began"]), _time(found["ended"]) or self._now()
+        if began is None:
+            return []
+        until = min(ended + timedelta(hours=1), began + timedelta(days=2))
+        step = max(60, math.ceil((until - began).total_seconds() / 60 / 60) * 60)
+        agents = sorted({m["agent"] for m in (found, *found["members"]) if m["agent"]})
+        rows = self.rows(
+            """
+            SELECT toStartOfInterval(cell, toIntervalSecond({step:UInt32})) AS time,
+                countIf(success = 0) AS failed, count(success) AS known
+            FROM interactions
+            WHERE environment = {environment:String} AND agent IN {agents:Array(String)}
+                AND cell >= {since:DateTime} AND cell <= {until:DateTime}
+            GROUP BY time ORDER BY time
+            """,
+            {
+                "step": step, "environment": found["environment"], "agents": agents,
+                "since": began - timedelta(hours=1), "until": until,
+            },
+        )  # fmt: skip
+        return [row | _rate(row["failed"], row["known"]) for row in rows]
+
+    def _by_ids(self, ids: list[str]) -> list[Row]:
+        return self.rows(
+            f"""
+            SELECT {_BRIEF} FROM interactions
+            WHERE interaction_id IN {{ids:Array(String)}} AND cell IN
+                (SELECT cell FROM interaction_index WHERE interaction_id IN {{ids:Array(String)}})
+            ORDER BY end DESC LIMIT 50
+            """,
+            {"ids": [str(i) for i in ids]},
+        )
+
+    def _result(self, interaction_id: str) -> Row | None:
+        # By its cells first; a further interaction of a trace is not in the index by its own id.
+        for where in (
+            "cell IN (SELECT cell FROM interaction_index WHERE interaction_id = {id:String}) AND",
+            "",
+        ):
+            rows = self.rows(
+                f"SELECT * FROM interactions WHERE {where} interaction_id = {{id:String}} LIMIT 1",
+                {"id": interaction_id},
+            )
+            if rows:
+                return rows[0]
+        return None
+
+    def _events(self, trace: str) -> tuple[list[Row], int]:
+        bounds = self.ask(
+            "SELECT count() AS n, min(cell) AS lo, max(cell) AS hi FROM interaction_index"
+            " WHERE interaction_id = {id:String}",
+            {"id": trace},
+        )
+        n, first, last = bounds.rows[0]
+        if not n:
+            return [], 0
+        window = {
+            "id": trace,
+            "since": datetime.fromisoformat(first),
+            "until": datetime.fromisoformat(last) + timedelta(seconds=10),
+        }
+        events = self.rows(_EVENTS, {**window, "limit": MAX_EVENTS + 1})
+        if len(events) <= MAX_EVENTS:
+            return events, len(events)
+        total = self.ask(
+            "SELECT count() AS n FROM events FINAL WHERE interaction_id = {id:String}"
+            " AND time >= {since:DateTime64(9)} AND time < {until:DateTime64(9)}",
+            window,
+        )
+        return events[:MAX_EVENTS], int(total.rows[0][0])
+
+    def _evaluations(self, targets: list[str]) -> list[Row]:
+        return self.rows(
+            "SELECT target, kind, name, user_id, value, reason, time FROM current_evaluations"
+            " WHERE target IN {targets:Array(String)} ORDER BY time LIMIT 200",
+            {"targets": sorted(set(targets))},
+        )
+
+
+def _bare(kind: str) -> str:
+    """A type without what stands around it.
+
+    >>> _bare("LowCardinality(Nullable(String))")
+    'String'
+    """
+    for around in ("LowCardinality(", "Nullable("):
+        if kind.startswith(around):
+            return _bare(kind[len(around) : -1])
+    return kind
+
+
+def _kind(kind: str) -> str:
+    name = _bare(kind).partition("(")[0]
+    if name.startswith("Date"):
+        return "time"
+    number = name.startswith(("Int", "UInt", "Float", "Decimal")) or name == "Bool"
+    return "number" if number else "string"
+
+
+def _cast(kind: str) -> Callable[[Any], Any]:
+    """How a value of a type becomes one of JSON; a 64-bit integer may come as text."""
+    match _kind(kind):
+        case "time":
+            return _iso
+        case "number":
+            whole = _bare(kind).startswith(("Int", "UInt"))
+            return int if whole else _number
+        case _:
+            return lambda v: v
+
+
+def _number(value: Any) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _iso(text: str) -> str:
+    """RFC 3339 of what ClickHouse writes; everything is stored in UTC.
+
+    >>> _iso("2026-11-20 12:00:00.123456789"), _iso("2026-11-20")
+    ('2026-11-20T12:00:00.123456Z', '2026-11-20T00:00:00Z')
+    """
+    day, _, clock = text.partition(" ")
+    return f"{day}T{clock[:15] or '00:00:00'}Z"
+
+
+def _finding(row: Row) -> Row:
+    """A row of ``findings`` whose lists are lists, in the form of ``findings --json``."""
+    lists = {name: _list(row.get(name)) for name in ("causes", "examples", "members", "evidence")}
+    ended = row["status"] in ("resolved", "recovered", "accepted", "closed")
+    return {**row, **lists, "active": row["ended"] is None and not ended}
+
+
+def _list(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        try:
+            found = json.loads(value or "[]")
+        except ValueError:
+            return []
+        return found if isinstance(found, list) else []
+    return list(value or [])
+
+
+def _rate(yes: int, known: int) -> Row:
+    if not known:
+        return {"rate": None, "low": None, "high": None}
+    low, high = wilson(yes, known)
+    return {"rate": yes / known, "low": low, "high": high}
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _start_of(found: Row) -> str:
+    result, events = found["result"], found["events"]
+    return str(result["start"] if result else events[0]["time"] if events else "")
