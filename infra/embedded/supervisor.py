@@ -1,8 +1,8 @@
 """Start the parts of the embedded runtime in order, watch them, stop them.
 
-Order: broker, ClickHouse, migrations, topics, workers, gateway, OTLP receiver, board. A part that dies is
-started again at once, then after pauses that double up to half a minute. A supervisor that cannot
-write its state, because the disk is full, says so and goes on.
+Order: broker, ClickHouse, migrations, topics, workers, gateway, OTLP receiver, board. A part that
+dies is started again at once, then after pauses that double up to half a minute. A supervisor that
+cannot write its state, because the disk is full, says so and goes on.
 
 The broker's records die with it, so its return makes a new log: topics are made anew; workers,
 gateway and receiver start over with it. A log that has grown above its bound is replaced by a new
