@@ -7,7 +7,7 @@ seed and the hour, so an hour is the same whatever was drawn before it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -32,10 +32,22 @@ class Topic:
 
 
 TOPICS: Final = (
-    Topic("order", ("order", "status", "parcel", "tracking", "delivery", "late"), ("get_order", "track_parcel"), 0.4),
-    Topic("refund", ("refund", "money", "return", "charge", "broken", "item"), ("get_order", "refund_order"), 0.25),
-    Topic("account", ("password", "account", "login", "email", "change", "profile"), ("find_user", "update_user"), 0.2),
-    Topic("advice", ("recommend", "compare", "which", "product", "size", "color"), ("search_articles",), 0.15),
+    Topic(
+        "order", ("order", "status", "parcel", "tracking", "delivery", "late"),
+        ("get_order", "track_parcel"), 0.4,
+    ),
+    Topic(
+        "refund", ("refund", "money", "return", "charge", "broken", "item"),
+        ("get_order", "refund_order"), 0.25,
+    ),
+    Topic(
+        "account", ("password", "account", "login", "email", "change", "profile"),
+        ("find_user", "update_user"), 0.2,
+    ),
+    Topic(
+        "advice", ("recommend", "compare", "which", "product", "size", "color"),
+        ("search_articles",), 0.15,
+    ),
 )  # fmt: skip
 NEW_TOPIC: Final = Topic(
     "warranty", ("warranty", "insurance", "claim", "certificate", "repair", "inspector"),
@@ -249,7 +261,6 @@ class World:
     deployments: tuple[Deployment, ...] = ()
     growth: float = 0.05  # traffic per week
     scale: float = 1.0
-    _unused: None = field(default=None, repr=False)
 
     def hour(self, start: int) -> pl.DataFrame:
         """Results decided in the hour from ``start`` (s) on, in order of time and id."""

@@ -19,8 +19,8 @@ Note = Annotated[str, typer.Option(help="Why, for others.")]
 
 _FINDINGS = """
 SELECT finding_id, kind, signal, severity,
-    multiIf(status = 'recovered', 'recovered', acted.muted_until > now64(3), 'muted',
-        acted.acknowledged > 0, 'acknowledged', toString(status)) AS status,
+    multiIf(f.status = 'recovered', 'recovered', acted.muted_until > now64(3), 'muted',
+        acted.acknowledged > 0, 'acknowledged', toString(f.status)) AS status,
     environment, agent, agent_version, attribute, value, tool, cluster, began, found, ended,
     baseline, observed, low, high, unit, n, e_value, title, causes, examples, members, incident,
     previous, users, sessions, cost_usd, evidence
@@ -36,9 +36,9 @@ ORDER BY found DESC, finding_id
 """
 
 _CLUSTERS = """
-SELECT environment, agent, cluster, name,
-    if(acted.resolved >= last_seen, 'resolved',
-        if(acted.muted_until > now64(3), 'muted', toString(status))) AS status,
+SELECT c.environment AS environment, c.agent AS agent, c.cluster AS cluster, c.name AS name,
+    multiIf(acted.resolved >= c.last_seen, 'resolved', acted.muted_until > now64(3), 'muted',
+        toString(c.status)) AS status,
     size, if(opportunities > 0, size / opportunities, NULL) AS rate, opportunities,
     first_seen, last_seen, episode, agent_versions AS versions, reason, tool, template, examples,
     merged_into, parents,
@@ -47,14 +47,14 @@ SELECT environment, agent, cluster, name,
 FROM (SELECT * FROM clusters FINAL) AS c
 LEFT JOIN
 (
-    SELECT m.cluster AS cluster, count() AS known, uniqExactIf(r.user_id, r.user_id != '') AS users,
+    SELECT m.cluster AS of, count() AS known, uniqExactIf(r.user_id, r.user_id != '') AS users,
         uniqExact(r.session_id) AS sessions, sum(r.cost_usd) AS cost_usd,
         arraySort(groupUniqArray(10)(toString(r.failure_reason))) AS reasons,
         arraySort(groupUniqArrayIf(10)(toString(r.failure_tool), r.failure_tool != '')) AS tools
     FROM (SELECT * FROM cluster_members FINAL WHERE cluster != '') AS m
     INNER JOIN interactions AS r ON r.interaction_id = m.interaction_id
-    GROUP BY cluster
-) AS hit ON hit.cluster = c.cluster
+    GROUP BY of
+) AS hit ON hit.of = c.cluster
 LEFT JOIN
 (
     SELECT subject, maxIf(at, action = 'resolve') AS resolved,

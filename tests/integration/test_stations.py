@@ -78,7 +78,7 @@ def test_the_engine_and_memory_find_the_same(store):
     real = ClickHouseStations(store, LOG)
     assert real.sealed() == T0 + 7200
     first = Stations(real, all_stations(), save_every_s=0)
-    findings, _more = first.step([*map(str, range(8)), "fleet"])
+    findings, _ = first.step([*map(str, range(8)), "fleet"])
     first.told()
     # What follows is done by a process that knows only what is stored.
     findings += run(real, Stations(real, all_stations(), save_every_s=0))

@@ -35,7 +35,6 @@ CREATE TABLE IF NOT EXISTS station_read
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (bucket, hour)
-TTL hour + INTERVAL 90 DAY
 --------
 -- A stream that changed, grew worse or recovered: the raw material of findings.
 CREATE TABLE IF NOT EXISTS station_changes
@@ -64,7 +63,6 @@ CREATE TABLE IF NOT EXISTS station_changes
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (at, change_id, status, severity)
-TTL at + INTERVAL 180 DAY
 --------
 ALTER TABLE findings
     ADD COLUMN IF NOT EXISTS signal LowCardinality(String) AFTER kind,
