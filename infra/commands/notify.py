@@ -198,7 +198,11 @@ def silences(as_json: Json = False) -> None:
 
 
 @app.command()
-def unsilence(silence_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def unsilence(
+    silence_id: Annotated[
+        str, typer.Argument(metavar="ID", help="Id that `driftline notify silences` shows.")
+    ],
+) -> None:
     """End a silence now. Exit 1 when there is none of this id.
 
     Example: driftline notify unsilence 1a2b3c4d
