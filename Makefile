@@ -9,7 +9,7 @@ TOOLS := .cache/deploy
 
 DECODERS := lines events feedback otlp unpacking redaction
 
-.PHONY: help setup lock demo up test test-kafka test-clients test-alerts test-browser test-deploy audit notice chaos fuzz fuzz-http $(DECODERS:%=fuzz-%) check bench bench-gateway bench-dashboards peers clients format clean
+.PHONY: help setup lock demo up test test-kafka test-clients test-alerts test-browser test-deploy audit notice chaos fuzz fuzz-http fuzz-sql $(DECODERS:%=fuzz-%) check bench bench-gateway bench-dashboards peers clients format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,7 +108,7 @@ audit: $(TOOLS)/env/.built ## known vulnerabilities in every lock; needs the adv
 
 FUZZ_SECONDS ?= 600
 
-fuzz: $(DECODERS:%=fuzz-%) fuzz-http ## fuzz every decoder by coverage and the gateway by its description, ten minutes each; -j2
+fuzz: $(DECODERS:%=fuzz-%) fuzz-http fuzz-sql ## fuzz decoders, the gateway, and statements of readers, ten minutes each; -j2
 
 $(DECODERS:%=fuzz-%): fuzz-%: $(STAMP)
 	@mkdir -p bench/out
@@ -120,6 +120,10 @@ $(DECODERS:%=fuzz-%): fuzz-%: $(STAMP)
 fuzz-http: $(STAMP)
 	@echo "fuzzing the gateway over HTTP for $(FUZZ_SECONDS) s ..."
 	@$(BIN)/python -m tests.fuzz.http --seconds $(FUZZ_SECONDS)
+
+fuzz-sql: $(STAMP)
+	@echo "fuzzing the engine with statements of a reader for $(FUZZ_SECONDS) s ..."
+	@$(BIN)/python -m tests.fuzz.sql --seconds $(FUZZ_SECONDS)
 
 check: $(STAMP) ## formatting, lint, types, import contracts, generated files
 	@$(BIN)/ruff format --check .

@@ -366,12 +366,10 @@ class Supervisor:
         self._look_at = now + rotation.LOOK_EVERY_S
         used = memory_bytes(broker.component.pid) or 0
         if used > self._settings.kafka.embedded_memory_mb << 20 and broker.process is not None:
-            self._look_at = now + rotation.AGAIN_S
-            with self._home.alone_with_log() as alone:
+            with self._home.alone_with_log() as alone:  # else a command still writes to it
                 if alone:
                     self._renew_log(broker, used >> 20)
-                else:
-                    self._say("the broker's log stays while a command still writes to it")
+                    self._look_at = time.monotonic() + rotation.AGAIN_S
 
     def _renew_log(self, broker: _Part, used_mib: int) -> None:
         """Stop what produces, let consumers work off the rest, begin anew; or leave all as it was.

@@ -71,7 +71,7 @@ class KafkaSettings(Section):
     )
     embedded_memory_mb: int = Field(
         default=1024,
-        ge=64,
+        ge=32,
         description="memory of the embedded broker, which cannot delete records: above it a new log"
         " begins as soon as everything is booked, and the gateway is away for some seconds",
     )
