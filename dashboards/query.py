@@ -21,12 +21,22 @@ DATASOURCE_NAME: Final = "Driftline ClickHouse"
 TABLE: Final = 1
 TIME_SERIES: Final = 0
 
-SELECTED_AGENT: Final = "$__conditionalAll(agent IN (${agent:singlequote}), $agent)"
+
+def _selected(variable: str) -> str:
+    """Condition on the column of the variable's name.
+
+    Grafana's formats for SQL escape quotes and leave backslashes, which end no string in its
+    language but in ClickHouse's. As parameters of a URL values hold neither.
+    """
+    values = f"splitByChar('&', '${{{variable}:queryparam}}')"
+    decoded = f"arrayMap(v -> decodeURLComponent(substring(v, position(v, '=') + 1)), {values})"
+    return f"$__conditionalAll({variable} IN {decoded}, ${variable})"
+
+
+SELECTED_AGENT: Final = _selected("agent")
 """What the variable `agent` lets through, for tables without an environment."""
 
-SELECTED_ENVIRONMENT: Final = (
-    "$__conditionalAll(environment IN (${environment:singlequote}), $environment)"
-)
+SELECTED_ENVIRONMENT: Final = _selected("environment")
 """What the variable `environment` lets through."""
 
 SELECTED: Final = f"{SELECTED_ENVIRONMENT} AND {SELECTED_AGENT}"
