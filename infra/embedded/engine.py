@@ -43,7 +43,9 @@ _INSERT_SETTINGS = re.compile(
 )
 
 # Functions that reach outside the tables although readonly=1 lets them through.
-_FORBIDDEN_TO_READERS = {"file", "hascolumnintable", "eval"}
+_FORBIDDEN_TO_READERS = {"file", "hascolumnintable", "eval", "merge"}
+# Untouched bytes, which only redaction makes fit to be shown.
+_PRIVATE_TABLE = "dead_letter_originals"
 _AST_FUNCTION = re.compile(r"^ *Function (\S+)", re.MULTILINE)
 
 
@@ -274,6 +276,8 @@ def _check_reader(session: Any, statement: Statement, returns_rows: bool) -> Non
         "EXPLAIN AST " + statement.sql, "TSVRaw", params=dict(statement.parameters)
     )
     tree = explained.bytes().decode()
+    if _PRIVATE_TABLE in tree:
+        raise EngineError.of(_READONLY, "READONLY", f"a reader cannot read {_PRIVATE_TABLE}")
     forbidden = {
         name
         for name in _AST_FUNCTION.findall(tree)

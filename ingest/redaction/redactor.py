@@ -68,6 +68,7 @@ _texts_of: Final = attrgetter(*_SLOTS)
 _CHUNK: Final = 256
 """Events searched together."""
 _MAX_ID: Final = 256
+_MAX_NAMES: Final = 10_000
 _MAX_TEXT: Final = 65_536
 _ESCAPED: Final = re.compile(
     r"\\+u(00(?:2[013-9a-f]|[3467a-f][0-9a-f]|5[0-9abdef])|200[b-f]|206[0-4]|feff)",
@@ -100,6 +101,7 @@ class Redactor:
     def __init__(self, config: RedactionConfig = RedactionConfig()) -> None:
         self._config = config
         self._scanner = Scanner(config.keep, config.patterns)
+        self._names: dict[str, str] = {}
 
     def apply(self, events: Sequence[Event]) -> list[Event]:
         """Return the events, in order, with what must not be known replaced.
@@ -134,7 +136,7 @@ class Redactor:
         return self.redact_text(raw.decode("utf-8", "replace")).encode()
 
     def _some(self, events: Sequence[Event], captures: Sequence[Capture]) -> list[Event]:
-        out = list(map(self._captured, events, captures))
+        out = list(map(self._prepared, events, captures))
         texts: list[str] = []
         begins: list[int] = []
         for event, capture in zip(out, captures, strict=True):
@@ -157,11 +159,27 @@ class Redactor:
             out[number] = _changed(out[number], slots)
         return out
 
-    def _captured(self, event: Event, capture: Capture) -> Event:
-        """The event without the content that is not captured."""
-        if keeps_text(capture):
+    def _prepared(self, event: Event, capture: Capture) -> Event:
+        """The event without the content that is not captured, its attributes' names redacted."""
+        if capture is Capture.FULL:
             return event
-        return conceal(event, self._hash if capture is Capture.HASHED else _nothing)
+        if not keeps_text(capture):
+            return conceal(event, self._hash if capture is Capture.HASHED else _nothing)
+        attributes = event.attributes
+        if attributes is None or all(self._name_of(name) is name for name in attributes):
+            return event
+        renamed = {self._name_of(name): text for name, text in attributes.items()}
+        return replace(event, attributes=renamed)
+
+    def _name_of(self, name: str) -> str:
+        """The name of an attribute, redacted; the same few names come again and again."""
+        known = self._names.get(name)
+        if known is None:
+            if len(self._names) >= _MAX_NAMES:
+                self._names.clear()
+            found = self._found([name], lambda _: True)
+            known = self._names[name] = next((new for _, new in found), name)
+        return name if known == name else known
 
     def _found(self, texts: list[str], is_id: Callable[[int], bool]) -> Iterator[tuple[int, str]]:
         """Index and new form of each text in which something was found."""
