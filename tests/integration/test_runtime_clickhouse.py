@@ -296,7 +296,7 @@ def test_a_reader_cannot_read_kept_originals(reader: Any, client: Any, table: st
         "CREATE TABLE IF NOT EXISTS dead_letter_originals (original String)"
         " ENGINE = MergeTree ORDER BY ()"
     )
-    client.command("INSERT INTO dead_letter_originals VALUES ('canary')")
+    client.command("INSERT INTO dead_letter_originals (original) VALUES ('canary')")
     with pytest.raises(DatabaseError) as refused:
         reader.raw_query(f"SELECT * FROM {table}")
     assert "canary" not in str(refused.value)
