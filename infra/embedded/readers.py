@@ -116,6 +116,9 @@ class _Token:
 
 _END: Final = _Token("sign", "")
 
+PRIVATE_TABLE: Final = "dead_letter_originals"
+"""Untouched bytes, which only redaction makes fit to be shown."""
+
 
 def check(sql: str, database: str, output_format: str, known: Collection[str]) -> str:
     """Return the statement as it goes to the engine, or refuse it.
@@ -173,6 +176,8 @@ def settings(wanted: Mapping[str, str]) -> dict[str, str]:
 
 def _check_name(before: _Token, token: _Token, after: _Token, forbidden: Collection[str]) -> None:
     name = token.text.lower()
+    if name == PRIVATE_TABLE:
+        raise _refused(f"table {name}, whose bytes are not redacted")
     if after.kind == "sign" and after.text == "(":
         if not _is_callable(name):
             raise _refused(f"{token.text}()")

@@ -26,17 +26,18 @@ class RedactionSettings(Section):
 
     capture: CaptureMode = Field(
         default="redacted",
-        description="content, tool arguments and results: off drops them, hashed keeps a keyed"
-        " hash, redacted cuts out secrets and personal data, full keeps everything of the event",
+        description="what is said: off drops everything but technical facts, hashed keeps a keyed"
+        " hash of it, redacted cuts out secrets and personal data, full keeps everything"
+        " (docs/privacy.md)",
     )
     agents: dict[str, CaptureMode] = Field(
         default_factory=dict,
-        description='agents that differ from redaction.capture, as {"name": "off"}',
+        description='agents or services that differ from redaction.capture, as {"name": "off"}',
     )
     keep: tuple[str, ...] = Field(
         default=(),
         description='classes not to redact, as ["phone"]; without it all: private_key, jwt,'
-        " api_key, secret, password, token, email, card, iban, ssn, phone",
+        " api_key, secret, password, token, cookie, email, card, iban, ssn, phone",
     )
     patterns: dict[str, str] = Field(
         default_factory=dict,

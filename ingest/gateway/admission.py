@@ -36,8 +36,6 @@ SCOPE: Final = "driftline.scope"
 """Attribute of an event that a bound token sent: the environment and the agents it may speak of, as
 `ingest.access.Grant.scope` writes them."""
 
-_SERVICE: Final = "service.name"
-
 Redact = Callable[[list[Event]], list[Event]]
 
 _time_of = attrgetter("time_unix_nano")
@@ -184,17 +182,19 @@ def _attributed(events: list[Event], agents: frozenset[str]) -> list[Event]:
     """
     of_trace = {event.interaction_id: event.agent for event in events if event.agent in agents}
     only = next(iter(agents)) if len(agents) == 1 else None
+    services = {event.agent for event in events if _is_of_service(event)} | {DEFAULT_SERVICE}
     return [
-        event
-        if event.agent in agents or not _is_unattributed(event)
-        else replace(event, agent=of_trace.get(event.interaction_id) or only or event.agent)
+        replace(event, agent=of_trace.get(event.interaction_id) or only or event.agent)
+        if event.agent in services and event.agent not in agents
+        else event
         for event in events
     ]
 
 
-def _is_unattributed(event: Event) -> bool:
-    service = (event.attributes or {}).get(_SERVICE)
-    return event.agent in (service, DEFAULT_SERVICE)
+def _is_of_service(event: Event) -> bool:
+    """Whether an event bears the name of its service, because it names no agent."""
+    get = (event.attributes or {}).get
+    return get("service.name") == event.agent or get("driftline.agent_from") == "service"
 
 
 def pack(events: Sequence[Event], partitions: int, refusals: list[Refusal]) -> list[EncodedRecord]:

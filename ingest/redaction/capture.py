@@ -31,6 +31,8 @@ class Capture(StrEnum):
     """Everything, untouched."""
 
 
+_MESSAGES: Final = ("user_message", "agent_message")
+"""Parts of the event that they name as their parent, made from the same span."""
 _STRICTNESS: Final = {capture: rank for rank, capture in enumerate(Capture)}
 SERVICE: Final = "service.name"
 """Attribute by which an event says what service it comes from."""
@@ -110,6 +112,11 @@ def captures_of(
     if not settings:
         return [default] * len(events)
     own = [_setting(event, settings) for event in events]
+    of_id = {event.event_id: capture for event, capture in zip(events, own, strict=True)}
+    own = [
+        _stricter(capture, of_id.get(event.parent_id or "")) if event.kind in _MESSAGES else capture
+        for event, capture in zip(events, own, strict=True)
+    ]
     traces: dict[str, Capture] = {}
     for event, capture in zip(events, own, strict=True):
         if capture is not None and event.interaction_id is not None:
@@ -127,13 +134,17 @@ def _setting(event: Event, settings: Mapping[str, Capture]) -> Capture | None:
     """The setting of an event's agent or service, the stricter one; None where there is none."""
     service = (event.attributes or {}).get(SERVICE)
     names = (event.agent, service or "")
-    given = [settings[name] for name in names if name in settings]
-    return strictest(*given) if given else None
+    return _stricter(*map(settings.get, names))
 
 
 def strictest(*captures: Capture) -> Capture:
     """Return the one that keeps least."""
     return min(captures, key=_STRICTNESS.__getitem__)
+
+
+def _stricter(one: Capture | None, other: Capture | None) -> Capture | None:
+    given = [capture for capture in (one, other) if capture is not None]
+    return strictest(*given) if given else None
 
 
 def keeps_text(capture: Capture) -> bool:

@@ -66,6 +66,7 @@ IBAN_COUNTRIES: Final = {
     }.items()
 }  # fmt: skip
 """Countries by the length of their IBANs, from the registry of ISO 13616."""
+_NOT_ALNUM: Final = bytes(set(range(256)) - set((string.digits + string.ascii_letters).encode()))
 _IBAN_VALUES: Final = {
     ord(char): str(int(char, 36)) for char in string.digits + string.ascii_letters
 }
@@ -73,7 +74,7 @@ _IBAN_VALUES: Final = {
 
 def is_iban(match: _Match) -> bool:
     """An IBAN: remainder 1 modulo 97."""
-    iban = match[0].translate(None, b" -")
+    iban = match[0].translate(None, _NOT_ALNUM)
     return int("".join(map(_IBAN_VALUES.__getitem__, iban[4:] + iban[:4]))) % 97 == 1
 
 
@@ -111,6 +112,29 @@ def is_secret(match: _Match) -> bool:
         and entropy(text) >= 3.0
         and _PATH.fullmatch(text) is None
     )
+
+
+def is_query_secret(match: _Match) -> bool:
+    """What a parameter such as ``key`` or ``sig`` of a URL is set to: drawn, not written."""
+    text = match["x"]
+    return (
+        _is_mixed(text)
+        and (len(text) >= 16 or entropy(text) >= 2.75)
+        and not text.isdigit()
+        and _WORDS.fullmatch(text) is None
+    )
+
+
+_WORDS: Final = re.compile(
+    rb"[A-Za-z]++(?:[-_+.%/](?:[A-Za-z0-9]{1,4}(?![A-Za-z0-9])|[a-z]++))*+|[\d.,-]++"
+)
+"""Words, with numbers of a few digits between them: a page, a version, a place."""
+
+
+def is_of_curl(match: _Match) -> bool:
+    """An option of curl, which other programs have for other things."""
+    before = match.string[max(0, match.start() - 512) : match.start()]
+    return b"curl" in before.rpartition(b"\n\n")[2] and not match["x"].startswith((b"$", b"<"))
 
 
 def is_password(match: _Match) -> bool:

@@ -10,14 +10,16 @@ from ingest.redaction.rule import GAP, NUMBER_EDGE, WORD_EDGE, Rule
 
 _LOCAL: Final = rb"[A-Za-z0-9._%+&~'\-\x80-\xff]"
 _HOST: Final = rb"[A-Za-z0-9\x80-\xff]"
+_SIGN: Final = rb"(?:@|%(?:25)?40)"
+"""The sign of an address, also as URLs write it."""
 
 _EMAIL: Final = Rule(
     "email",
     # From the sign on: to look for where an address may begin costs as much as all other rules.
-    _LOCAL + b"@" + _HOST,
+    _LOCAL + _SIGN + _HOST,
     re.compile(
-        rb"[.%%&~'\-]*+(?P<x>%b++@(?:%b[A-Za-z0-9\x80-\xff-]{0,62}\.){1,8}"
-        rb"(?:[A-Za-z\x80-\xff]{2,63}|xn--[a-z0-9-]{2,59}))" % (_LOCAL, _HOST)
+        rb"[.%%&~'\-]*+(?P<x>(?:(?!%b)%b)++%b(?:%b[A-Za-z0-9\x80-\xff-]{0,62}\.){1,8}"
+        rb"(?:[A-Za-z\x80-\xff]{2,63}|xn--[a-z0-9-]{2,59}))" % (_SIGN, _LOCAL, _SIGN, _HOST)
     ),
     checks.is_address,
     edge=False,
@@ -38,16 +40,20 @@ _CARD: Final = Rule(
 
 _COUNTRIES: Final = [country for group in checks.IBAN_COUNTRIES.values() for country in group]
 
+_IBAN_GAP: Final = rb"(?:[ -]|\xc2\xa0)"
+
 _IBAN: Final = Rule(
     "iban",
-    rb"(?i)%b(?:%b)[0-9]{2}(?: ?[0-9A-Z]){11}" % (WORD_EDGE, b"|".join(_COUNTRIES)),
+    rb"(?i)%b(?:%b)[0-9]{2}(?:%b?[0-9A-Z]){11}" % (WORD_EDGE, b"|".join(_COUNTRIES), _IBAN_GAP),
     re.compile(
         rb"(?:" + b"|".join(
-            rb"(?:(?i:%s)[0-9]{2}(?:[ -]?[0-9A-Za-z]){%d})" % (b"|".join(countries), length - 4)
+            rb"(?:(?i:%b)[0-9]{2}(?:%b?[0-9A-Za-z]){%d})"
+            % (b"|".join(countries), _IBAN_GAP, length - 4)
             for length, countries in checks.IBAN_COUNTRIES.items()
-        ) + rb")(?![0-9A-Za-z])"
+        ) + rb")(?!-?[0-9A-Za-z])"
     ),
     checks.is_iban,
+    in_ids=True,
 )  # fmt: skip
 
 _SSN: Final = Rule(

@@ -7,6 +7,7 @@ searching a kilobyte; an event in which nothing is found is passed on as it is.
 from __future__ import annotations
 
 import hashlib
+import html
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from ingest.redaction.capture import (
     keeps_text,
     strictest,
 )
+from ingest.redaction.rule import NO_WIDTH
 from ingest.redaction.scanner import SEPARATOR, Scanner, Span
 
 
@@ -66,9 +68,14 @@ _texts_of: Final = attrgetter(*_SLOTS)
 _CHUNK: Final = 256
 """Events searched together."""
 _MAX_ID: Final = 256
+_MAX_NAMES: Final = 10_000
 _MAX_TEXT: Final = 65_536
-_ESCAPED: Final = re.compile(r"\\+u00(2[013-9a-f]|[3467a-f][0-9a-f]|5[0-9abdef])", re.IGNORECASE)
-"""Printable Latin-1 in JSON's long form, in JSON within JSON too; not the quote, the backslash."""
+_ESCAPED: Final = re.compile(
+    r"\\+u(00(?:2[013-9a-f]|[3467a-f][0-9a-f]|5[0-9abdef])|200[b-f]|206[0-4]|feff)",
+    re.IGNORECASE,
+)
+"""Printable Latin-1 and marks without width in JSON's long form, in JSON within JSON too; not the
+quote, the backslash."""
 
 
 class Redactor:
@@ -94,6 +101,7 @@ class Redactor:
     def __init__(self, config: RedactionConfig = RedactionConfig()) -> None:
         self._config = config
         self._scanner = Scanner(config.keep, config.patterns)
+        self._names: dict[str, str] = {}
 
     def apply(self, events: Sequence[Event]) -> list[Event]:
         """Return the events, in order, with what must not be known replaced.
@@ -128,7 +136,7 @@ class Redactor:
         return self.redact_text(raw.decode("utf-8", "replace")).encode()
 
     def _some(self, events: Sequence[Event], captures: Sequence[Capture]) -> list[Event]:
-        out = list(map(self._captured, events, captures))
+        out = list(map(self._prepared, events, captures))
         texts: list[str] = []
         begins: list[int] = []
         for event, capture in zip(out, captures, strict=True):
@@ -151,20 +159,41 @@ class Redactor:
             out[number] = _changed(out[number], slots)
         return out
 
-    def _captured(self, event: Event, capture: Capture) -> Event:
-        """The event without the content that is not captured."""
-        if keeps_text(capture):
+    def _prepared(self, event: Event, capture: Capture) -> Event:
+        """The event without the content that is not captured, its attributes' names redacted."""
+        if capture is Capture.FULL:
             return event
-        return conceal(event, self._hash if capture is Capture.HASHED else _nothing)
+        if not keeps_text(capture):
+            return conceal(event, self._hash if capture is Capture.HASHED else _nothing)
+        attributes = event.attributes
+        if attributes is None or all(self._name_of(name) is name for name in attributes):
+            return event
+        renamed = {self._name_of(name): text for name, text in attributes.items()}
+        return replace(event, attributes=renamed)
+
+    def _name_of(self, name: str) -> str:
+        """The name of an attribute, redacted; the same few names come again and again."""
+        known = self._names.get(name)
+        if known is None:
+            if len(self._names) >= _MAX_NAMES:
+                self._names.clear()
+            found = self._found([name], lambda _: True)
+            known = self._names[name] = next((new for _, new in found), name)
+        return name if known == name else known
 
     def _found(self, texts: list[str], is_id: Callable[[int], bool]) -> Iterator[tuple[int, str]]:
         """Index and new form of each text in which something was found."""
         joined = "\0".join(texts)
-        if "\\u00" in joined:
+        if "\\u" in joined:
             texts = [_unescaped(text) for text in texts]
             joined = "\0".join(texts)
-        buffer = SEPARATOR + joined.encode("utf-8", "replace") + SEPARATOR
-        spans = self._scanner.find(buffer)
+        buffer = _buffer(joined)
+        spans, disguised = self._scanner.find(buffer)
+        if disguised:
+            texts = [self._undisguised(text) for text in texts]
+            joined = "\0".join(texts)
+            buffer = _buffer(joined)
+            spans, _ = self._scanner.find(buffer)
         if not spans:
             return
         sized = texts if joined.isascii() else [text.encode("utf-8", "replace") for text in texts]
@@ -181,6 +210,18 @@ class Redactor:
                     yield text, self._pseudonym(buffer, start, end, named)
             else:
                 yield text, _cut(buffer, start, end, own)
+
+    def _undisguised(self, text: str) -> str:
+        """The text without marks that have no width and without HTML's entities.
+
+        Only where that shows something that is not seen otherwise: marks join letters in Persian,
+        and pictures of people.
+        """
+        plain = NO_WIDTH.sub("", html.unescape(text)).replace("\0", "")
+        if plain == text:
+            return text
+        hidden, seen = (len(self._scanner.find(_buffer(form))[0]) for form in (plain, text))
+        return plain if hidden > seen else text
 
     def _pseudonym(self, buffer: bytes, start: int, end: int, spans: list[Span]) -> str:
         whole = _cut(buffer, start, end, spans, self._name)
@@ -204,9 +245,13 @@ def _nothing(_: str) -> None:
 
 def _unescaped(text: str) -> str:
     r"""Write JSON's long forms of plain characters short, so that ``\u0040`` hides no address."""
-    if "\\u00" not in text:
+    if "\\u" not in text:
         return text
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
+
+
+def _buffer(joined: str) -> bytes:
+    return SEPARATOR + joined.encode("utf-8", "replace") + SEPARATOR
 
 
 def _cut(

@@ -30,6 +30,17 @@ WIDE_GAP: Final = rb"(?:[ .\-/()]|\xc2\xa0|\xe2\x80[\x91\xaf])"
 """What may stand between the digits of a number: also the blanks and hyphens that never break."""
 
 
+DISGUISE: Final = (
+    rb"(?:\xc2\xad|\xcd\x8f|\xd8\x9c|\xe1\xa0\x8e|\xe2\x80[\x8b-\x8f\xaa-\xae]"
+    rb"|\xe2\x81[\xa0-\xa9]|\xef\xbb\xbf|&#[0-9xX]|&(?:commat|period|colon|lowbar|hyphen|dash);)"
+)
+"""Marks without width, and HTML's entities for signs of addresses and keys."""
+
+NO_WIDTH: Final = re.compile(
+    "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """How one form of one class is found.

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import hyperscan
 
 from ingest.core.errors import UsageError
-from ingest.redaction.rule import ESCAPE, Rule
+from ingest.redaction.rule import DISGUISE, ESCAPE, Rule
 from ingest.redaction.rules import RULES
 
 SEPARATOR: Final = b"\0"
@@ -84,8 +84,8 @@ class Scanner:
         self._custom = _custom_engine(custom) if custom else None
         self._rules, self._heads = _engine_of_rules(frozenset(keep))
 
-    def find(self, buffer: bytes) -> list[Span]:
-        """Return what must go, in order and without overlaps.
+    def find(self, buffer: bytes) -> tuple[list[Span], bool]:
+        """Return what must go, in order and without overlaps, and whether there are disguises.
 
         Parameters
         ----------
@@ -94,7 +94,11 @@ class Scanner:
         """
         spans: list[Span] = []
         begun = done = 0
+        disguised = False
         for start, number in sorted(self._heads.scan(buffer)):
+            if number == len(self._rules):
+                disguised = True
+                continue
             if begun <= start and start + _MAX_EDGE < done:
                 continue
             span = self._span(buffer, start, self._rules[number])
@@ -103,7 +107,7 @@ class Scanner:
                 begun, done = span.start, span.end
         if self._custom is not None and self._custom.scan(buffer):
             spans += self._own_spans(buffer, self._custom)
-        return _disjoint(spans) if len(spans) > 1 else spans
+        return _disjoint(spans) if len(spans) > 1 else spans, disguised
 
     def _span(self, buffer: bytes, start: int, rule: Rule) -> Span | None:
         if rule.backwards is not None:
@@ -161,4 +165,4 @@ def _custom_engine(custom: Mapping[str, str]) -> _Engine:
 @lru_cache(maxsize=8)
 def _engine_of_rules(keep: frozenset[str]) -> tuple[tuple[Rule, ...], _Engine]:
     rules = tuple(rule for rule in RULES if rule.label not in keep)
-    return rules, _Engine([rule.head for rule in rules])
+    return rules, _Engine([*(rule.head for rule in rules), DISGUISE])

@@ -280,6 +280,29 @@ def test_a_reader_can_only_read_tables(reader: Any, sql: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    "table",
+    [
+        "dead_letter_originals",
+        "`dead_letter_originals`",
+        "default.dead_letter_originals",
+        "(SELECT * FROM dead_letter_originals)",
+        "t JOIN dead_letter_originals AS o ON true",
+        "merge(currentDatabase(), '.*originals')",
+        "merge(currentDatabase(), '^dead_letter')",
+    ],
+)
+def test_a_reader_cannot_read_kept_originals(reader: Any, client: Any, table: str) -> None:
+    client.command(
+        "CREATE TABLE IF NOT EXISTS dead_letter_originals (original String)"
+        " ENGINE = MergeTree ORDER BY ()"
+    )
+    client.command("INSERT INTO dead_letter_originals (original) VALUES ('canary')")
+    with pytest.raises(DatabaseError) as refused:
+        reader.raw_query(f"SELECT * FROM {table}")
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     "sql",
     [
         "SELECT 'a', b, count() FROM t WHERE b IN ('x', 'y') GROUP BY b LIMIT 5",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from urllib.parse import quote
 
 ALL = None
 """Value of a variable of which everything is chosen."""
@@ -29,8 +30,8 @@ def front_end(sql: str, variables: Mapping[str, Sequence[str] | None]) -> str:
     def value(match: re.Match[str]) -> str:
         chosen = variables[match[1]]
         assert chosen is not ALL, f"{match[1]} used outside of $__conditionalAll"
-        assert match[2] == "singlequote", f"{match[0]} is not quoted"
-        return ",".join("'" + text.replace("'", "\\'") + "'" for text in chosen)
+        assert match[2] == "queryparam", f"{match[0]} may leave its quotes"
+        return "&".join(f"var-{match[1]}={quote(text, safe='-_.~')}" for text in chosen)
 
     return re.sub(r"\$\{(\w+)(?::(\w+))?\}", value, sql)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import json
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -14,8 +16,13 @@ from genai_prices.types import ModelInfo, Provider
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.limits import Limits
+from ingest.otlp import events_of_traces
 from ingest.prices import Price, Prices, Rates, TokenUsage, listed
+from ingest.prices.listed import ListedModel
+from ingest.prices.model_ids import Name
 from ingest.prices.usage import KINDS
+from tests.support.common import data_file
 
 _TABLE = Path(__file__).with_name("prices_cases.csv").read_text("utf-8")
 CASES = list(csv.DictReader(_TABLE.splitlines()))
@@ -83,9 +90,6 @@ def test_every_listed_price_agrees_with_the_lists_own_calculator(provider: Provi
 
 
 def _agrees(provider: Provider, model: ModelInfo, used: dict[str, int]) -> None:
-    from ingest.prices.listed import ListedModel
-    from ingest.prices.model_ids import Name
-
     found = ListedModel(provider.id, model.id, Name(provider.id, model.id), model, None)
     tariff = found.tariff(NOW_NS)
     assert tariff is not None
@@ -170,3 +174,17 @@ def test_kinds_are_the_fields_of_a_price() -> None:
 def test_no_name_breaks_the_search(model: str, provider: str | None) -> None:
     found = PRICES.cost(provider, model, TokenUsage(1, 1))
     assert found is None or found.usd >= 0
+
+
+def test_cache_tokens_of_a_recorded_sender_are_priced() -> None:
+    folder = data_file("otlp_cases/expected.json").parent
+    expected = json.loads((folder / "expected.json").read_text("utf-8"))["14-anthropic-cache.json"]
+    body = gzip.decompress((folder / "14-anthropic-cache.json.gz").read_bytes())
+    events = events_of_traces(body, encoding="json", limits=Limits()).events
+    calls = {event.agent: event for event in events if event.kind == "llm_call"}
+    assert sorted(calls) == expected["agents"]
+    for agent, right in expected["per_agent"].items():
+        call = calls[agent]
+        usd = right["cost_usd"]
+        assert (call.input_tokens, call.output_tokens) == (right["input_tokens"], 50)
+        assert call.cost_usd == pytest.approx(0.0065 if isinstance(usd, dict) else usd, abs=1e-9)

@@ -74,6 +74,100 @@ def test_what_stays(text: str) -> None:
     assert redact(text) == text
 
 
+def made(*parts: str | int) -> str:
+    """A key of these parts: a number stands for so many characters that look drawn."""
+    drawn = "aZ3kQ9xT7mB1vN5cR8wL2pD6hJ4fG0sY" * 8
+    return "".join(drawn[:part] if isinstance(part, int) else part for part in parts)
+
+
+HEX = "0123456789abcdef" * 6
+
+KEYS = {
+    "bedrock": made("ABSK", 120), "bedrock short": made("bedrock-api-key-", 90),
+    "azure openai": made(52, "JQQJ99", 26), "azure search": made(42, "AzSeB", 5),
+    "azure storage": made(76, "+ASt", 8), "entra": made("a1b8Q~", 34),
+    "gemini": made("AQ.Ab8RN6", 40), "gemini, old": made("AIza", 35),
+    "pinecone": made("pcsk_3aZkQ_", 63), "together": made("tgp_v1_", 43),
+    "supabase": made("sb_secret_", 31), "supabase, old": "sbp_" + HEX[:40],
+    "posthog": made("phx_", 43), "posthog project": made("phc_", 43),
+    "fireworks": made("fw_", 24), "cerebras": made("csk-", 48), "voyage": made("pa-", 43),
+    "jina": made("jina_", 60), "vercel": made("vck_", 56), "e2b": "e2b_" + HEX[:40],
+    "firecrawl": "fc-" + HEX[:32], "apify": made("apify_api_", 36), "openrouter":
+    "sk-or-v1-" + HEX[:64], "anthropic": made("sk-ant-api03-", 95), "openai":
+    made("sk-proj-", 100), "langsmith": "lsv2_pt_" + HEX[:32] + "_" + HEX[:10],
+    "resend": made("re_", 8, "_", 24), "tailscale": made("tskey-auth-", 30), "groq": made("gsk_", 52),
+    "dynatrace": "dt0c01." + "ABCDEFGH12345678ABCDEFGH." + "A1B2" * 16,
+    "circleci": made("CCIPAT_", 50), "hubspot": "pat-na1-01234567-89ab-4123-8123-012345678901",
+}  # fmt: skip
+"""Keys in the formats that their issuers publish."""
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_keys_go_wherever_they_stand(name: str) -> None:
+    key = KEYS[name]
+    for text in (
+        f"use {key} now", f'{{"k":"{key}"}}', json.dumps(json.dumps({"a": [f"x\n{key}"]})),
+        f"Error: 401 for https://api.example.com/v1?key={key}&alt=json", f"K={key};",
+        f"ValueError('{key}')",
+    ):  # fmt: skip
+        assert key[:24] not in redact(text), text
+        assert key[-8:] not in redact(text), text
+    (after,) = REDACTOR.apply([event(session_id=f"s:{key}", error_type=key, name=f"t {key}")])
+    assert key not in msgspec.json.encode(after).decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("GET https://a.example/x?key=Zm9vYmFyMTIzNDU2&page=2", "GET https://a.example/x?key=[secret]&page=2"),
+        ("https://a.example/x?page=2&amp;api_key=Zm9vYmFyMTIz", "https://a.example/x?page=2&amp;api_key=[secret]"),
+        ("https://b.s3.amazonaws.com/k?X-Amz-Expires=60&X-Amz-Signature=" + HEX[:64],
+         "https://b.s3.amazonaws.com/k?X-Amz-Expires=60&X-Amz-Signature=[secret]"),
+        ("https://acct.blob.core.windows.net/c?sv=2024-01-01&sig=aB3%2FkQ9xT7mB1vN5cR8wL2pD6h%3D",
+         "https://acct.blob.core.windows.net/c?sv=2024-01-01&sig=[secret]"),
+        ("go%3Fkey%3DZm9vYmFyMTIzNDU2", "go%3Fkey%3D[secret]"),
+        ("AWS4-HMAC-SHA256 SignedHeaders=host, Signature=" + HEX[:64],
+         "AWS4-HMAC-SHA256 SignedHeaders=host, Signature=[secret]"),
+        ("Cookie: sid=s%3Aabc.def; theme=dark\nHost: x", "Cookie: [cookie]\nHost: x"),
+        ('{"Set-Cookie": "session=eyJhIjoxfQ; Path=/"}', '{"Set-Cookie": "[cookie]"}'),
+        ("curl -s -u admin:s3cr3t https://x.example", "curl -s -u admin:[password] https://x.example"),
+        ("curl https://x.example --user 'admin:pa$$ w'", "curl https://x.example --user 'admin:[password] w'"),
+        ("Authorization: Token 9944b09199c62bcf9418", "Authorization: Token [token]"),
+        ("to=bob%40example.org&x=1", "to=[email]&x=1"),
+        ("to bob%2540example.org", "to [email]"),
+        ("to bob&#64;example.org", "to [email]"),
+        ("to bob&commat;example&period;org", "to [email]"),
+        ("to b\u200bob@exam\u200dple.org", "to [email]"),
+        ("card 4111\u200b1111\u20601111\ufeff1111", "card [card]"),
+        (r'{"to": "bob\u200b@example.org"}', '{"to": "[email]"}'),
+        ("DE89-3704-0044-0532-0130-00 please", "[iban] please"),
+        ("GB82\u00a0WEST\u00a01234\u00a05698\u00a07654\u00a032", "[iban]"),
+    ],
+)  # fmt: skip
+def test_disguises_hide_nothing(text: str, expected: str) -> None:
+    assert redact(text) == expected
+    (after,) = REDACTOR.apply([event(content=text)])
+    assert after.content == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://example.com/a?key=value&sort=name&token=abc&code=en-US&sig=v2",
+        "https://shop.example/p?code=SUMMER-SALE-2026&session=morning",
+        "the cookie: a small cake; docker run -u 1000:1000 image; ssh -u bob:staff",
+        "می\u200cخواهم برنامه را ببینم 👨\u200d👩\u200d👧",
+        "a &#38; b &#8212; c &amp; d",
+        "save 40%40 of it; 50%40off",
+        "re_evaluate_the_model_with_all_of_it and fw_update re_open_the_ticket_for_customer",
+        "ids 01234567-89ab-4123-8123-012345678901 and de89abcd-1234-4bcd-8123-012345678901",
+        "pa-system-of-the-concert-hall-that-was-closed-last-year-for-good",
+    ],
+)
+def test_what_only_looks_like_a_disguise_stays(text: str) -> None:
+    assert redact(text) == text
+
+
 def test_a_private_key_goes_whole_cut_short_and_escaped() -> None:
     body = "\n".join(["MIIEpAIBAAKCAQEA7" + "aB3/" * 12] * 5)
     key = f"-----BEGIN RSA PRIVATE KEY-----\n{body}\n-----END RSA PRIVATE KEY-----"
@@ -236,7 +330,8 @@ def test_any_text_takes_linear_time() -> None:
     seeds = ["a@", "a@a.", "token=", "password: ", "-----BEGIN PRIVATE KEY-----", "eyJabcdefgh.",
              "sk-", "4111 ", "+1 ", "01", "phone ", "call me at 1 ", "(12) ", "GB12 ABCD ",
              "://a:b@", "bearer ", "12 34 56 78 ", "\\u0040", "\\nb@x.com",
-             " 012345678:"]  # fmt: skip
+             " 012345678:", "&key=", "cookie: a=bbbb ", " -u a:b", "a%40", "DE89-", "bob\u200b@",
+             "&#64;", "?key=aB3-aB3-"]  # fmt: skip
     for seed in seeds:
         text = seed * (2**18 // len(seed))
         times = []
