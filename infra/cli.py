@@ -27,6 +27,7 @@ from infra.commands import (
     publishing,
     reading,
     runtime,
+    satisfaction,
     tokens,
 )
 from infra.console import emit, fail
@@ -59,6 +60,7 @@ for module in (
     looking,
     publishing,
     measuring,
+    satisfaction,
 ):
     module.register(app)
 

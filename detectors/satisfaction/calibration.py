@@ -72,7 +72,16 @@ class Calibration:
         zero = np.array([_isotonic(yes, n + _one(n, at))[at] for at in range(len(n))])
         one = np.array([_isotonic(yes + _one(n, at), n + _one(n, at))[at] for at in range(len(n))])
         low, high = _step_intervals(yes, n)
-        return cls(edges, one / (1 - zero + one), np.minimum(zero, low), np.maximum(one, high))
+        p = one / (1 - zero + one)
+        return cls._steps(edges, np.stack([p, np.minimum(zero, low), np.maximum(one, high)]))
+
+    @classmethod
+    def _steps(cls, edges: Floats, columns: Floats) -> Self:
+        """Neighbouring bins that say the same to four digits become one step."""
+        rounded = columns.round(4)
+        changes = (np.diff(rounded, axis=1) != 0).any(axis=0)
+        p, low, high = rounded[:, np.append(changes, True)]
+        return cls(edges[changes], p, low, high)
 
     def __call__(self, scores: ArrayLike) -> Probabilities:
         """Look up scores."""
@@ -110,9 +119,10 @@ def expected_error(p: ArrayLike, labels: ArrayLike, bins: int = 10) -> float:
     0.0
     """
     predicted, truth = np.asarray(p, float), np.asarray(labels, float)
-    parts = np.array_split(np.argsort(predicted, kind="stable"), bins)
-    gaps = [abs(predicted[i].mean() - truth[i].mean()) * len(i) for i in parts if len(i)]
-    return float(np.sum(gaps) / len(predicted))
+    # equal predictions stay together
+    edges = np.unique(np.quantile(predicted, np.linspace(0, 1, bins + 1)[1:-1]))
+    place = np.searchsorted(edges, predicted, side="left")
+    return float(np.abs(np.bincount(place, weights=predicted - truth)).sum() / len(predicted))
 
 
 def _one(n: Floats, at: int) -> Floats:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from infra.bench.pairs import data_folder
@@ -96,3 +97,32 @@ def _session(number: int, turns: list[dict[str, Any]], agent: str) -> Iterator[E
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         yield from map(json.loads, lines)
+
+
+SHIPPED_EVERY: Final = 5
+"""The shipped estimator has seen every fifth conversation: as many rows as of agents."""
+
+
+def conversations(sessions: pl.Series) -> NDArray[Any]:
+    """The conversation of each session of `topical_chat`: both sides of it go together."""
+    return sessions.str.replace(":agent_[12]$", "").to_numpy()
+
+
+def in_shipped(sessions: pl.Series) -> NDArray[np.bool_]:
+    """Which sessions of `topical_chat` the shipped estimator was fitted to."""
+    number = sessions.str.extract(r":(\d+):").cast(pl.Int64)
+    return (number % SHIPPED_EVERY == 0).to_numpy()
+
+
+def shipped_recordings() -> Iterator[tuple[str, pl.DataFrame]]:
+    """What the shipped estimator is fitted to: rated turns, and dialogues with a reward."""
+    from infra.bench.outcomes import FILES, frame, read_all
+
+    rated = topical_chat()
+    if rated is not None:
+        events = frame(rated)
+        yield "topical_chat", events.filter(pl.Series(in_shipped(events["session_id"])))
+    for name in FILES:
+        found = read_all(name)
+        if found is not None and "user_message" in found["kind"].unique():
+            yield name, found
