@@ -22,6 +22,10 @@ BINS: Final = 100
 """Calibration scores are grouped into at most so many bins of equal mass."""
 
 
+_DIGITS: Final = 6
+"""Of scores, everywhere: what is written as text then falls into the same bins."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probabilities:
     """Probability and interval per score, shape (n,)."""
@@ -65,7 +69,9 @@ class Calibration:
         s, y = np.asarray(scores, float), np.asarray(labels, float)
         if len(s) == 0:
             raise ValueError("nothing to calibrate on")
-        edges = np.unique(np.quantile(s, np.linspace(0, 1, min(BINS, len(s)) + 1)[1:-1]))
+        s = s.round(_DIGITS)
+        cuts = np.quantile(s, np.linspace(0, 1, min(BINS, len(s)) + 1)[1:-1])
+        edges = np.unique(cuts.round(_DIGITS))
         bins = np.searchsorted(edges, s, side="left")
         n = np.bincount(bins, minlength=len(edges) + 1).astype(float)
         yes = np.bincount(bins, weights=y, minlength=len(edges) + 1).astype(float)
@@ -85,13 +91,13 @@ class Calibration:
 
     def __call__(self, scores: ArrayLike) -> Probabilities:
         """Look up scores."""
-        at = np.searchsorted(self.edges, np.asarray(scores, float), side="left")
+        at = np.searchsorted(self.edges, np.asarray(scores, float).round(_DIGITS), side="left")
         return Probabilities(self.p[at], self.low[at], self.high[at])
 
     def to_json(self) -> dict[str, Any]:
         """The tables as lists of numbers."""
         names = ("edges", "p", "low", "high")
-        return {name: [round(float(x), 6) for x in getattr(self, name)] for name in names}
+        return {name: [round(float(x), _DIGITS) for x in getattr(self, name)] for name in names}
 
     @classmethod
     def from_json(cls, table: dict[str, Any]) -> Self:

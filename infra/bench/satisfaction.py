@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from detectors.compare.agreement import Estimate
 from detectors.satisfaction import FEATURES, Estimator, features
 from detectors.satisfaction.calibration import Calibration, Floats, Probabilities, expected_error
-from detectors.satisfaction.fitting import left_out_scores, splits
+from detectors.satisfaction.fitting import left_out_scores, offsets, splits
 from detectors.satisfaction.labels import labels
 from detectors.satisfaction.quality import auc_interval, f1, intervals_that_cover
 from detectors.satisfaction.sequences import SequenceModel
-from infra.bench.dialogues import Acts, betold, conversations, in_shipped, topical_chat
+from infra.bench.dialogues import Acts, betold, conversations, shipped_recordings, topical_chat
 from infra.bench.outcomes import frame
 from infra.bench.report import report, result
 
@@ -57,6 +57,8 @@ def run(quick: bool, seed: int, say: Say = lambda line: None) -> dict[str, Any]:
     else:
         say("Topical-Chat: turns that the partner rated low")
         results += _topical(frame(rated), seed)
+    say("recorded users and agents, the reward as label")
+    results += _recordings(seed)
     say("speed on simulated traffic")
     results += _speed(quick, seed)
     return report("satisfaction", seed, _PACKAGES, results)
@@ -95,17 +97,15 @@ def _complaints(acts: Sequence[str]) -> int:
 
 
 def _topical(events: pl.DataFrame, seed: int) -> Results:
-    """Left-out figures of an estimator fitted here, and of the one that ships."""
+    """Left-out figures of an estimator fitted here, and of the shipped one, which saw none."""
     rated = features(events).join(labels(events).drop("session_id"), on="interaction_id")
     low = rated["dissatisfied"].to_numpy().astype(np.int64)
     groups = conversations(rated["session_id"])
     x = rated.select(FEATURES).to_numpy()
     scores = left_out_scores(x, low, groups, np.zeros(len(low)), seed)
     results = _quality(_calibrated(scores, low, groups, seed), low, groups, seed, "topical_chat_")
-    unseen = ~in_shipped(rated["session_id"])
-    shipped = Estimator.load().scores(rated)
-    found = auc_interval(shipped[unseen], low[unseen], groups[unseen], seed)
-    results.append(_row("topical_chat_auc_shipped", found))
+    shipped = auc_interval(Estimator.load().scores(rated), low, groups, seed)
+    results.append(_row("topical_chat_auc_shipped", shipped))
     cues = rated.select(pl.sum_horizontal("next_correction", "next_blame", "next_frustration",
                                           "next_unclear", "next_still_broken"))  # fmt: skip
     peers = {
@@ -117,6 +117,26 @@ def _topical(events: pl.DataFrame, seed: int) -> Results:
     auc = next(r for r in results if r["metric"] == "topical_chat_auc")
     results.append(result("topical_chat_margin", auc["low"] - 0.5, "lower end above chance"))
     return results
+
+
+def _recordings(seed: int) -> Results:
+    """Left-out figures of what the shipped estimator is fitted to: agents, rewards as labels."""
+    parts = [
+        features(events)
+        .join(labels(events).drop("session_id"), on="interaction_id")
+        .with_columns(source=pl.lit(name))
+        for name, events in shipped_recordings()
+    ]
+    if not parts:
+        return []
+    table = pl.concat(parts)
+    y = table["dissatisfied"].to_numpy().astype(np.int64)
+    groups, source = table["session_id"].to_numpy(), table["source"].to_numpy()
+    x = table.select(FEATURES).to_numpy()
+    scores = left_out_scores(x, y, groups, offsets(y, source), seed)
+    results = _quality(_calibrated(scores, y, groups, seed), y, groups, seed, "recordings_")
+    length = auc_interval(-table["answer_length"].to_numpy(), y, groups, seed)
+    return [*results, _row("recordings_auc", length, peer="length_only")]
 
 
 def _calibrated(
