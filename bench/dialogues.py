@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from bench.pairs import data_folder
@@ -96,3 +97,21 @@ def _session(number: int, turns: list[dict[str, Any]], agent: str) -> Iterator[E
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         yield from map(json.loads, lines)
+
+
+def conversations(sessions: pl.Series) -> NDArray[Any]:
+    """The conversation of each session of `topical_chat`: both sides of it go together."""
+    return sessions.str.replace(":agent_[12]$", "").to_numpy()
+
+
+def shipped_recordings() -> Iterator[tuple[str, pl.DataFrame]]:
+    """What the shipped estimator is fitted to: dialogues of users with agents, and their reward.
+
+    Topical-Chat is left out: people who chat say "terrible" of their topic, not of the answer.
+    """
+    from infra.bench.outcomes import FILES, read_all
+
+    for name in FILES:
+        found = read_all(name)
+        if found is not None and {"user_message", "outcome"} <= set(found["kind"]):
+            yield name, found

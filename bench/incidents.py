@@ -339,7 +339,9 @@ def _figures(outcomes: list[Outcome], pages: int, notices: int, weeks: int) -> l
             "delay_median_interactions", float(np.median([o.interactions for o in found])),
             "interactions", n=len(found),
         ),
-        result("pages_per_incident", float(np.mean([o.pages for o in found])), "pages", n=len(found)),
+        result(
+            "pages_per_incident", float(np.mean([o.pages for o in found])), "pages", n=len(found)
+        ),
         result("pages_per_incident_max", float(max(o.pages for o in found)), "pages", n=len(found)),
         _rate("pages_per_quiet_week", pages, weeks, None),
         _rate("notices_per_quiet_week", notices, weeks, None),

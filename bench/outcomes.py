@@ -91,16 +91,22 @@ def run(quick: bool, seed: int, say: Say = lambda line: None) -> dict[str, Any]:
 
 def load(name: str) -> Recording | None:
     """Events and hidden rewards of a recording; None without the file."""
+    events = read_all(name)
+    if events is None:
+        return None
+    outcomes = events.filter(pl.col("kind") == "outcome")
+    failed = outcomes.select("session_id", failed=pl.col("value") < 1)
+    return Recording(name, events.filter(pl.col("kind") != "outcome"), failed)
+
+
+def read_all(name: str) -> pl.DataFrame | None:
+    """All events of a recording, outcomes among them; None without the file."""
     path = data_folder() / f"{name}.jsonl.gz"
     infos = data_folder() / "tau2_run_info.jsonl.gz"
     if not path.is_file():
         return None
     options = Options(infos=load_info(infos) if infos.is_file() else {})
-    items = [item for item in read(path, options) if not isinstance(item, Rejected)]
-    events = frame(items)
-    outcomes = events.filter(pl.col("kind") == "outcome")
-    failed = outcomes.select("session_id", failed=pl.col("value") < 1)
-    return Recording(name, events.filter(pl.col("kind") != "outcome"), failed)
+    return frame([item for item in read(path, options) if not isinstance(item, Rejected)])
 
 
 def frame(events: Sequence[Event]) -> pl.DataFrame:

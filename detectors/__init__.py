@@ -31,5 +31,9 @@
     clusters   failure clusters with an identity
     surges     clusters that rise or are new, under the error budget
 
+    outcomes/      what events say about an outcome: reasons, structural (docs/outcomes.md)
+    satisfaction/  dissatisfaction estimated from turns and work (docs/satisfaction.md)
+    compare/       agreement of judges with people; a mean from few labels and many judgements
+
 The guide is docs/detectors.md.
 """

@@ -35,6 +35,7 @@ from infra.commands import (
     receiver,
     report,
     runtime,
+    satisfaction,
     tokens,
 )
 from infra.console import emit, fail
@@ -74,6 +75,7 @@ for module in (
     grafana,
     bench,
     doctor,
+    satisfaction,
 ):
     module.register(app)
 

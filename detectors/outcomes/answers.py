@@ -8,7 +8,7 @@ import polars as pl
 
 from detectors.outcomes import wording
 from detectors.outcomes.config import OutcomeConfig
-from detectors.outcomes.tools import Hits, handoff_to_human, hits
+from detectors.outcomes.tools import NO_HITS, Hits, handoff_to_human, hits
 from detectors.outcomes.traffic import Traffic
 
 OPENING_CHARACTERS: Final = 300
@@ -16,6 +16,9 @@ OPENING_CHARACTERS: Final = 300
 
 MIN_TOKENS: Final = 4
 """A request of fewer words, like "yes please", may be repeated without meaning anything."""
+
+QUOTED: Final = 20
+"""Latest distinct errors of a unit that its answers are searched for."""
 
 READ: Final = 500
 """Characters of a request that are compared."""
@@ -76,9 +79,16 @@ def error_shown_to_user(traffic: Traffic, config: OutcomeConfig) -> Hits:
     """Answers that hold or admit a technical error, or quote the error of a failed call."""
     answers = traffic.messages.filter(~pl.col("by_user"))
     admitted = answers.filter(pl.col("text").str.contains(wording.ERROR_ADMITTED))
-    failed = traffic.tools.filter(
-        "failed" & (pl.col("error_message").fill_null("").str.len_chars() >= 12)
-    ).select("unit", "error_message", failed_at="at")
+    failed = (
+        traffic.tools.filter(
+            pl.col("failed") & (pl.col("error_message").fill_null("").str.len_chars() >= 12)
+        )
+        .group_by("unit", "error_message")
+        .agg(pl.col("at").min().alias("failed_at"))
+        .sort("failed_at")
+        .group_by("unit", maintain_order=True)
+        .tail(QUOTED)  # a runaway unit has thousands of errors, and no answer quotes them all
+    )
     quoted = answers.join(failed, on="unit").filter(
         (pl.col("at") > pl.col("failed_at"))
         & pl.col("text").str.contains(pl.col("error_message"), literal=True)
@@ -108,17 +118,19 @@ def restarted_conversation(traffic: Traffic, config: OutcomeConfig) -> Hits:
         pl.col("text").str.slice(0, OPENING_CHARACTERS).str.contains(wording.GREETING)
     ).select("session", "text", greeted="at")
     again = mine.join(greetings, on=("session", "text")).filter(pl.col("at") > pl.col("greeted"))
-    asked = traffic.messages.filter(
-        pl.col("by_user") & pl.col("session").is_in(again["session"].unique())
-    ).select("session", asked="at")
-    between = (
-        again.join(asked, on="session")
-        .filter(pl.col("asked").is_between("greeted", "at"))
-        .group_by("at")
-        .len()
-        .filter(pl.col("len") > 1)
+    if again.is_empty():
+        return NO_HITS
+    heard = (
+        traffic.messages.join(again.select("session").unique(), on="session", how="semi")
+        .sort("session", "at")
+        .select("at", heard=pl.col("by_user").cast(pl.UInt32).cum_sum())
     )
-    return hits(again.join(between, on="at", how="semi"), pl.len().over("unit"))
+    between = (
+        again.join(heard, on="at")
+        .join(heard.rename({"at": "greeted", "heard": "before"}), on="greeted")
+        .filter(pl.col("heard") - pl.col("before") > 1)
+    )
+    return hits(between, pl.len().over("unit"))
 
 
 def repeated_request(traffic: Traffic, config: OutcomeConfig) -> Hits:

@@ -54,7 +54,9 @@ DETECTORS: Final[tuple[Detector, ...]] = (
 )
 
 
-def interaction_reasons(events: pl.DataFrame, config: OutcomeConfig = DEFAULTS) -> pl.DataFrame:
+def interaction_reasons(
+    events: pl.DataFrame | Traffic, config: OutcomeConfig = DEFAULTS
+) -> pl.DataFrame:
     """Reasons of ended interactions.
 
     Parameters

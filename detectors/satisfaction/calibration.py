@@ -22,6 +22,10 @@ BINS: Final = 100
 """Calibration scores are grouped into at most so many bins of equal mass."""
 
 
+_DIGITS: Final = 6
+"""Of scores, everywhere: what is written as text then falls into the same bins."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probabilities:
     """Probability and interval per score, shape (n,)."""
@@ -65,24 +69,35 @@ class Calibration:
         s, y = np.asarray(scores, float), np.asarray(labels, float)
         if len(s) == 0:
             raise ValueError("nothing to calibrate on")
-        edges = np.unique(np.quantile(s, np.linspace(0, 1, min(BINS, len(s)) + 1)[1:-1]))
+        s = s.round(_DIGITS)
+        cuts = np.quantile(s, np.linspace(0, 1, min(BINS, len(s)) + 1)[1:-1])
+        edges = np.unique(cuts.round(_DIGITS))
         bins = np.searchsorted(edges, s, side="left")
         n = np.bincount(bins, minlength=len(edges) + 1).astype(float)
         yes = np.bincount(bins, weights=y, minlength=len(edges) + 1).astype(float)
         zero = np.array([_isotonic(yes, n + _one(n, at))[at] for at in range(len(n))])
         one = np.array([_isotonic(yes + _one(n, at), n + _one(n, at))[at] for at in range(len(n))])
         low, high = _step_intervals(yes, n)
-        return cls(edges, one / (1 - zero + one), np.minimum(zero, low), np.maximum(one, high))
+        p = one / (1 - zero + one)
+        return cls._steps(edges, np.stack([p, np.minimum(zero, low), np.maximum(one, high)]))
+
+    @classmethod
+    def _steps(cls, edges: Floats, columns: Floats) -> Self:
+        """Neighbouring bins that say the same to four digits become one step."""
+        rounded = columns.round(4)
+        changes = (np.diff(rounded, axis=1) != 0).any(axis=0)
+        p, low, high = rounded[:, np.append(changes, True)]
+        return cls(edges[changes], p, low, high)
 
     def __call__(self, scores: ArrayLike) -> Probabilities:
         """Look up scores."""
-        at = np.searchsorted(self.edges, np.asarray(scores, float), side="left")
+        at = np.searchsorted(self.edges, np.asarray(scores, float).round(_DIGITS), side="left")
         return Probabilities(self.p[at], self.low[at], self.high[at])
 
     def to_json(self) -> dict[str, Any]:
         """The tables as lists of numbers."""
         names = ("edges", "p", "low", "high")
-        return {name: [round(float(x), 6) for x in getattr(self, name)] for name in names}
+        return {name: [round(float(x), _DIGITS) for x in getattr(self, name)] for name in names}
 
     @classmethod
     def from_json(cls, table: dict[str, Any]) -> Self:
@@ -110,9 +125,10 @@ def expected_error(p: ArrayLike, labels: ArrayLike, bins: int = 10) -> float:
     0.0
     """
     predicted, truth = np.asarray(p, float), np.asarray(labels, float)
-    parts = np.array_split(np.argsort(predicted, kind="stable"), bins)
-    gaps = [abs(predicted[i].mean() - truth[i].mean()) * len(i) for i in parts if len(i)]
-    return float(np.sum(gaps) / len(predicted))
+    # equal predictions stay together
+    edges = np.unique(np.quantile(predicted, np.linspace(0, 1, bins + 1)[1:-1]))
+    place = np.searchsorted(edges, predicted, side="left")
+    return float(np.abs(np.bincount(place, weights=predicted - truth)).sum() / len(predicted))
 
 
 def _one(n: Floats, at: int) -> Floats:

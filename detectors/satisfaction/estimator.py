@@ -74,7 +74,8 @@ class Estimator:
             "weights": {name: round(value, 6) for name, value in self.weights.items()},
             "calibration": self.calibration.to_json(),
         }
-        return json.dumps(body, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+        lines = (f' "{key}": {json.dumps(body[key], sort_keys=True)}' for key in sorted(body))
+        return "{\n" + ",\n".join(lines) + "\n}\n"
 
     def scores(self, frame: pl.DataFrame) -> Floats:
         """Score per row of `features`, on the scale of log odds before calibration."""

@@ -54,7 +54,7 @@ def fit(
     y, group = np.asarray(dissatisfied, int), np.asarray(groups)
     if min(y.sum(), len(y) - y.sum()) < FOLDS:
         raise ValueError(f"at least {FOLDS} satisfied and {FOLDS} dissatisfied rows are needed")
-    x, offset = frame.select(FEATURES).to_numpy(), _offsets(y, sources)
+    x, offset = frame.select(FEATURES).to_numpy(), offsets(y, sources)
     weights, intercept = logistic(x, y, offset)
     used = {name: float(w) for name, w in zip(FEATURES, weights, strict=True) if w != 0}
     calibration = Calibration.fit(left_out_scores(x, y, group, offset, seed), y)
@@ -110,7 +110,7 @@ def _bounds(name: str) -> tuple[float | None, float | None]:
     return (0.0 if believed > 0 else None), (0.0 if believed < 0 else None)
 
 
-def _offsets(y: NDArray[np.int64], sources: ArrayLike | None) -> Floats:
+def offsets(y: NDArray[np.int64], sources: ArrayLike | None) -> Floats:
     """Log odds of the share of dissatisfied rows in each row's source; 0 without sources."""
     if sources is None:
         return np.zeros(len(y))

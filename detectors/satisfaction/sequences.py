@@ -81,7 +81,9 @@ def _fitted(dialogues: Sequence[Acts], labels: Any) -> _Fitted:
 
     counts = CountVectorizer(analyzer=_ngrams, binary=True, min_df=2)
     x = hstack([counts.fit_transform(dialogues), csr_matrix(_lengths(dialogues)[:, None])])
-    model = LogisticRegression(C=STRENGTH, max_iter=3000).fit(x.tocsr(), labels)
+    model = LogisticRegression(C=STRENGTH, solver="liblinear", random_state=0).fit(
+        x.tocsr(), labels
+    )
     *weights, per_act = model.coef_[0].tolist()
     names = counts.get_feature_names_out().tolist()
     return dict(zip(names, weights, strict=True)), per_act, float(model.intercept_[0])
