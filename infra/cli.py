@@ -26,6 +26,7 @@ from infra.commands import (
     ingest,
     looking,
     measuring,
+    planning,
     publishing,
     reading,
     runtime,
@@ -62,6 +63,7 @@ for module in (
     publishing,
     measuring,
     doctor,
+    planning,
 ):
     module.register(app)
 
