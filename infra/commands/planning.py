@@ -105,8 +105,10 @@ def storage(
         print_table(
             ("table", "rows", "MB", "MB per day", "oldest", *older),
             [
-                (t.name, t.rows, _mb(t.bytes), _mb(t.bytes_per_day), t.oldest)
-                + tuple(_mb(free[t.name]) for _ in older)
+                (
+                    *(t.name, t.rows, _mb(t.bytes), _mb(t.bytes_per_day), t.oldest),
+                    *(_mb(free[t.name]) for _ in older),
+                )
                 for t in found.tables
             ],
         )
