@@ -97,7 +97,14 @@ $(TOOLS)/bin/helm:
 $(TOOLS)/bin/compose: tests/deploy/compose/main.go tests/deploy/compose/go.mod
 	@if command -v go > /dev/null; then cd $(<D) && go build -o $(CURDIR)/$@ .; fi
 
-test-deploy: $(STAMP) $(TOOLS)/env/.built $(TOOLS)/bin/helm $(TOOLS)/bin/compose ## image, compose file and chart, by their validators; needs Go for helm
+# Where it is a Debian package; without it the rules are checked by our own test only.
+$(TOOLS)/bin/promtool:
+	@mkdir -p $(@D); if command -v apt-get > /dev/null; then \
+	    cd $(TOOLS) && apt-get download prometheus > promtool.log 2>&1 && dpkg -x prometheus_*.deb promtool \
+	        && mv promtool/usr/bin/promtool bin/ && rm -r promtool prometheus_*.deb || true; \
+	fi
+
+test-deploy: $(STAMP) $(TOOLS)/env/.built $(TOOLS)/bin/helm $(TOOLS)/bin/compose $(TOOLS)/bin/promtool ## image, compose file and chart, by their validators; needs Go for helm
 	@$(BIN)/python -m pytest tests/deploy -m deploy -v --durations=5
 
 notice: $(TOOLS)/env/.built $(RUNNING) ## rewrite NOTICE and the SBOM from the lock of what runs

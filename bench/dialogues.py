@@ -109,7 +109,7 @@ def shipped_recordings() -> Iterator[tuple[str, pl.DataFrame]]:
 
     Topical-Chat is left out: people who chat say "terrible" of their topic, not of the answer.
     """
-    from infra.bench.outcomes import FILES, read_all
+    from bench.outcomes import FILES, read_all
 
     for name in FILES:
         found = read_all(name)

@@ -31,6 +31,7 @@ from infra.commands import (
     lookup,
     mcp,
     notify,
+    planning,
     prices,
     receiver,
     report,
@@ -75,6 +76,7 @@ for module in (
     grafana,
     bench,
     doctor,
+    planning,
     satisfaction,
 ):
     module.register(app)

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Broker, ClickHouse
-from tests.deploy.rendering import ROOT
+from tests.deploy.rendering import ROOT, TOOLS
 from tests.support.common import free_port
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
@@ -81,10 +81,17 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         context(root / "src")
         for name in ("home", *ROLES):
             (root / name).mkdir()
+        cache = TOOLS / "pip"
+        cache.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
-            for path in [root, *root.rglob("*")]:
+            for path in [cache, root, *root.rglob("*")]:
                 os.chown(path, USER, USER, follow_symlinks=False)
-        environment = {"HOME": str(root / "home"), "PATH": _path(), "TMPDIR": str(root / "home")}
+        environment = {
+            "HOME": str(root / "home"),
+            "TMPDIR": str(root / "home"),
+            "PATH": _path(),
+            "PIP_CACHE_DIR": str(cache),
+        }
         # The worker's first: the others find its packages in pip's cache.
         for roles in (["worker"], ["gateway", "receiver"]):
             runs = {role: install(root, role, environment) for role in roles}
@@ -144,17 +151,18 @@ def run(installed: Path, role: str, environment: dict[str, str], *arguments: str
 def running(
     installed: Path, role: str, environment: dict[str, str], *arguments: str
 ) -> Iterator[subprocess.Popen[str]]:
-    process = as_user(
-        [str(installed / role / "bin" / "driftline"), *arguments],
-        cwd=installed / "home",
-        env=environment,
-        stderr=(installed / f"{role}.log").open("w"),
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(60)
+    with (installed / f"{role}.log").open("w") as log:
+        process = as_user(
+            [str(installed / role / "bin" / "driftline"), *arguments],
+            cwd=installed / "home",
+            env=environment,
+            stderr=log,
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 def answers(url: str, process: subprocess.Popen[str], log: Path) -> None:

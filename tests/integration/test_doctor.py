@@ -207,3 +207,29 @@ def test_the_command_says_what_to_do(
     assert told["healthy"] is False
     assert told["complaints"][0]["code"] == "topic_missing"
     assert "driftline migrate" in told["complaints"][0]["do"]
+
+
+def test_storage_of_a_real_database(
+    system: Callable[..., list[str]], clickhouse: ClickHouse, tmp_path: Path
+) -> None:
+    del system  # its variables are those of this process
+    now = datetime.now(UTC)
+    with clickhouse.client() as client:
+        rows = [[now - timedelta(days=n), str(n), "support", "tool_call"] for n in range(40)]
+        client.insert(
+            "events", rows, column_names=["time", "event_id", "agent", "kind"],
+            settings={"max_partitions_per_insert_block": 0},
+        )  # fmt: skip
+    done = run_driftline("storage", "--json", "--keep", "30", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    events = next(table for table in told["tables"] if table["name"] == "events")
+    assert events["rows"] == 40
+    assert events["oldest"] == f"{now - timedelta(days=39):%Y-%m-%d}"
+    assert 0 < events["bytes_per_day"] < events["bytes"]
+    assert (
+        events["bytes"] / 40 * 5 < events["freed"] < events["bytes"] / 40 * 13
+    )  # nine days of them
+    assert told["days_left"] > 7
+    shown = run_driftline("storage", home=tmp_path)
+    assert shown.stdout.startswith("table\trows\tMB")
