@@ -27,6 +27,7 @@ from infra.commands import (
     receiver,
     report,
     runtime,
+    senders,
     tokens,
 )
 from infra.console import emit, fail
@@ -56,6 +57,7 @@ for module in (
     ingest,
     report,
     deadletters,
+    senders,
     inspect,
     grafana,
     bench,

@@ -17,6 +17,7 @@ from msgspec.structs import force_setattr
 from ingest import codec
 from ingest.access import Grant
 from ingest.core.events import MAX_FUTURE_NS, MAX_LINE_BYTES, Event, RejectionCode
+from ingest.otlp import IgnoredRecords
 from ingest.producer import ProducerConfig, locality_key, partition_of
 
 MAX_EVENTS: Final = ProducerConfig().max_events
@@ -32,10 +33,14 @@ ANYONE: Final = Grant("anyone")
 
 
 class Refusal(NamedTuple):
-    """Why one item of a request is no event; ``detail`` quotes no content."""
+    """Why one item of a request is no event; ``detail`` quotes no content.
+
+    ``raw`` is what the item was, for its dead letter; empty when that is not kept.
+    """
 
     code: str
     detail: str
+    raw: bytes = b""
 
 
 class EncodedRecord(NamedTuple):
@@ -53,6 +58,7 @@ class AdmissionResult:
     parcels: list[EncodedRecord] = field(default_factory=list)
     accepted: int = 0
     refusals: list[Refusal] = field(default_factory=list)
+    ignored: Counter[IgnoredRecords] = field(default_factory=Counter)
 
     @property
     def size(self) -> int:
@@ -139,8 +145,11 @@ def _bounded(
 ) -> list[Event]:
     limit = now_ns + MAX_FUTURE_NS
     if max(map(_time_of, events)) > limit:
-        ahead = Refusal(RejectionCode.FUTURE_TIME, "more than 5 minutes ahead of the gateway")
-        refusals += [ahead] * len({item_of(e) for e in events if e.time_unix_nano > limit})
+        detail = "more than 5 minutes ahead of the gateway"
+        ahead = {item_of(e): e for e in events if e.time_unix_nano > limit}
+        refusals += [
+            Refusal(RejectionCode.FUTURE_TIME, detail, codec.encode([e])) for e in ahead.values()
+        ]
         events = [event for event in events if event.time_unix_nano <= limit]
     agents = grant.agents
     if agents is not None:
