@@ -1,4 +1,4 @@
-"""What arrives from whom, as which dialect, how far it is understood, and what to do about the rest.
+"""What arrives from whom, in which dialect, how far it is understood, and what to do.
 
 Spans are read from ``events``, where each span is one row however often it was sent; log records
 that became no events from ``ignored_records``, refusals from ``dead_letters``.
@@ -40,7 +40,8 @@ SELECT
     if(JSONExtractString(attributes, 'service.name') = '', agent,
         JSONExtractString(attributes, 'service.name')) AS service,
     JSONExtractString(attributes, 'otel.scope.name') AS scope,
-    replaceRegexpAll(arrayJoin(JSONExtractKeys(attributes)), '\\\\.[0-9]+(\\\\.|$)', '.N\\\\1') AS name,
+    replaceRegexpAll(
+        arrayJoin(JSONExtractKeys(attributes)), '[.][0-9]+([.]|$)', '.N\\\\1') AS name,
     count() AS spans
 FROM events
 WHERE time >= toDateTime64({since:Int64}, 9, 'UTC')

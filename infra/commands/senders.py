@@ -35,7 +35,7 @@ def senders(since: Since = None, as_json: Json = False) -> None:
     from processors.clickhouse import Store
 
     store = Store(wiring.clickhouse(load(), reader=True))
-    start = 0 if since is None else int(time.time() - seconds(since, "--since"))
+    start = 0 if since is None else int(time.time() - seconds(since))
     found = query.senders(store, start)
     if as_json:
         emit_json(found)
