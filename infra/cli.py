@@ -37,6 +37,7 @@ from infra.commands import (
     report,
     runtime,
     satisfaction,
+    senders,
     tokens,
 )
 from infra.console import emit, fail
@@ -68,6 +69,7 @@ for module in (
     report,
     findings,
     deadletters,
+    senders,
     inspect,
     prices,
     lookup,

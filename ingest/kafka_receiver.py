@@ -30,7 +30,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from ingest import otlp
 from ingest.core import telemetry
-from ingest.core.dead_letters import DeadLetter, KeepsTextOf, Redact, letter
+from ingest.core.dead_letters import DeadLetter, IgnoredReport, KeepsTextOf, Redact, letter
 from ingest.core.errors import Rejected, Unavailable
 from ingest.core.events import DEAD_LETTERS_TOPIC, Event, RejectionCode
 from ingest.core.health import probes
@@ -85,7 +85,7 @@ class Policy:
     """How events and texts are made fit to be kept."""
 
     redact_events: Callable[[Sequence[Event]], list[Event]]
-    redact_text: Redact
+    redact_text: Redact | None
     keeps_text_of: KeepsTextOf
 
 
@@ -95,6 +95,7 @@ class Translated:
 
     events: list[tuple[str, list[Event]]] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
+    reports: list[IgnoredReport] = field(default_factory=list)
     bad: list[bool] = field(default_factory=list)
 
 
@@ -104,9 +105,9 @@ def translate(
     """Turn messages into redacted events and dead letters. Pure.
 
     A message that cannot be read becomes one letter with line 0 and its redacted text; a span or
-    log record that cannot, a letter with the number of the refusal and without text.
+    log record that cannot, a letter with the number of the refusal and its redacted text.
     """
-    out = Translated()
+    out, keep = Translated(), policy.redact_text
     for record in records:
         raw = record.value or b""
         place = (
@@ -132,8 +133,14 @@ def translate(
             continue
         out.bad.append(False)
         out.letters += [
-            letter(b"", (*place, number), str(refused.code), refused.detail, None)
+            letter(refused.raw, (*place, number), str(refused.code), refused.detail, keep)
             for number, refused in enumerate(found.rejected)
+        ]
+        minute = (record.timestamp or 0) // 60_000 * 60
+        source = f"{record.topic}/{record.partition}/{record.offset}"
+        out.reports += [
+            IgnoredReport(minute=minute, source=source, **kind._asdict(), records=count)
+            for kind, count in found.ignored.items()
         ]
         out.events.append((record.topic, policy.redact_events(found.events)))
     return out
@@ -208,12 +215,12 @@ class ReceiverProducer:
             for _, events in batch.events:
                 self._events.send(events)
             self._events.flush()
-            self._send(batch.letters)
+            self._send([*batch.letters, *batch.reports])
         except Unavailable:
             self.close()
             raise
 
-    def _send(self, letters: list[DeadLetter]) -> None:
+    def _send(self, letters: list[DeadLetter | IgnoredReport]) -> None:
         if not letters:
             return
         config = ProducerConfig(topic=DEAD_LETTERS_TOPIC)

@@ -50,13 +50,29 @@ def gateway() -> None:
     install_prices(settings)
     config = gateway_config(settings)
     tokens = settings.gateway.tokens_file or settings.home / "tokens.json"
-    policy = Policy(grant=admission(tokens, settings), redact=wiring.redactor(settings).apply)
+    policy = Policy(
+        grant=admission(tokens, settings),
+        redact=wiring.redactor(settings).apply,
+        redact_text=refused_text(settings),
+    )
     scheme = "http" if config.tls is None else "https"
 
     def ready(port: int) -> None:
         say(f"gateway at {scheme}://{config.host}:{port}")
 
     run_gateway(config, wiring.kafka(settings), policy, ready)
+
+
+def refused_text(settings: Settings) -> Callable[[str], str] | None:
+    """What makes refused text fit to be kept; None where nobody's may be kept.
+
+    A refused span may not say whose it is, so the strictest agent's setting holds for all.
+    """
+    from infra import wiring
+
+    section = settings.redaction
+    keeps = {section.capture, *section.agents.values()} <= {"redacted", "full"}
+    return wiring.redactor(settings).redact_text if keeps else None
 
 
 def gateway_config(settings: Settings) -> GatewayConfig:

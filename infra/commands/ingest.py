@@ -81,10 +81,11 @@ def replay(
 ) -> None:
     """Send recorded runs of agents as events.
 
-    Understands tau2-bench simulations, tau-bench, AgentRx and SWE-agent trajectories, OpenTelemetry
-    spans as the Collector or any-agent writes them to files, and canonical events, by content. A
-    file that is replayed again changes nothing: its events have the same ids, except with
-    --shift-to-now, which makes new ones each time. Exit code 4 when every event was refused.
+    Understands tau2-bench simulations, tau-bench, AgentRx and SWE-agent trajectories, OTLP requests
+    of spans or logs, spans as any-agent writes them to files, and canonical events, by content;
+    plain, gzip or zstd. A file that is replayed again changes nothing: its events have the same
+    ids, except with --shift-to-now, which makes new ones each time. Exit code 4 when every event
+    was refused or nothing was understood.
 
     Examples: driftline replay simulations.jsonl.gz --info run_info.jsonl.gz
               driftline replay events.ndjson --shift-to-now --speed 10
@@ -127,6 +128,7 @@ def replay(
     if wait and tally.accepted:
         _await_processing(producer)
     _summarise(tally, took_s, {"files": len(files)}, as_json)
+    _check_understood(tally, as_json)
 
 
 def _explain(paths: list[Path], options: Options, as_json: bool) -> None:
@@ -375,6 +377,20 @@ def _summarise(tally: Tally, took_s: float, about: dict[str, Any], as_json: bool
             as_json=as_json,
         )
         raise typer.Exit(Rejected.exit_code)
+
+
+def _check_understood(tally: Tally, as_json: bool) -> None:
+    """End with exit code 4 when nothing of what was read is known to be an agent's or around it."""
+    if tally.unknown < tally.accepted:
+        return
+    why = "there are no spans, log records or events in it"
+    if tally.accepted:
+        why = (
+            f"all {tally.unknown} spans are of no known dialect, so they count as work of a service"
+            " and not of an agent; docs/senders.md lists what is understood"
+        )
+    fail(f"nothing was understood: {why}", Rejected.exit_code, as_json=as_json)
+    raise typer.Exit(Rejected.exit_code)
 
 
 def _speed(text: str) -> float:

@@ -38,6 +38,7 @@ def receiver(health_port: HealthPort = None) -> None:
     Example: driftline receiver --health-port 9400
     """
     from infra import logs, wiring
+    from infra.commands.gateway import refused_text
     from infra.settings import load
     from infra.settings.prices import install_prices
     from infra.topics import create_topics
@@ -48,9 +49,9 @@ def receiver(health_port: HealthPort = None) -> None:
     install_prices(settings)
     kafka = wiring.kafka(settings)
     create_topics(kafka, topics(settings), settings.kafka.replication)
-    redactor = wiring.redactor(settings)
     config = receiver_config(settings, kafka, health_port)
-    policy = Policy(redactor.apply, redactor.redact_text, redactor.keeps_text_of)
+    redactor = wiring.redactor(settings)
+    policy = Policy(redactor.apply, refused_text(settings), redactor.keeps_text_of)
     run_receiver(kafka, config, policy)
 
 

@@ -69,6 +69,22 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     text: str = ""
 
 
+class IgnoredReport(msgspec.Struct, frozen=True, kw_only=True, tag="ignored", tag_field="report"):
+    """Log records that were no events, on the topic of dead letters; a row of ``ignored_records``.
+
+    Counts of one minute of one ``source`` only grow, so that the largest is the right one however
+    often it is sent.
+    """
+
+    minute: int
+    source: str
+    service: str
+    scope: str
+    name: str
+    reason: str
+    records: int
+
+
 def _always(_: str | None) -> bool:
     return True
 

@@ -34,14 +34,17 @@ class Rejected(DriftlineError):
         Machine-readable reason, one of `ingest.core.events.RejectionCode`.
     detail
         What exactly was wrong, without any content of the event.
+    raw
+        What was refused, as JSON text, where the one who refuses has it: for the dead letter.
     """
 
     exit_code = 4
 
-    def __init__(self, code: str, detail: str = "") -> None:
+    def __init__(self, code: str, detail: str = "", raw: bytes = b"") -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
         self.code = code
         self.detail = detail
+        self.raw = raw
 
 
 class Unavailable(DriftlineError):

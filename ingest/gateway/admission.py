@@ -26,6 +26,7 @@ from ingest.core.events import (
     Event,
     RejectionCode,
 )
+from ingest.otlp import IgnoredRecords
 from ingest.otlp.conventions import DEFAULT_SERVICE
 from ingest.producer import ProducerConfig, locality_key, partition_of
 
@@ -46,10 +47,14 @@ ANYONE: Final = Grant("anyone")
 
 
 class Refusal(NamedTuple):
-    """Why one item of a request is no event; ``detail`` quotes no content."""
+    """Why one item of a request is no event; ``detail`` quotes no content.
+
+    ``raw`` is what the item was, for its dead letter; empty when that is not kept.
+    """
 
     code: str
     detail: str
+    raw: bytes = b""
 
 
 class EncodedRecord(NamedTuple):
@@ -67,6 +72,7 @@ class AdmissionResult:
     parcels: list[EncodedRecord] = field(default_factory=list)
     accepted: int = 0
     refusals: list[Refusal] = field(default_factory=list)
+    ignored: Counter[IgnoredRecords] = field(default_factory=Counter)
 
     @property
     def size(self) -> int:
@@ -163,8 +169,11 @@ def _bounded(
 ) -> list[Event]:
     limit = now_ns + MAX_FUTURE_NS
     if max(map(_time_of, events)) > limit:
-        ahead = Refusal(RejectionCode.FUTURE_TIME, "more than 5 minutes ahead of the gateway")
-        refusals += [ahead] * len({item_of(e) for e in events if e.time_unix_nano > limit})
+        detail = "more than 5 minutes ahead of the gateway"
+        ahead = {item_of(e): e for e in events if e.time_unix_nano > limit}
+        refusals += [
+            Refusal(RejectionCode.FUTURE_TIME, detail, codec.encode([e])) for e in ahead.values()
+        ]
         events = [event for event in events if event.time_unix_nano <= limit]
     agents = grant.agents
     if agents is not None:

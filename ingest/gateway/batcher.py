@@ -219,6 +219,10 @@ class Batcher:
                 await self._renew()
             self._heard_at = time.monotonic()
 
+    async def report(self, records: list[bytes]) -> None:
+        """Send dead letters and reports, which nobody waits for."""
+        await asyncio.to_thread(self._link.report, records)
+
     async def close(self, drain_s: float) -> None:
         """Take no more, send what waits, and wait for it at most ``drain_s`` seconds."""
         self._closing = True

@@ -25,6 +25,17 @@ REJECTED: Final = Counter(
     ["code"],
     registry=REGISTRY,
 )
+IGNORED: Final = Counter(
+    "driftline_gateway_ignored_records",
+    "Log records that speak of no agent or repeat what others say, by reason.",
+    ["reason"],
+    registry=REGISTRY,
+)
+LOST_REPORTS: Final = Counter(
+    "driftline_gateway_lost_reports",
+    "Dead letters and counts of ignored records that were not kept: too many, or Kafka was away.",
+    registry=REGISTRY,
+)
 EVENTS: Final = Counter(
     "driftline_gateway_events", "Events that Kafka has acknowledged.", registry=REGISTRY
 )

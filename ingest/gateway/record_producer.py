@@ -10,8 +10,9 @@ from typing import Any, Protocol
 from kafka.errors import KafkaError
 
 from ingest.codec import CANONICAL_HEADER
-from ingest.core.events import EVENTS_TOPIC
+from ingest.core.events import DEAD_LETTERS_TOPIC, EVENTS_TOPIC
 from ingest.core.kafka import KafkaConfig
+from ingest.gateway import metrics
 from ingest.producer import ProducerConfig, connect
 
 Settled = Callable[[Exception | None], None]
@@ -25,6 +26,9 @@ class RecordProducer(Protocol):
 
     def send(self, partition: int, record: bytes, settled: Settled) -> None:
         """Take a record; returns at once and never raises."""
+
+    def report(self, records: list[bytes]) -> None:
+        """Send to the topic of dead letters as well as can be; may block, never raises."""
 
     def close(self) -> None:
         """Let go, once records under way have failed or arrived; may block."""
@@ -45,7 +49,12 @@ class MemoryRecordProducer:
     partitions: int = 4
     waiting: list[tuple[int, bytes, Settled]] = field(default_factory=list)
     stored: list[tuple[int, bytes]] = field(default_factory=list)
+    reported: list[bytes] = field(default_factory=list)
     closed: bool = False
+
+    def report(self, records: list[bytes]) -> None:
+        """See `RecordProducer.report`."""
+        self.reported += records
 
     def send(self, partition: int, record: bytes, settled: Settled) -> None:
         """See `Link.send`."""
@@ -111,6 +120,16 @@ class KafkaRecordProducer:
             return
         future.add_callback(lambda _: settled(None))
         future.add_errback(settled)
+
+    def report(self, records: list[bytes]) -> None:
+        """See `RecordProducer.report`."""
+        for record in records:
+            try:
+                sent = self._kafka.send(DEAD_LETTERS_TOPIC, value=record)
+            except (KafkaError, OSError, AssertionError, ValueError):
+                metrics.LOST_REPORTS.inc()
+            else:
+                sent.add_errback(lambda _: metrics.LOST_REPORTS.inc())
 
     def close(self) -> None:
         """See `Link.close`. Blocks until the last record is settled, at most its delivery time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
@@ -28,10 +29,11 @@ LINE_TYPES: Final = {
 
 
 class Found(NamedTuple):
-    """Events of a body, and what in it is none."""
+    """Events of a body, what in it is none, and log records that are meant to be none."""
 
     events: list[Event]
     refusals: list[Refusal]
+    ignored: Counter[otlp.IgnoredRecords] | None = None
 
 
 def traces(body: bytes, encoding: str, limits: Limits) -> Found:
@@ -50,9 +52,8 @@ def _otlp(
     if encoding == "json":
         check_depth(body, limits)
     translation = decode(body, encoding=encoding, limits=limits)
-    return Found(
-        translation.events, [Refusal(found.code, found.detail) for found in translation.rejected]
-    )
+    refusals = [Refusal(found.code, found.detail, found.raw) for found in translation.rejected]
+    return Found(translation.events, refusals, translation.ignored)
 
 
 def events(body: bytes, encoding: str, limits: Limits, now_ns: int) -> Found:

@@ -31,10 +31,11 @@ from ingest.core.events import RejectionCode
 from ingest.core.health.verdict import Reason, Verdict
 from ingest.core.telemetry import REGISTRY
 from ingest.gateway import metrics, routes
-from ingest.gateway.admission import AdmissionResult, Redact, admit, span_of
+from ingest.gateway.admission import AdmissionResult, Redact, Refusal, admit, span_of
 from ingest.gateway.batcher import Batcher, KafkaAway
 from ingest.gateway.config import GatewayConfig
 from ingest.gateway.feedback import Memory
+from ingest.gateway.reports import Reports
 from ingest.gateway.responses import (
     CODE_HEADER,
     JSON,
@@ -85,11 +86,14 @@ class Policy:
         Makes events fit to be kept.
     now_ns
         The present.
+    redact_text
+        Makes what was refused fit to be kept; None keeps only its fingerprint.
     """
 
     grant: Callable[[str | None], Grant | None]
     redact: Redact
     now_ns: Callable[[], int] = time.time_ns
+    redact_text: Callable[[str], str] | None = None
 
 
 class Gateway:
@@ -110,6 +114,7 @@ class Gateway:
         self._policy = policy
         self._outbox = outbox
         self._memory = Memory()
+        self.reports = Reports(outbox.report, policy.redact_text)
         self._thread = ThreadPoolExecutor(1, "decode")
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -153,12 +158,19 @@ class Gateway:
             self._outbox.check()
             body = await self._body(request, hold)
             metrics.BODY_BYTES.inc(len(body))
-            intake = await self._take_in(request, route, encoding, grant, body)
+            try:
+                intake = await self._take_in(request, route, encoding, grant, body)
+            except Rejected as error:
+                self.reports.refused(route, [Refusal(error.code, error.detail, body)])
+                raise
             del body
             hold(intake.size)
             await self._outbox.deliver(intake.parcels)
         for refused in intake.refusals:
             metrics.REJECTED.labels(str(refused.code)).inc()
+        if intake.refusals or intake.ignored:
+            self.reports.refused(route, intake.refusals)
+            self.reports.ignored(intake.ignored, self._policy.now_ns())
         if intake.refusals and not intake.accepted:
             return _nothing_accepted(intake, route, encoding)
         if route in ("traces", "logs"):
@@ -215,7 +227,7 @@ class Gateway:
             agents = grant.agents or ()
             only = next(iter(agents)) if len(agents) == 1 else None
             found = routes.feedback(body, encoding, limits, now_ns, self._memory, only)
-        return admit(
+        intake = admit(
             found.events,
             found.refusals,
             grant,
@@ -224,6 +236,8 @@ class Gateway:
             now_ns,
             span_of if route in ("traces", "logs") else id,
         )
+        intake.ignored = found.ignored or intake.ignored
+        return intake
 
     async def _run(self, work: Callable[[], _T], in_thread: bool) -> _T:
         if not in_thread:
@@ -274,12 +288,15 @@ async def serve(config: GatewayConfig, gateway: Gateway) -> AsyncIterator[int]:
             f"cannot listen on {config.host}:{config.port}: {error.strerror or error};"
             " choose another address"
         ) from error
+    reporting = asyncio.create_task(gateway.reports.run())
     try:
         yield listener.sockets[0].getsockname()[1]
     finally:
         listener.close()
         server.pre_shutdown()
         await server.shutdown(config.drain_s)
+        reporting.cancel()
+        await gateway.reports.flush()
         gateway.close()
 
 

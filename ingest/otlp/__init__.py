@@ -16,10 +16,11 @@ from ingest.core.errors import Rejected
 from ingest.core.events import Event, RejectionCode
 from ingest.limits import Limits
 from ingest.otlp import json, protobuf
-from ingest.otlp.attributes import string
+from ingest.otlp.attributes import Span, string
 from ingest.otlp.dialects import EXECUTIONS
 from ingest.otlp.log_records import Ignored, Record
 from ingest.otlp.log_records import translate as translate_record
+from ingest.otlp.structures import encode
 from ingest.otlp.translate import events_of as events_of_span
 from ingest.otlp.truncation import capped
 from ingest.prices import Prices
@@ -29,10 +30,14 @@ Encoding = Literal["protobuf", "json"]
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why one span or log record is no event; ``detail`` names fields and quotes no content."""
+    """Why one span or log record is no event; ``detail`` names fields and quotes no content.
+
+    ``raw`` is the span or record as JSON text.
+    """
 
     code: RejectionCode
     detail: str
+    raw: bytes = field(default=b"", repr=False, compare=False)
 
 
 class IgnoredRecords(NamedTuple):
@@ -93,7 +98,7 @@ def events_of_traces(
                 raise span
             out.events.extend(events_of_span(span, prices))
         except Rejected as error:
-            out.rejected.append(_rejection(error))
+            out.rejected.append(_rejection(error, span))
     _fail_calls_of_executions(out.events)
     return out
 
@@ -108,7 +113,7 @@ def events_of_logs(body: bytes, *, encoding: Encoding, limits: Limits) -> Transl
                 raise record
             found = translate_record(record)
         except Rejected as error:
-            out.rejected.append(_rejection(error))
+            out.rejected.append(_rejection(error, record))
             continue
         if isinstance(found, Ignored):
             out.ignored[_counted(record, found)] += 1
@@ -117,8 +122,9 @@ def events_of_logs(body: bytes, *, encoding: Encoding, limits: Limits) -> Transl
     return out
 
 
-def _rejection(error: Rejected) -> Rejection:
-    return Rejection(RejectionCode(error.code), error.detail)
+def _rejection(error: Rejected, item: Span | Record | Rejected) -> Rejection:
+    raw = error.raw if isinstance(item, Rejected) else encode(item)
+    return Rejection(RejectionCode(error.code), error.detail, raw)
 
 
 def _counted(record: Record, ignored: Ignored) -> IgnoredRecords:

@@ -216,11 +216,11 @@ def _one(
     try:
         return build(decode(raw), source, limits)
     except Rejected as rejected:
-        return rejected
+        return Rejected(rejected.code, rejected.detail, bytes(raw))
     except msgspec.ValidationError as error:
-        return Rejected(RejectionCode.INVALID_FIELD, str(error))
+        return Rejected(RejectionCode.INVALID_FIELD, str(error), bytes(raw))
     except ValueError:
-        return Rejected(RejectionCode.INVALID_FIELD, "a number is none")
+        return Rejected(RejectionCode.INVALID_FIELD, "a number is none", bytes(raw))
 
 
 def _source(resource: _Resource | None, scope: _Scope | None, limits: Limits) -> Source:

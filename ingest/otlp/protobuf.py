@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -56,7 +57,7 @@ def _span(span: Any, resource: Mapping[str, Any], scope: str, limits: Limits) ->
             scope=scope,
         )
     except Rejected as rejected:
-        return rejected
+        return _refused(span, rejected)
 
 
 def _moment(event: Any, limits: Limits) -> SpanEvent:
@@ -95,7 +96,11 @@ def _record(
             scope=scope,
         )
     except Rejected as rejected:
-        return rejected
+        return _refused(record, rejected)
+
+
+def _refused(message: Any, rejected: Rejected) -> Rejected:
+    return Rejected(rejected.code, rejected.detail, MessageToJson(message, indent=None).encode())
 
 
 def _parsed(message: Any, body: bytes) -> Any:

@@ -16,6 +16,7 @@ from xxhash import xxh3_128_hexdigest
 
 from ingest.core.errors import Rejected
 from ingest.core.events import MAX_FUTURE_NS, Event, RejectionCode
+from ingest.otlp.translate import DIALECT
 from ingest.producer import Producer
 
 ORDERED: Final = 100_000
@@ -37,11 +38,12 @@ class Tally:
     """What came of the items so far: read, of these accepted, and rejected by code.
 
     ``details`` holds the first explanation per code, ``last_ns`` the time of the event that came
-    last, None before the first.
+    last, None before the first. ``unknown`` counts accepted spans of no known dialect.
     """
 
     read: int = 0
     accepted: int = 0
+    unknown: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     details: dict[str, str] = field(default_factory=dict)
     last_ns: int | None = None
@@ -168,6 +170,7 @@ def replay(
         if not math.isinf(speed):
             producer.flush()
         tally.accepted += len(present)
+        tally.unknown += sum(map(_is_unknown, present))
         tally.last_ns = burst[-1].time_unix_nano
         if len(present) < len(burst):
             future = len(burst) - len(present)
@@ -176,6 +179,10 @@ def replay(
     producer.flush()
     report(tally)
     return tally
+
+
+def _is_unknown(event: Event) -> bool:
+    return event.kind == "span" and DIALECT not in (event.attributes or {})
 
 
 def _in_order(items: Iterable[Event | Rejected], tally: Tally) -> Iterator[Event]:

@@ -26,6 +26,7 @@ from ingest.core import telemetry
 from ingest.core.dead_letters import (
     WHY_NOT,
     DeadLetter,
+    IgnoredReport,
     Keeping,
     KeepsTextOf,
     Redact,
@@ -153,9 +154,12 @@ class DeadLetterWriter(Service):  # type: ignore[misc]
             records = [record.value for part in fetched.values() for record in part]
             if not records:
                 continue
-            rows = foreign_rows(records)
-            insert = partial(asyncio.to_thread, self._store.insert, "dead_letters", rows)
-            await until_done(insert)
+            for table, rows in (
+                ("dead_letters", foreign_rows(records)),
+                ("ignored_records", ignored_rows(records)),
+            ):
+                if len(rows):
+                    await until_done(partial(asyncio.to_thread, self._store.insert, table, rows))
             with contextlib.suppress(KafkaError):  # else read again, and collapsed
                 await self._consumer.commit()
 
@@ -164,6 +168,8 @@ def foreign_rows(values: Iterable[bytes | None]) -> pl.DataFrame:
     """Rows of ``dead_letters`` that the sink has not stored itself."""
     letters = []
     for value in values:
+        if (value or b"").startswith(_REPORT):
+            continue
         try:
             letter = msgspec.json.decode(value or b"", type=DeadLetter)
         except ValueError:
@@ -173,6 +179,28 @@ def foreign_rows(values: Iterable[bytes | None]) -> pl.DataFrame:
             letters.append(letter)
     rows = [[getattr(letter, name) for name in _ROWS] for letter in letters]
     return pl.DataFrame(rows, schema=_ROWS, orient="row")
+
+
+def ignored_rows(values: Iterable[bytes | None]) -> pl.DataFrame:
+    """Rows of ``ignored_records`` among what others have sent."""
+    reports = []
+    for value in values:
+        if value is not None and value.startswith(_REPORT):
+            try:
+                reports.append(msgspec.json.decode(value, type=IgnoredReport))
+            except ValueError:
+                telemetry.DEAD_LETTERS.labels("not_a_letter").inc()
+    rows = [[getattr(report, name) for name in _REPORT_ROWS] for report in reports]
+    frame = pl.DataFrame(rows, schema=_REPORT_ROWS, orient="row")
+    return frame.with_columns(pl.from_epoch("minute").dt.replace_time_zone("UTC"))
+
+
+_REPORT: Final = b'{"report":"ignored"'
+_REPORT_ROWS: Final = {
+    "minute": pl.Int64,
+    **dict.fromkeys(("source", "service", "scope", "name", "reason"), pl.String),
+    "records": pl.UInt64,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ def test_grafana_would_replace_no_variable_in_provisioned_rules() -> None:
 
 
 def test_the_checker_of_published_rules_takes_them_too() -> None:
+    from dashboards import rules
 
     assert [fault for group in rules.rule_groups() for fault in rule_group_faults(group)] == []
 

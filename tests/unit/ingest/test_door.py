@@ -31,6 +31,7 @@ class Record:
     topic: str = "otlp_spans"
     partition: int = 3
     offset: int = 41
+    timestamp: int = 1_795_893_308_000
 
 
 def request(spans: int, content: str = "hello", bad: int = 0) -> ExportTraceServiceRequest:

@@ -1,0 +1,320 @@
+"""The rules of docs/senders.md, one test each; the matrix holds them together."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ingest.core.errors import Rejected
+from ingest.core.events import Event
+from ingest.limits import Limits
+from ingest.otlp import coding_agents, events_of_logs, events_of_traces, words
+from ingest.otlp.attributes import Span
+from ingest.otlp.structures import media, structure, without_media
+from ingest.otlp.translate import event_of, events_of
+
+PARENT = "c" * 16
+AGENT = {"gen_ai.operation.name": "invoke_agent"}
+
+
+def span(attributes: dict[str, Any] | None = None, **fields: Any) -> Span:
+    given: dict[str, Any] = {
+        "trace_id": "a" * 32,
+        "span_id": "b" * 16,
+        "parent_id": PARENT,
+        "name": "s",
+        "start_ns": 10**18,
+        "end_ns": 10**18 + 5_000_000,
+        "attributes": attributes or {},
+    }
+    return Span(**{**given, **fields})
+
+
+def said(attributes: dict[str, Any]) -> tuple[str | None, str | None]:
+    found = {e.kind: e.content for e in events_of(span({**AGENT, **attributes}))}
+    return found.get("user_message"), found.get("agent_message")
+
+
+class TestA_UnknownDialects:
+    def test_a_model_and_token_counts_are_a_model_call(self) -> None:
+        counted = {"model": "gpt-4o", "gen_ai.usage.input_tokens": "12"}
+        event = event_of(span(counted))
+        assert (event.kind, event.input_tokens, event.model) == ("llm_call", 12, "gpt-4o")
+        assert (event.attributes or {})["driftline.dialect"] == "generic"
+        assert event_of(span({"model": "gpt-4o"})).kind == "span"
+
+    def test_what_is_not_understood_says_no_dialect(self) -> None:
+        assert "driftline.dialect" not in (event_of(span({"mine": 1})).attributes or {})
+        assert event_of(span(scope="shop")).attributes == {
+            "driftline.agent_from": "service",
+            "otel.scope.name": "shop",
+            "span.name": "s",
+        }
+
+    @pytest.mark.parametrize(
+        "usage",
+        [
+            {"input": 19, "output": 5, "cache_read_input_tokens": 400},
+            {"prompt_tokens": 419, "completion_tokens": 5,
+             "prompt_tokens_details": {"cached_tokens": 400}},
+            {"input_tokens": 419, "output_tokens": 5, "cache_read_input_tokens": 400},
+            {"input": 419, "output": 5, "input_token_details": {"cache_read": 400}},
+        ],
+    )  # fmt: skip
+    def test_usage_objects(self, usage: dict[str, Any]) -> None:
+        told = {
+            "langfuse.observation.type": "generation",
+            "langfuse.observation.usage_details": json.dumps(usage),
+        }
+        event = event_of(span(told))
+        assert (event.input_tokens, event.output_tokens, event.cached_tokens) == (419, 5, 400)
+
+
+class TestB_TheRootDoesNotDecide:
+    @pytest.mark.parametrize(
+        "told",
+        [
+            {"http.request.method": "GET"},
+            {"rpc.system": "grpc"},
+            {"db.system.name": "postgresql"},
+            {"messaging.system": "kafka"},
+            {"anything": "else"},
+            {},
+        ],
+    )
+    def test_work_of_a_service_is_a_span(self, told: dict[str, Any]) -> None:
+        event = event_of(span(told, parent_id=None, failed=True, status_message="500"))
+        assert (event.kind, event.status, event.name) == ("span", "error", "s")
+
+    def test_an_agent_is_an_interaction_at_any_depth_and_its_sums_do_not_count(self) -> None:
+        event = event_of(span({**AGENT, "gen_ai.usage.input_tokens": 5}))
+        assert (event.kind, event.input_tokens, event.cost_usd) == ("interaction", None, None)
+
+    def test_a_node_of_a_graph_is_a_span(self) -> None:
+        chain = {"openinference.span.kind": "CHAIN"}
+        assert event_of(span(chain)).kind == "interaction"
+        node = {**chain, "metadata": '{"langgraph_node": "model"}'}
+        assert event_of(span(node)).kind == "span"
+        assert event_of(span(chain, name="Step 3")).kind == "span"
+
+
+class TestC_Wire:
+    def test_long_attributes_are_cut_at_a_character_and_say_so(self) -> None:
+        body = {"resourceSpans": [{"scopeSpans": [{"spans": [{
+            "traceId": "a" * 32, "spanId": "b" * 16, "name": "s", "endTimeUnixNano": "9",
+            "attributes": [{"key": "long", "value": {"stringValue": "\u00e9" * 500}}],
+        }]}]}]}  # fmt: skip
+        found = events_of_traces(
+            json.dumps(body).encode(), encoding="json", limits=Limits(max_attribute_length=100)
+        )
+        [event] = found.events
+        text = (event.attributes or {})["long"]
+        assert len(text) == 100
+        assert "...[500 characters, " in text
+        assert text.startswith("\u00e9" * 50)
+
+    def test_a_refused_span_keeps_what_it_was(self) -> None:
+        body = {"resourceSpans": [{"scopeSpans": [{"spans": [{
+            "traceId": "xy", "spanId": "b" * 16, "name": "s"}]}]}]}  # fmt: skip
+        found = events_of_traces(json.dumps(body).encode(), encoding="json", limits=Limits())
+        assert json.loads(found.rejected[0].raw)["traceId"] == "xy"
+
+
+class TestD_Attribution:
+    def test_what_only_the_service_says_is_marked(self) -> None:
+        event = event_of(span(AGENT, resource={"service.name": "shop"}))
+        assert (event.agent, (event.attributes or {})["driftline.agent_from"]) == (
+            "shop",
+            "service",
+        )
+        named = event_of(span({**AGENT, "gen_ai.agent.name": "a"}, resource={"service.name": "x"}))
+        assert (named.agent, (named.attributes or {})["service.name"]) == ("a", "x")
+
+
+class TestE_Money:
+    def test_a_cost_of_zero_is_unknown(self) -> None:
+        told = {"gen_ai.operation.name": "chat", "gen_ai.cost.total_cost": 0.0}
+        assert event_of(span(told)).cost_usd is None
+        assert event_of(span({**told, "gen_ai.cost.total_cost": 0.25})).cost_usd == 0.25
+
+    def test_cache_reads_and_writes_are_part_of_the_input(self) -> None:
+        told = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.usage.input_tokens": 19,
+            "gen_ai.usage.cache_read.input_tokens": 100,
+            "gen_ai.usage.cache_creation.input_tokens": 50,
+        }
+        event = event_of(span(told))
+        assert (event.input_tokens, event.cached_tokens, event.cache_write_tokens) == (169, 100, 50)
+
+
+class TestF_Words:
+    def test_media_become_placeholders(self) -> None:
+        picture = "A" * 69_905
+        content = [
+            {"type": "text", "text": "What is this?"},
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}},
+        ]
+        asked, _ = said({"gen_ai.input.messages": [{"role": "user", "content": content}]})
+        assert asked == "What is this?\n[image/png 51 KB]"
+        assert without_media(f"see data:image/png;base64,{picture}!") == "see [image/png 51 KB]!"
+        assert media({"type": "image", "source": {"media_type": "image/gif", "data": "AAAA"}}) == (
+            "[image/gif 3 bytes]"
+        )
+        assert media({"type": "file", "mediaType": "application/pdf", "url": "https://x/y"}) == (
+            "[application/pdf]"
+        )
+        assert media({"type": "text", "text": "x"}) is None
+
+    def test_no_system_prompt_and_no_history(self) -> None:
+        messages = [
+            {"role": "system", "content": "Secret rules"},
+            {"role": "user", "content": "old"},
+            {"role": "assistant", "content": "older answer"},
+            {"role": "user", "content": "new"},
+        ]
+        assert said({"input.value": json.dumps({"messages": messages})})[0] == "new"
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ('{"messages": [{"role": "user", "content": "where is my or', "where is my or"),
+            ('{"task": "compare"}', "compare"),
+            ('{"args": ["hi", 3], "kwargs": {"n": 1}}', "hi"),
+            ('"\\"quoted\\" words"', '"quoted" words'),
+            ("{name} is [not] JSON", "{name} is [not] JSON"),
+            ('{"order": 7, "lines": [1, 2]}', None),
+            ("[REDACTED]", None),
+            ('{"cut": {"deep": [1, 2', None),
+        ],
+    )
+    def test_inputs_that_are_no_messages(self, text: str, expected: str | None) -> None:
+        assert words.asked(text) == expected
+
+    def test_structured_answers_and_states(self) -> None:
+        assert words.told('{"city": "Paris", "temp": 21}') == '{"city":"Paris","temp":21}'
+        assert words.told('{"answer": "21 degrees", "documents": [1]}') == "21 degrees"
+        assert words.told('{"documents": [1], "step": 2}') is None
+
+    def test_json_is_read_as_far_as_it_goes(self) -> None:
+        assert structure('{"a": 1, "b": "tex') == {"a": 1, "b": "tex"}
+        assert structure('{"a": 1, "b') == {"a": 1}
+        assert structure('[{"a": 1}, {"b"') == [{"a": 1}, {}] or structure('[{"a": 1}, {"b"') == [
+            {"a": 1}
+        ]
+        assert structure("[" * 100_000) is None
+
+    def test_results_and_arguments_are_unwrapped(self) -> None:
+        told = {
+            "openinference.span.kind": "TOOL",
+            "input.value": '{"args": [], "sanitize_inputs_outputs": true, "kwargs": {"a": 1}}',
+            "output.value": '{"type": "tool", "data": {"content": "21 C", "status": "success"}}',
+        }
+        event = event_of(span(told))
+        assert (event.tool_arguments, event.tool_result) == ('{"a":1}', "21 C")
+
+
+class TestG_Failures:
+    def test_the_exception_then_the_status_then_the_type(self) -> None:
+        error = {"exception.type": "ValueError", "exception.message": "no such order"}
+        failed = {"failed": True, "status_message": "boom\nTraceback (most recent call last):\n x"}
+        assert event_of(span({**AGENT, **error}, **failed)).error_message == "no such order"
+        assert event_of(span(AGENT, **failed)).error_message == "boom"
+        named = event_of(span({**AGENT, "error.type": "timeout"}))
+        assert (named.error_type, named.error_message) == ("timeout", "timeout")
+
+    @pytest.mark.parametrize(
+        ("result", "message"),
+        [
+            ('{"isError": true, "content": [{"type": "text", "text": "no index"}]}', "no index"),
+            ('{"status": "error", "error_message": "no index"}', "no index"),
+            ('{"error": {"message": "no index"}}', "no index"),
+            ('{"type": "tool", "data": {"content": "no index", "status": "error"}}', "no index"),
+        ],
+    )
+    def test_a_result_that_says_error_is_a_tool_error(self, result: str, message: str) -> None:
+        told = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.call.result": result}
+        event = event_of(span(told))
+        assert (event.status, event.error_type) == ("error", "tool_error")
+        assert event.error_message == message
+
+    @pytest.mark.parametrize(
+        "result", ['{"error": null, "rows": 3}', '{"result": 1, "error": "none"}', '"error"', "3"]
+    )
+    def test_a_result_that_only_speaks_of_errors_is_none(self, result: str) -> None:
+        told = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.call.result": result}
+        assert event_of(span(told)).status == "ok"
+
+    @pytest.mark.parametrize("kind", ["asyncio.exceptions.CancelledError", "AbortError"])
+    def test_cancellation_is_an_end_of_its_own(self, kind: str) -> None:
+        event = event_of(span({**AGENT, "exception.type": kind}, failed=True))
+        assert (event.status, event.error_type) == ("ok", None)
+        assert (event.attributes or {})["driftline.end"] == "cancelled"
+
+    def test_a_human_interrupt_is_an_end_of_its_own(self) -> None:
+        paused = {"openinference.span.kind": "TOOL", "exception.type": "x.GraphInterrupt"}
+        event = event_of(span(paused))
+        assert (event.kind, event.status) == ("human_input", "ok")
+        assert (event.attributes or {})["driftline.end"] == "interrupted"
+        resume = {"openinference.span.kind": "CHAIN", "input.value": '{"resume": true}'}
+        assert (event_of(span(resume)).attributes or {})["driftline.resumes"] == "true"
+
+    def test_a_failed_execution_fails_its_tool_call(self) -> None:
+        def told(name: str, id_: str, parent: str, **values: str) -> dict[str, Any]:
+            pairs = [{"key": k, "value": {"stringValue": v}} for k, v in values.items()]
+            return {"traceId": "a" * 32, "spanId": id_, "parentSpanId": parent, "name": name,
+                    "endTimeUnixNano": "9", "attributes": pairs}  # fmt: skip
+
+        tool = told("claude_code.tool", "b" * 16, "c" * 16, tool_name="Bash")
+        execution = told(
+            "claude_code.tool.execution", "d" * 16, "b" * 16, success="false", error="exit 1"
+        )
+        body = {"resourceSpans": [{"scopeSpans": [{"spans": [execution, tool]}]}]}
+        found = events_of_traces(json.dumps(body).encode(), encoding="json", limits=Limits())
+        assert [(e.kind, e.status, e.error_message) for e in found.events] == [
+            ("span", "error", "exit 1"),
+            ("tool_call", "error", "exit 1"),
+        ]
+
+
+class TestI_Silence:
+    @pytest.mark.parametrize(
+        ("name", "attributes", "span_id", "reason"),
+        [
+            ("claude_code.api_request", {}, "b" * 16, "told_by_spans"),
+            ("claude_code.tool_decision", {"source": "config"}, None, "decided_by_configuration"),
+            ("claude_code.tool_decision", {"source": "user_reject"}, None, None),
+            ("claude_code.plugin_loaded", {}, None, "no_meaning"),
+            ("codex.api_request", {"attempt": 1}, None, "told_by_completion"),
+            ("codex.sse_event", {"event.kind": "response.created"}, None, "stream_event"),
+            ("codex.sse_event", {"event.kind": "response.completed"}, None, None),
+        ],
+    )
+    def test_why_events_of_coding_agents_are_not_needed(
+        self, name: str, attributes: dict[str, Any], span_id: str | None, reason: str | None
+    ) -> None:
+        assert coding_agents.ignored(name, attributes, span_id) == reason
+
+    def test_ignored_records_are_counted_by_name_and_reason(self) -> None:
+        records = [{"timeUnixNano": "9", "body": {"stringValue": "x"}}] * 3
+        body = {"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}
+        found = events_of_logs(json.dumps(body).encode(), encoding="json", limits=Limits())
+        assert found.events == []
+        assert dict(found.ignored) == {("", "", "(no event name)", "no_agent_work"): 3}
+
+    def test_a_call_that_only_a_log_record_tells_of(self) -> None:
+        told = {"gen_ai.request.model": "m", "gen_ai.usage.input_tokens": "7"}
+        pairs = [{"key": k, "value": {"stringValue": v}} for k, v in told.items()]
+        record = {"timeUnixNano": "9", "attributes": pairs,
+                  "eventName": "gen_ai.client.inference.operation.details"}  # fmt: skip
+        body = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
+        [event] = events_of_logs(json.dumps(body).encode(), encoding="json", limits=Limits()).events
+        assert (event.kind, event.input_tokens) == ("llm_call", 7)
+
+
+def test_times_that_are_none_are_still_refused() -> None:
+    with pytest.raises(Rejected, match="missing or out of range"):
+        event_of(span(start_ns=0, end_ns=None))
+    assert isinstance(event_of(span(end_ns=None)), Event)
