@@ -98,7 +98,7 @@ def process(settings: Settings, offsets: dict[int, int], tick: Callable[[], None
     wait_until_settled(Store(wiring.clickhouse(settings)), log, offsets, tick=tick)
 
 
-def finding(store: Store, sent: Sent, timeout: float = 30.0) -> dict[str, Any]:
+def finding(store: Store, sent: Sent, timeout: float = 300.0) -> dict[str, Any]:
     """Wait for the finding that the injected incident must lead to.
 
     Raises
