@@ -95,7 +95,8 @@ KEYS = {
     "firecrawl": "fc-" + HEX[:32], "apify": made("apify_api_", 36), "openrouter":
     "sk-or-v1-" + HEX[:64], "anthropic": made("sk-ant-api03-", 95), "openai":
     made("sk-proj-", 100), "langsmith": "lsv2_pt_" + HEX[:32] + "_" + HEX[:10],
-    "resend": made("re_", 8, "_", 24), "tailscale": made("tskey-auth-", 30), "groq": made("gsk_", 52),
+    "resend": made("re_", 8, "_", 24), "tailscale": made("tskey-auth-", 30),
+    "groq": made("gsk_", 52),
     "dynatrace": "dt0c01." + "ABCDEFGH12345678ABCDEFGH." + "A1B2" * 16,
     "circleci": made("CCIPAT_", 50), "hubspot": "pat-na1-01234567-89ab-4123-8123-012345678901",
 }  # fmt: skip
@@ -119,8 +120,10 @@ def test_keys_go_wherever_they_stand(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("GET https://a.example/x?key=Zm9vYmFyMTIzNDU2&page=2", "GET https://a.example/x?key=[secret]&page=2"),
-        ("https://a.example/x?page=2&amp;api_key=Zm9vYmFyMTIz", "https://a.example/x?page=2&amp;api_key=[secret]"),
+        ("GET https://a.example/x?key=Zm9vYmFyMTIzNDU2&page=2",
+         "GET https://a.example/x?key=[secret]&page=2"),
+        ("https://a.example/x?page=2&amp;api_key=Zm9vYmFyMTIz",
+         "https://a.example/x?page=2&amp;api_key=[secret]"),
         ("https://b.s3.amazonaws.com/k?X-Amz-Expires=60&X-Amz-Signature=" + HEX[:64],
          "https://b.s3.amazonaws.com/k?X-Amz-Expires=60&X-Amz-Signature=[secret]"),
         ("https://acct.blob.core.windows.net/c?sv=2024-01-01&sig=aB3%2FkQ9xT7mB1vN5cR8wL2pD6h%3D",
@@ -130,8 +133,10 @@ def test_keys_go_wherever_they_stand(name: str) -> None:
          "AWS4-HMAC-SHA256 SignedHeaders=host, Signature=[secret]"),
         ("Cookie: sid=s%3Aabc.def; theme=dark\nHost: x", "Cookie: [cookie]\nHost: x"),
         ('{"Set-Cookie": "session=eyJhIjoxfQ; Path=/"}', '{"Set-Cookie": "[cookie]"}'),
-        ("curl -s -u admin:s3cr3t https://x.example", "curl -s -u admin:[password] https://x.example"),
-        ("curl https://x.example --user 'admin:pa$$ w'", "curl https://x.example --user 'admin:[password] w'"),
+        ("curl -s -u admin:s3cr3t https://x.example",
+         "curl -s -u admin:[password] https://x.example"),
+        ("curl https://x.example --user 'admin:pa$$ w'",
+         "curl https://x.example --user 'admin:[password] w'"),
         ("Authorization: Token 9944b09199c62bcf9418", "Authorization: Token [token]"),
         ("to=bob%40example.org&x=1", "to=[email]&x=1"),
         ("to bob%2540example.org", "to [email]"),
@@ -156,7 +161,7 @@ def test_disguises_hide_nothing(text: str, expected: str) -> None:
         "https://example.com/a?key=value&sort=name&token=abc&code=en-US&sig=v2",
         "https://shop.example/p?code=SUMMER-SALE-2026&session=morning",
         "the cookie: a small cake; docker run -u 1000:1000 image; ssh -u bob:staff",
-        "می\u200cخواهم برنامه را ببینم 👨\u200d👩\u200d👧",
+        "می\u200cخواهم برنامه را ببینم 👨\u200d👩\u200d👧",  # noqa: RUF001
         "a &#38; b &#8212; c &amp; d",
         "save 40%40 of it; 50%40off",
         "re_evaluate_the_model_with_all_of_it and fw_update re_open_the_ticket_for_customer",
