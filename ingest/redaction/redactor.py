@@ -190,10 +190,12 @@ class Redactor:
         buffer = _buffer(joined)
         spans, disguised = self._scanner.find(buffer)
         if disguised:
-            texts = [self._undisguised(text) for text in texts]
-            joined = "\0".join(texts)
-            buffer = _buffer(joined)
-            spans, _ = self._scanner.find(buffer)
+            seen = len(spans) if len(texts) == 1 else None
+            plain = [self._undisguised(text, seen) for text in texts]
+            if plain != texts:
+                texts, joined = plain, "\0".join(plain)
+                buffer = _buffer(joined)
+                spans, _ = self._scanner.find(buffer)
         if not spans:
             return
         sized = texts if joined.isascii() else [text.encode("utf-8", "replace") for text in texts]
@@ -211,17 +213,19 @@ class Redactor:
             else:
                 yield text, _cut(buffer, start, end, own)
 
-    def _undisguised(self, text: str) -> str:
+    def _undisguised(self, text: str, seen: int | None = None) -> str:
         """The text without marks that have no width and without HTML's entities.
 
-        Only where that shows something that is not seen otherwise: marks join letters in Persian,
-        and pictures of people.
+        Only where that shows something that is not ``seen`` otherwise: marks join letters in
+        Persian, and pictures of people.
         """
         plain = NO_WIDTH.sub("", html.unescape(text)).replace("\0", "")
         if plain == text:
             return text
-        hidden, seen = (len(self._scanner.find(_buffer(form))[0]) for form in (plain, text))
-        return plain if hidden > seen else text
+        hidden = len(self._scanner.find(_buffer(plain))[0])
+        if hidden and seen is None:
+            seen = len(self._scanner.find(_buffer(text))[0])
+        return plain if hidden > (seen or 0) else text
 
     def _pseudonym(self, buffer: bytes, start: int, end: int, spans: list[Span]) -> str:
         whole = _cut(buffer, start, end, spans, self._name)

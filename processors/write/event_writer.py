@@ -330,7 +330,7 @@ class EventWriter(Service):  # type: ignore[misc]
         await self._produce_marks(events)
         if decoded.rejections:
             letters = rows.dead_letter_rows(decoded, *where).hstack(batch.kept.columns)
-            if batch.kept.originals:
+            if any(original is not None for original in batch.kept.originals):
                 hours = self._config.letters.originals_hours
                 originals = original_rows(letters, batch.kept.originals, hours)
                 await self._insert("dead_letter_originals", originals)
