@@ -30,7 +30,8 @@ from bench.incident_world import (
 )
 from bench.report import report, result
 from processors.findings import Finding
-from processors.stations.base import BUCKETS, FLEET as ALL_AGENTS
+from processors.stations.base import BUCKETS
+from processors.stations.base import FLEET as ALL_AGENTS
 from processors.stations.detection import DetectionConfig
 from processors.stations.runner import Stations
 from processors.stations.service import all_stations

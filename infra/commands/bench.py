@@ -11,7 +11,16 @@ import typer
 from infra.console import Json, emit_json, print_table, say
 from ingest.core.errors import UsageError
 
-NAMES = ("throughput", "freshness", "scaling", "detectors", "clusters", "redaction", "gateway", "incidents")
+NAMES = (
+    "throughput",
+    "freshness",
+    "scaling",
+    "detectors",
+    "clusters",
+    "redaction",
+    "gateway",
+    "incidents",
+)
 _PLOTTED = ("detectors", "clusters")
 
 
