@@ -196,6 +196,9 @@ class Stations:
 
     def _advance(self, key: tuple[str, str], sealed: Sealed) -> Sequence[Output]:
         held, station = self._held[key], self._stations[key[0]]
+        if _idle(sealed) and not station.size(held.state):
+            held.position = sealed.hi
+            return []
         with telemetry.STATION_SECONDS.labels(station.name).time():
             held.state, outputs = station.step(sealed, held.state)
         held.position = sealed.hi
@@ -334,6 +337,10 @@ class Stations:
     def names(self) -> list[str]:
         """Names of the stations, in order."""
         return list(self._stations)
+
+
+def _idle(sealed: Sealed) -> bool:
+    return sealed.results.is_empty() and sealed.settled.is_empty() and sealed.changes.is_empty()
 
 
 def _split(rows: pl.DataFrame) -> dict[int, pl.DataFrame]:

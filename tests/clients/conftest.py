@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-collect_ignore_glob = ["agents/*", "env-*"]
+collect_ignore_glob = ["agents/*", "loaders/*", "env-*"]
