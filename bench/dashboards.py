@@ -142,7 +142,7 @@ def panel_queries(start: int, end: int) -> Iterator[tuple[str, queries.Query]]:
     boards = publisher.dashboards()
     names = {queries.name_of(sql) for board in boards for sql in publisher.statements_of(board)}
     rows = {"objectives": slo.attainment_rows(slo.DEFAULT)}
-    for name in sorted(filter(None, names)) + ["report.attainment"]:
+    for name in [*sorted(filter(None, names)), "report.attainment"]:
         yield name, queries.render(name, values, rows=rows)
 
 
