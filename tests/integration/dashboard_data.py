@@ -104,6 +104,7 @@ def traffic(now: datetime, seed: int = 7) -> Traffic:
                 output_tokens=None if version == "" else 20,
                 satisfaction=(number % 3) / 2 if rated else None,
                 satisfaction_n=int(rated),
+                tools=["lookup", "book", "docs"],
             )
         )
         row = made.interactions[-1]
