@@ -18,7 +18,7 @@ def build() -> Json:
             ("Versions", [overview.success_by_version(), by_version(), overview.success_band()]),
             ("What fails", [reasons(), *tools()]),
             ("Models and languages", [models(), languages()]),
-            ("Latency", [overview.latency(), first_token()]),
+            ("How long it takes", [overview.latency(), first_token()]),
             ("What users say", [satisfaction(), ratings(), comments()]),
             ("Steps", [loops()]),
         ],
@@ -141,7 +141,7 @@ def satisfaction() -> Json:
     """Explicit feedback with how much of the traffic it speaks for."""
     return panels.table(
         50,
-        "Satisfaction",
+        "Satisfaction by version",
         "Mean of the feedback that users gave, 0 to 1, with its interval; coverage is the share of "
         "the interactions that got any. Estimated dissatisfaction covers the others.",
         "agents.satisfaction_by_version",

@@ -15,7 +15,7 @@ def build() -> Json:
         "What do the agents cost, per interaction and per success, and what has no price?",
         [
             ("Cost", [by_version(), over_time(), tokens()]),
-            ("Models", [models()]),
+            ("By model", [models()]),
         ],
         variables=[environment(), agent(), version()],
         annotations=overlays(),

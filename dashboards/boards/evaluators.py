@@ -15,7 +15,7 @@ def build() -> Json:
         links.EVALUATORS,
         "Driftline evaluators",
         "Who judges the agents, how much of the traffic, and can the scores be trusted?",
-        [("Evaluators", [names(), agreement(), coverage(), over_time()])],
+        [("Who judges", [names(), agreement(), coverage(), over_time()])],
         variables=[environment(), agent(), version()],
         annotations=overlays(),
         time_from="now-24h",

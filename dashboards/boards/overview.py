@@ -34,7 +34,7 @@ def build(slos: Sequence[Slo] = DEFAULT) -> Json:
         [
             ("Now", now()),
             ("Objectives and changes", [objectives(slos), changes(), *open_findings()]),
-            ("Success", [success_by_version(), success_band(), success_by_agent(), sessions()]),
+            ("How well", [success_by_version(), success_band(), success_by_agent(), sessions()]),
             ("Traffic and latency", [traffic(), latency(), latency_by_agent(), deployments()]),
         ],
         variables=[environment(), agent(), version()],
@@ -168,7 +168,7 @@ def open_findings() -> list[Json]:
     return [
         panels.table(
             9,
-            "Open findings",
+            "What is wrong now",
             "Changes that a detector is sure about and that have not ended: before, now, and on "
             "how many interactions it rests.",
             "findings.open",

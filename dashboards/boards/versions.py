@@ -17,7 +17,7 @@ def build() -> Json:
         [
             ("Side by side", [together(), measures()]),
             ("Over time", [agents.by_version(), p95(), cost()]),
-            ("Deployments", [overview.deployments()]),
+            ("What was deployed", [overview.deployments()]),
         ],
         variables=[environment(), agent(), version()],
         annotations=overlays(),

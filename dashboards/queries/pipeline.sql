@@ -38,7 +38,7 @@ FROM detector_state FINAL WHERE position <= {to:time}
 ORDER BY behind DESC, stream LIMIT 200
 
 -- name: newest_result
-SELECT dateDiff('second', max(start), now()) AS age FROM rollups
+SELECT dateDiff('second', max(start), now()) AS age FROM rollups FINAL
 WHERE width_s = 60 AND unit = 'interactions' AND start >= {from:time} AND start <= {to:time}
 HAVING count() > 0
 

@@ -24,8 +24,8 @@ ORDER BY environment, agent, agent_version, unit
 WITH {range:sql}
 SELECT environment, agent, agent_version, scope, sum(w.events) AS n, sum(w.ok) AS ok,
     sum(w.error) AS error,
-    if(match(scope, '^(tool_call|retrieval)(:|$)'), n, sum(w.tool_calls)) AS tool_calls,
-    if(match(scope, '^(tool_call|retrieval)(:|$)'), error, sum(w.tool_errors)) AS tool_errors,
+    if(match(scope, '^(tool_call|retrieval)(:|\\z)'), n, sum(w.tool_calls)) AS tool_calls,
+    if(match(scope, '^(tool_call|retrieval)(:|\\z)'), error, sum(w.tool_errors)) AS tool_errors,
     sum(w.priced) + sum(w.unpriced) AS with_tokens,
     if(with_tokens = 0, NULL, sum(w.input_tokens)) AS input_tokens,
     if(with_tokens = 0, NULL, sum(w.output_tokens)) AS output_tokens,

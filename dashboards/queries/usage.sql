@@ -8,11 +8,11 @@ SELECT agent, tool, calls, errors, errors / nullIf(calls, 0) AS error_rate,
     quantile_ms(0.5, histogram) AS p50, quantile_ms(0.95, histogram) AS p95
 FROM
 (
-    SELECT agent, extract(scope, '^(?:tool_call|retrieval):?(.*)$') AS tool, sum(events) AS calls,
+    SELECT agent, if(position(scope, ':') = 0, 'unnamed', substring(scope, position(scope, ':') + 1)) AS tool, sum(events) AS calls,
         sum(error) AS errors, {histogram:sql}
     FROM windows FINAL
     WHERE {in_range:sql} AND {chosen:sql}
-        AND match(scope, '^(tool_call|retrieval)(:|$)')
+        AND match(scope, '^(tool_call|retrieval)(:|\\z)')
     GROUP BY agent, tool
 )
 WHERE calls > 0
@@ -89,7 +89,7 @@ ORDER BY known_cost DESC NULLS LAST, calls DESC, model LIMIT 100
 
 -- Whose steps repeat: interactions with far more of them than is usual for the agent.
 -- name: loops
-SELECT agent, end, steps, llm_calls, tool_calls, input_tokens, output_tokens, cost_usd AS cost,
+SELECT end, environment, agent, steps, llm_calls, tool_calls, input_tokens, output_tokens, cost_usd AS cost,
     if(success IS NULL, 'unknown', if(success = 1, 'succeeded', 'failed')) AS outcome,
     interaction_id, session_id
 FROM interactions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -189,7 +190,7 @@ def slo_command(
     objectives = slo.read(file)
     query = queries.render(
         "report.attainment",
-        queries.EVERYTHING,
+        {"to": int(time.time())},
         rows={"objectives": slo.attainment_rows(objectives)},
     )
     rows = list(_store().query(query.sql, query.parameters).iter_rows(named=True))

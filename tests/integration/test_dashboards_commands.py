@@ -2,11 +2,10 @@
 
 import json
 import sys
-import time
-from datetime import datetime
 
 import pytest
 
+from dashboards import publisher
 from infra import cli
 from tests.support.fake_grafana import PASSWORD, TOKEN, USER, serve
 
@@ -50,14 +49,16 @@ def test_publishes_and_says_what_it_did(fake, driftline):
     assert code == 0
     lines = [line.split("\t") for line in out.splitlines()]
     assert lines[0] == ["what", "name", "was", "note"]
-    assert [line[:3] for line in lines[1:]] == [
-        ["folder", "driftline", "created"],
-        ["data source", "driftline-ch", "created"],
-        ["dashboard", "driftline-overview", "created"],
-        ["dashboard", "driftline-pipeline", "created"],
-        ["rule group", "driftline/detectors", "created"],
-        ["rule group", "driftline/deadman", "created"],
+    told = [tuple(line[:3]) for line in lines[1:]]
+    assert told[:2] == [
+        ("folder", "driftline", "created"),
+        ("data source", "driftline-ch", "created"),
     ]
+    boards = {board["uid"] for board in publisher.dashboards()}
+    assert {name for what, name, _ in told if what == "dashboard"} == boards
+    groups = {name for what, name, _ in told if what == "rule group"}
+    assert groups == {"driftline/findings", "driftline/deadman", "driftline/pipeline"}
+    assert {was for *_, was in told} == {"created"}
     assert f"open {fake.url}/d/driftline-overview" in err
     source = fake.data_sources["driftline-ch"]["jsonData"]
     assert (source["host"], source["port"], source["secure"]) == ("clickhouse.example", 8443, True)
@@ -151,9 +152,10 @@ def test_dashboards_render_and_check(driftline, tmp_path):
     assert (code, out, err) == (0, "", "")
     code, out, _ = driftline("dashboards", "check", str(tmp_path / "out"))
     assert code == 1
-    assert len(out.splitlines()) == 4
+    n = len(publisher.rendered())
+    assert len(out.splitlines()) == n
     code, out, err = driftline("dashboards", "render", str(tmp_path / "out"))
-    assert (code, len(out.splitlines())) == (0, 4)
+    assert (code, len(out.splitlines())) == (0, n)
     assert driftline("dashboards", "check", str(tmp_path / "out"))[0] == 0
     (tmp_path / "file").write_text("")
     code, _, err = driftline("dashboards", "render", str(tmp_path / "file"))
@@ -169,28 +171,12 @@ def test_a_mistyped_password_is_not_shown(driftline, tmp_path):
     assert "98765" not in err
 
 
-def test_metrics_say_where_they_begin(clickhouse, driftline):
-    given = {
-        "clickhouse_url": clickhouse.url,
-        "clickhouse_user": clickhouse.user,
-        "clickhouse_password": clickhouse.password,
-        "clickhouse_database": clickhouse.database,
-    }
-    earliest = int(time.time()) - 3_600
-    code, out, err = driftline("metrics", "--since", "1h", **given)
-    assert (code, out) == (0, "")
-    assert "nothing that is stored fits" in err
-    client = clickhouse.client()
-    for agent, seconds in (("before", earliest // 10 * 10 - 10), ("since", int(time.time()))):
-        client.command(
-            "INSERT INTO windows (environment, agent, width_s, start, scope, version, events)"
-            f" VALUES ('production', '{agent}', 10, {seconds // 10 * 10}, 'all', 1, 1)"
-        )
-    code, out, err = driftline("metrics", "--since", "1h", "--json", **given)
-    (entry,) = json.loads(out)
-    assert (code, entry["agent"]) == (0, "since")
-    begins = datetime.fromisoformat(entry["since"]).timestamp()
-    assert begins % 10 == 0
-    assert earliest - 10 < begins <= time.time() - 3_600
-    assert err.startswith(f"from {entry['since']} on")
-    assert {e["since"] for e in json.loads(driftline("metrics", "--json", **given)[1])} == {None}
+def test_objectives_come_from_a_file(fake, driftline, tmp_path):
+    (tmp_path / "slo.yaml").write_text(
+        "apiVersion: openslo/v1\nkind: SLO\nmetadata: {name: mine}\n"
+        "spec: {objectives: [{target: 0.99}]}\n"
+    )
+    assert driftline("publish", "--slo", "slo.yaml", **settings(fake))[0] == 0
+    assert ("driftline", "slo-burn") in fake.groups
+    code, _, err = driftline("publish", "--slo", "none.yaml", **settings(fake))
+    assert (code, err.count("\n")) == (2, 1)

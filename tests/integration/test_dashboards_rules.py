@@ -1,7 +1,8 @@
 """The alert rules as Grafana evaluates them, on a real engine.
 
 `evaluate` models what Grafana does between the query and the alert instances: a table with exactly
-one numeric column, whose string columns are labels; a threshold; one instance per row.
+one numeric column, whose string columns are labels; a threshold; one instance per row; numbers for
+texts matched by labels.
 """
 
 import re
@@ -10,16 +11,21 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dashboards import rules
+from dashboards import rules, slo
 from infra.schema.migrate import migrate
 from tests.conftest import ClickHouse
-from tests.integration import dashboard_data
+from tests.support import results
 from tests.support.grafana_macros import back_end
 
 NUMERIC = re.compile(r"(Nullable\()?(U?Int\d+|Float\d+|Decimal.*?)\)?")
 TEXTUAL = re.compile(
     r"(LowCardinality\()?(String|Enum8?\d*\(.*\)|FixedString\(\d+\)|IPv[46])\)?", re.DOTALL
 )
+RULES = {
+    rule["uid"]: rule
+    for group in rules.rule_groups(["processors", "it's\\new $x"], [slo.Slo("s", 0.9, agent="b")])
+    for rule in group["rules"]
+}
 
 
 @pytest.fixture
@@ -34,166 +40,269 @@ def reader(clickhouse):
         yield client
 
 
-def now():
+def ago(**parts):
     """A moment that the rule's range, which ends at a whole second, already contains."""
-    return datetime.now(UTC) - timedelta(seconds=1)
+    return datetime.now(UTC) - timedelta(seconds=1) - timedelta(**parts)
 
 
 class QueryFailed(Exception):
     """Grafana would put the rule into its state for errors."""
 
 
-def evaluate(rule, client):
-    """Return {labels: (value, firing)} as the instances of the rule."""
-    by_name = {query["refId"]: query for query in rule["data"]}
-    threshold = by_name[rule["condition"]]["model"]
-    query = by_name[threshold["expression"]]
-    end = datetime.now(UTC)
-    span = query["relativeTimeRange"]
-    sql = back_end(
-        query["model"]["rawSql"],
-        end - timedelta(seconds=span["from"]),
-        end - timedelta(seconds=span["to"]),
-    )
+def numbers(query, client):
+    """Return {labels: number} of one query of a rule."""
+    end, span = datetime.now(UTC), query["relativeTimeRange"]
+    sql = back_end(query["model"]["rawSql"], end - timedelta(seconds=span["from"]), end)
     result = client.query(sql)
     kinds = [kind.name for kind in result.column_types]
-    numbers = [at for at, kind in enumerate(kinds) if NUMERIC.fullmatch(kind)]
+    values = [at for at, kind in enumerate(kinds) if NUMERIC.fullmatch(kind)]
     labels = [at for at, kind in enumerate(kinds) if TEXTUAL.fullmatch(kind)]
-    if len(numbers) != 1 or len(numbers) + len(labels) != len(kinds):
+    if len(values) != 1 or len(values) + len(labels) != len(kinds):
         raise QueryFailed(f"must be one number and labels, not {kinds}")
     instances = {}
     for row in result.result_rows:
         key = tuple((result.column_names[at], row[at]) for at in labels)
         if key in instances:
             raise QueryFailed(f"two rows with the labels {key}")
-        evaluator = threshold["conditions"][0]["evaluator"]
-        assert evaluator["type"] == "gt"
-        value = row[numbers[0]]
-        instances[key] = (value, value > evaluator["params"][0])
+        instances[key] = row[values[0]]
     return instances
 
 
-def by_label(instances, name):
-    return {dict(labels)[name]: outcome for labels, outcome in instances.items()}
-
-
-def alert(**changes):
-    """A row of ``alert_events`` of this moment."""
-    event = {"key": "k", "agent": "a", "status": "firing", "ago": 0, "score": 50.0, "since": 30}
-    return dashboard_data.alert(now(), **{**event, **changes})
-
-
-class TestDetectors:
-    def test_no_alerts_are_no_rows(self, reader):
-        """An empty table is healthy: the rule's state for no data is OK."""
-        assert evaluate(rules.detectors(), reader) == {}
-        assert rules.detectors()["noDataState"] == "OK"
-
-    def test_a_fresh_alert_fires_with_its_score(self, owner, reader):
-        dashboard_data.insert(owner, "alert_events", [alert(key="k1", agent="o'brien")])
-        (instance,) = evaluate(rules.detectors(), reader).items()
-        labels, (value, firing) = instance
-        assert dict(labels) == {
-            "alert_key": "k1",
-            "kind": "failure_rate",
-            "agent": "o'brien",
-            "severity": "critical",
+def evaluate(rule, client):
+    """Return [(labels, value, firing, numbers for texts)] as the instances of the rule."""
+    by_name = {query["refId"]: query for query in rule["data"]}
+    threshold = by_name.pop(rule["condition"])["model"]
+    found = {name: numbers(query, client) for name, query in by_name.items()}
+    (limit,) = threshold["conditions"][0]["evaluator"]["params"]
+    instances = []
+    for key, value in found.pop(threshold["expression"]).items():
+        beside = {
+            name: number
+            for name, others in found.items()
+            for other, number in others.items()
+            if set(other) <= set(key)
         }
-        assert (value, firing) == (50.0, True)
+        instances.append((dict(key), value, value > limit, beside))
+    return instances
+
+
+def finding(name, **changes):
+    return {
+        "finding_id": name, "version": 1, "kind": "failure_rate_up", "environment": "production",
+        "agent": "o'brien", "status": "open", "severity": "critical", "began": ago(minutes=30),
+        "found": ago(minutes=20), "ended": None, "e_value": 12345.6, "baseline": 0.01,
+        "observed": 0.271, "n": 90, "title": "t",
+        "evidence": '[{"reason": "http_503", "tool": "search", "template": "x", "since": 13}]',
+    } | changes  # fmt: skip
+
+
+class TestFindings:
+    PAGE, NOTICE = RULES["driftline-finding-page"], RULES["driftline-finding-notice"]
+
+    def test_no_findings_are_no_rows(self, reader):
+        """An empty table is healthy: the rule's state for no data is OK."""
+        assert evaluate(self.PAGE, reader) == []
+        assert (self.PAGE["noDataState"], self.PAGE["execErrState"]) == ("OK", "KeepLast")
+
+    def test_an_open_finding_fires_and_says_what_on_call_needs(self, owner, reader):
+        results.insert(owner, "findings", [finding("f1")])
+        ((labels, _, firing, beside),) = evaluate(self.PAGE, reader)
+        assert firing
+        assert labels["finding_id"] == "f1"
+        assert (labels["agent"], labels["environment"]) == ("o'brien", "production")
+        assert labels["cause"] == "http_503 in search"
+        assert labels["since"] == finding("f1")["began"].strftime("%Y-%m-%d %H:%M")
+        assert beside == {"baseline": 0.01, "observed": 0.271, "n": 90, "e_value": 12345.6}
+
+    def test_an_update_of_its_numbers_is_the_same_alert(self, owner, reader):
+        began = ago(minutes=30)
+        results.insert(owner, "findings", [finding("f1", began=began)])
+        ((before, *_),) = evaluate(self.PAGE, reader)
+        grown = finding("f1", version=2, began=began, observed=0.4, n=400, e_value=1e9, title="u")
+        results.insert(owner, "findings", [grown])
+        ((after, _, firing, beside),) = evaluate(self.PAGE, reader)
+        assert (after, firing) == (before, True)
+        assert beside["n"] == 400
+
+    def test_severities_go_to_their_rule(self, owner, reader):
+        severities = ("critical", "page", "warning", "notice", "info")
+        results.insert(owner, "findings", [finding(s, severity=s) for s in severities])
+        for rule, wanted in ((self.PAGE, {"critical", "page"}), (self.NOTICE, set(severities[2:]))):
+            assert {labels["finding_id"] for labels, *_ in evaluate(rule, reader)} == wanted
+        assert (self.PAGE["labels"]["severity"], self.NOTICE["labels"]["severity"]) == (
+            "page",
+            "notice",
+        )
 
     @pytest.mark.parametrize(
-        ("events", "value", "firing"),
+        ("status", "ended", "firing"),
         [
-            # entry, then heartbeats
-            ([("firing", 20, 50.0), ("firing", 10, 60.0), ("firing", 5, 70.0)], 70.0, True),
-            # the last heartbeat is almost, and just, too old
-            ([("firing", 14.8, 50.0)], 50.0, True),
-            ([("firing", 15.1, 50.0)], 0.0, False),
-            ([("firing", 2800, 50.0)], 0.0, False),
-            # resolved, and firing again
-            ([("firing", 9, 50.0), ("resolved", 3, 0.0)], 0.0, False),
-            ([("firing", 9, 50.0), ("resolved", 6, 0.0), ("firing", 1, 80.0)], 80.0, True),
-            # a score of 0 is still an alert; so is one of a resolved event not
-            ([("firing", 1, 0.0)], 1e-9, True),
-            ([("firing", 9, 50.0), ("resolved", 3, 50.0)], 0.0, False),
-            # older than the rule looks back
-            ([("firing", 2881, 50.0)], None, None),
+            ("acknowledged", None, True),
+            ("regressed", None, True),
+            ("recovered", 5, False),
+            ("resolved", 5, False),
+            ("resolved", 2900, None),
         ],
     )
-    def test_the_latest_event_decides(self, owner, reader, events, value, firing):
-        rows = [alert(status=status, ago=ago, score=score) for status, ago, score in events]
-        dashboard_data.insert(owner, "alert_events", list(reversed(rows)))
-        instances = list(evaluate(rules.detectors(), reader).values())
-        assert instances == ([] if value is None else [(value, firing)])
+    def test_one_that_ended_resolves_by_evaluation(self, owner, reader, status, ended, firing):
+        ended = None if ended is None else ago(minutes=ended)
+        results.insert(owner, "findings", [finding("f1")])
+        results.insert(owner, "findings", [finding("f1", version=2, status=status, ended=ended)])
+        found = [fires for _, _, fires, _ in evaluate(self.PAGE, reader)]
+        assert found == ([] if firing is None else [firing])
 
-    def test_a_repeated_event_changes_nothing(self, owner, reader):
-        rows = [alert(status="firing", ago=9), alert(status="resolved", ago=3, score=0.0)]
-        for _ in range(3):
-            dashboard_data.insert(owner, "alert_events", rows)
-        assert list(evaluate(rules.detectors(), reader).values()) == [(0.0, False)]
+    def test_without_evidence_the_cause_is_not_known(self, owner, reader):
+        results.insert(owner, "findings", [finding("f1", evidence="[]")])
+        ((labels, *_),) = evaluate(self.PAGE, reader)
+        assert labels["cause"] == "not known"
 
-    def test_an_escalation_leaves_one_instance_per_alert(self, owner, reader):
-        rows = [{**alert(ago=9), "severity": "warning"}, alert(ago=3)]
-        dashboard_data.insert(owner, "alert_events", rows)
-        (labels,) = evaluate(rules.detectors(), reader)
-        assert dict(labels)["severity"] == "critical"
 
-    def test_many_alerts_are_as_many_instances(self, owner, reader):
-        rows = [
-            alert(key=f"k{n}", status="firing" if n % 2 else "resolved", ago=n % 14)
-            for n in range(40)
-        ]
-        dashboard_data.insert(owner, "alert_events", rows)
-        found = by_label(evaluate(rules.detectors(), reader), "alert_key")
-        assert len(found) == 40
-        assert {key for key, (_, firing) in found.items() if firing} == {
-            f"k{n}" for n in range(1, 40, 2)
-        }
+class TestBurn:
+    """Objective 90 %: a tenth may fail; 1 h at 14.4 times that, or 6 h at 6 times, pages."""
 
-    def test_the_store_being_away_keeps_the_last_state(self):
-        assert rules.detectors()["execErrState"] == "KeepLast"
+    PAGE = RULES["driftline-slo-page"]
+
+    def put(self, owner, failing):
+        """Insert 6 h with an interaction per minute and agent, failing where ``failing`` says."""
+        rows = []
+        for minute in range(360):
+            for agent in ("a", "b"):
+                reason = ("timeout", "", "") if failing(minute) else ("", "", "")
+                end = ago(minutes=minute)
+                name = f"{agent}{minute}"
+                rows.append(
+                    results.interaction(
+                        minute, end, interaction_id=name, agent=agent, reason=reason
+                    )
+                )
+        results.fill(owner, rows)
+
+    def values(self, owner, reader, failing):
+        self.put(owner, failing)
+        return {labels["agent"]: value for labels, value, *_ in evaluate(self.PAGE, reader)}
+
+    def test_windows_and_factors(self):
+        factors = [row[6] for row in slo.burn_rows([slo.Slo("s", 0.99)], "page")]
+        assert factors == pytest.approx([14.4, 6])
+        factors = [row[6] for row in slo.burn_rows([slo.Slo("s", 0.99)], "notice")]
+        assert factors == pytest.approx([3, 1])
+
+    def test_only_the_agent_of_the_objective(self, owner, reader):
+        assert self.values(owner, reader, lambda _: False) == {"b": 0}
+
+    def test_all_failing_for_six_hours(self, owner, reader):
+        # burn rate 10: 10 / 14.4 and 10 / 6
+        assert self.values(owner, reader, lambda _: True) == {"b": pytest.approx(10 / 6)}
+
+    def test_over_since_an_hour(self, owner, reader):
+        """The short window ends the alert although the long one still burns."""
+        assert self.values(owner, reader, lambda minute: minute > 40) == {"b": 0}
+
+    def test_few_interactions_say_nothing(self, owner, reader):
+        reason = ("timeout", "", "")
+        rows = [results.interaction(n, ago(minutes=n), agent="b", reason=reason) for n in range(49)]
+        results.fill(owner, rows)
+        ((_, value, firing, _),) = evaluate(self.PAGE, reader)
+        assert (value, firing) == (0, False)
 
 
 class TestDeadman:
-    def beat(self, owner, component, ago):
-        row = {"component": component, "instance": "i", "detail": ""}
-        dashboard_data.insert(owner, "heartbeats", [{**row, "ts": now() - timedelta(seconds=ago)}])
+    RULE = RULES["driftline-deadman"]
+
+    def beat(self, owner, component, seconds):
+        row = {"component": component, "instance": "i", "detail": "", "ts": ago(seconds=seconds)}
+        results.insert(owner, "heartbeats", [row])
+
+    def found(self, reader):
+        instances = evaluate(self.RULE, reader)
+        return {labels["component"]: (value, fires) for labels, value, fires, _ in instances}
 
     def test_a_component_that_never_spoke_fires(self, owner, reader):
         self.beat(owner, "processors", 0)
-        rule = rules.deadman(["processors", "it's\\new"])
-        found = by_label(evaluate(rule, reader), "component")
-        assert found["it's\\new"] == (86400.0, True)
+        found = self.found(reader)
+        assert found["it's\\new $x"] == (86400.0, True)
         assert found["processors"][1] is False
 
-    def test_one_that_stopped_an_hour_ago_still_fires(self, owner, reader):
-        self.beat(owner, "processors", 3700)
-        found = by_label(evaluate(rules.deadman(["processors"]), reader), "component")
-        assert found == {"processors": (86400.0, True)}
-
-    @pytest.mark.parametrize(("ago", "firing"), [(2, False), (290, False), (305, True)])
-    def test_after_five_minutes(self, owner, reader, ago, firing):
-        for older in (ago + 60, ago, ago + 30):
+    @pytest.mark.parametrize(
+        ("seconds", "firing"), [(2, False), (290, False), (305, True), (3700, True)]
+    )
+    def test_after_five_minutes(self, owner, reader, seconds, firing):
+        for older in (seconds + 60, seconds, seconds + 30):
             self.beat(owner, "processors", older)
-        ((value, found),) = evaluate(rules.deadman(["processors"]), reader).values()
-        assert found is firing
-        assert ago <= value < ago + 9
-
-    def test_several_instances_are_one_component(self, owner, reader):
-        """The rule is about the work being done, whoever does it."""
-        self.beat(owner, "processors", 4)
-        row = {"component": "processors", "instance": "gone", "detail": ""}
-        dashboard_data.insert(owner, "heartbeats", [{**row, "ts": now() - timedelta(seconds=900)}])
-        assert [f for _, f in evaluate(rules.deadman(["processors"]), reader).values()] == [False]
+        assert self.found(reader)["processors"][1] is firing
 
     def test_one_that_nobody_expects_is_ignored(self, owner, reader):
-        self.beat(owner, "processors", 4)
         self.beat(owner, "trial", 900)
-        assert len(evaluate(rules.deadman(["processors"]), reader)) == 1
+        assert set(self.found(reader)) == {"processors", "it's\\new $x"}
+
+    def test_senders_that_were_never_quiet_are_missed(self, owner, reader):
+        """Lines in nearly every minute of six hours, then none: the gateway is away."""
+        for topic, quiet in (("steady", 0), ("gone", 10), ("rare", 10)):
+            step = 5 if topic == "rare" else 1
+            rows = [
+                {"log_id": "l", "topic": topic, "partition": 0, "offset": n, "lines": 1,
+                 "rows": 1, "ingested": ago(minutes=quiet + n)}
+                for n in range(0, 350 - quiet, step)
+            ]  # fmt: skip
+            results.insert(owner, "ledger", rows)
+        found = self.found(reader)
+        assert found["senders of gone"][1] is True
+        assert found["senders of steady"][1] is False
+        assert "senders of rare" not in found
 
     def test_fires_when_nothing_can_be_read(self):
-        rule = rules.deadman()
-        assert (rule["noDataState"], rule["execErrState"]) == ("Alerting", "Alerting")
+        assert (self.RULE["noDataState"], self.RULE["execErrState"]) == ("Alerting", "Alerting")
+
+    def test_a_quiet_agent(self, owner, reader):
+        rows = []
+        for agent, quiet in (("busy", 0), ("quiet", 45)):
+            for n in range(1200 - quiet):
+                end = ago(minutes=quiet + n)
+                rows.append(results.interaction(n, end, agent=agent, interaction_id=f"{agent}{n}"))
+        rows += [results.interaction(9999, ago(hours=9), agent="rare")]
+        results.fill(owner, rows)
+        instances = evaluate(RULES["driftline-quiet-agent"], reader)
+        assert {labels["agent"]: fires for labels, _, fires, _ in instances} == {
+            "busy": False,
+            "quiet": True,
+        }
+
+
+class TestPipeline:
+    RULE = RULES["driftline-pipeline"]
+
+    def signs(self, reader):
+        instances = evaluate(self.RULE, reader)
+        return {labels["sign"] for labels, _, fires, _ in instances if fires}
+
+    def test_healthy(self, reader):
+        assert self.signs(reader) == set()
+
+    def test_each_sign(self, owner, reader):
+        books = {"log_id": "l", "topic": "t", "partition": 0, "rows": 90}
+        results.insert(
+            owner,
+            "ledger",
+            [
+                books | {"offset": n, "lines": 100, "dead_lettered": 10, "ingested": ago(minutes=9)}
+                for n in (1, 2, 4)
+            ],
+        )
+        results.insert(
+            owner,
+            "watermarks",
+            [{"log_id": "l", "topic": "t", "partition": 0, "watermark": ago(), "offset": 5,
+              "lag": 200_000, "updated": ago()}],
+        )  # fmt: skip
+        results.insert(
+            owner,
+            "detector_state",
+            [{"stream": "s", "position": ago(hours=1), "version": 1, "state": ""}],
+        )
+        assert self.signs(reader) == {
+            "dead letters, share of lines", "records waiting", "stations behind, s",
+            "records missing in the books",
+        }  # fmt: skip
 
 
 class TestEvaluator:
@@ -211,24 +320,24 @@ class TestEvaluator:
         ],
     )
     def test_refuses(self, reader, sql):
-        rule = rules.detectors()
-        rule["data"][0]["model"]["rawSql"] = sql
+        query = rules.rule_groups()[0]["rules"][0]["data"][0]
+        query["model"]["rawSql"] = sql
         with pytest.raises(QueryFailed):
-            evaluate(rule, reader)
+            numbers(query, reader)
 
 
-def test_migrations_have_the_tables_of_the_rules(_clickhouse_port):
-    """A database without tables is an error and no empty answer, so that the deadman fires."""
+def test_a_database_without_tables_is_an_error_and_no_empty_answer(_clickhouse_port):
     empty = ClickHouse(_clickhouse_port, f"empty_{uuid.uuid4().hex[:8]}")
     with ClickHouse(_clickhouse_port, "default").client() as client:
         client.command(f"CREATE DATABASE {empty.database}")
         try:
             with empty.client("reader") as reader:
-                for rule in (rules.detectors(), rules.deadman()):
+                for rule in RULES.values():
                     with pytest.raises(Exception, match="UNKNOWN_TABLE"):
                         evaluate(rule, reader)
             migrate(client, empty.database)
             with empty.client("reader") as reader:
-                assert evaluate(rules.detectors(), reader) == {}
+                for rule in RULES.values():
+                    evaluate(rule, reader)
         finally:
             client.command(f"DROP DATABASE {empty.database} SYNC")

@@ -17,23 +17,32 @@ ALL = None
 FRONT_END_ONLY = ("$__conditionalAll", "$__adHocFilters", "${", "$__searchFilter")
 
 
-def front_end(sql: str, variables: Mapping[str, Sequence[str] | None]) -> str:
-    """Replace conditional filters and dashboard variables."""
-    while (at := sql.find("$__conditionalAll(")) >= 0:
+def front_end(sql: str, variables: Mapping[str, Sequence[str] | str | None]) -> str:
+    """Replace conditional filters and dashboard variables; a text variable has a single value."""
+    while (at := sql.rfind("$__conditionalAll(")) >= 0:
         end = _closing(sql, at + len("$__conditionalAll"))
         condition, _, variable = sql[at + len("$__conditionalAll(") : end].rpartition(",")
         name = variable.strip()
         assert name.startswith("$") and name[1:] in variables, f"no variable {name}"
-        chosen = "1=1" if variables[name[1:]] is ALL else condition.strip()
+        chosen = "1=1" if variables[name[1:]] in (ALL, [], [""]) else condition.strip()
         sql = sql[:at] + chosen + sql[end + 1 :]
 
     def value(match: re.Match[str]) -> str:
         chosen = variables[match[1]]
         assert chosen is not ALL, f"{match[1]} used outside of $__conditionalAll"
-        assert match[2] == "queryparam", f"{match[0]} may leave its quotes"
-        return "&".join(f"var-{match[1]}={quote(text, safe='-_.~')}" for text in chosen)
+        match match[2], chosen:
+            case "queryparam", list():
+                return "&".join(f"var-{match[1]}={_encoded(text)}" for text in chosen)
+            case "percentencode", str():
+                return _encoded(chosen)
+        raise AssertionError(f"{match[0]} is not safe for {chosen!r}")
 
     return re.sub(r"\$\{(\w+)(?::(\w+))?\}", value, sql)
+
+
+def _encoded(text: str) -> str:
+    """As ``encodeURIComponentStrict``: letters, digits and ``-_.~`` stay."""
+    return quote(text, safe="-_.~")
 
 
 def back_end(sql: str, start: datetime, end: datetime, interval_s: int = 60) -> str:

@@ -38,7 +38,7 @@ def rule_group_faults(body: dict[str, Any]) -> list[str]:
         for query in rule["data"]:
             for condition in query["model"].get("conditions", []):
                 # Grafana's rule editor writes these; the schema of expressions lacks them.
-                for name in ("type", "operator", "query", "reducer"):
+                for name in ("type", "operator", "query", "reducer", "unloadEvaluator"):
                     condition.pop(name, None)
     return faults(RuleGroup, plain)
 

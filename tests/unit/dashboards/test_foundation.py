@@ -47,8 +47,8 @@ def test_a_wrong_dashboard_is_noticed(path, value):
         (("rules", 0, "orgID"), "1"),
         (("rules", 0, "labels"), {"team": 1}),
         (("rules", 0, "data", 0, "relativeTimeRange", "until"), 0),
-        (("rules", 0, "data", 1, "model", "conditions", 0, "evaluator", "type"), "above"),
-        (("rules", 0, "data", 1, "model", "expresion"), "A"),
+        (("rules", 0, "data", -1, "model", "conditions", 0, "evaluator", "type"), "above"),
+        (("rules", 0, "data", -1, "model", "expresion"), "A"),
     ],
 )
 def test_a_wrong_rule_group_is_noticed(path, value):

@@ -53,7 +53,9 @@ class TestBothAlike:
     def test_saving_again_replaces(self, grafana):
         for resource in resources(CONFIG):
             grafana.save(resource.kind, resource.uid, resource.body, exists=False)
-        folder, source, board, _, group, _ = resources(CONFIG)
+        first = {resource.kind: resource for resource in reversed(resources(CONFIG))}
+        folder, source = first["folder"], first["data source"]
+        board, group = first["dashboard"], first["rule group"]
         for resource, path, value in [
             (folder, ("title",), "Agents"),
             (source, ("name",), "Other"),
@@ -115,9 +117,9 @@ class TestRequests:
         """Deleting answers 204 without a body, on which the client library would fail."""
         for resource in resources(CONFIG):
             api.save(resource.kind, resource.uid, resource.body, exists=False)
-        place = "/v1/provisioning/folder/driftline/rule-groups/detectors"
+        place = "/v1/provisioning/folder/driftline/rule-groups/findings"
         assert api._call("DELETE", place) is None
-        assert api.find("rule group", "driftline/detectors") is None
+        assert api.find("rule group", "driftline/findings") is None
 
     def test_a_missing_version_is_empty(self):
         with serve(version=None) as fake:
@@ -192,7 +194,7 @@ class TestFaults:
     def test_a_refusal_says_what_grafana_said(self, fake, api):
         group = rules.rule_groups()[0]
         with pytest.raises(GrafanaRejected, match="400 folder does not exist"):
-            api.save("rule group", "driftline/detectors", group, exists=False)
+            api.save("rule group", "driftline/findings", group, exists=False)
 
     def test_a_message_is_one_short_line(self, fake, api):
         fake.faults = [("GET", 400, json.dumps({"message": "a\n\n b" + "x" * 999}).encode())]

@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards import panels
-from dashboards.query import layout
 
 SIZES = st.tuples(st.integers(1, 24), st.integers(1, 9))
 
@@ -31,25 +30,19 @@ def test_panels_never_overlap_and_keep_their_order(rows):
 
 
 def test_builders_do_not_share_state():
-    one, other = (panels.stat(n, "a", "b", "SELECT 1", "none", ((None, "red"),)) for n in (1, 2))
+    one, other = (
+        panels.stat(n, "a", "b", "agents.success_now", "none", ((None, "red"),)) for n in (1, 2)
+    )
     one["fieldConfig"]["defaults"]["mappings"][0]["type"] = "changed"
     assert other["fieldConfig"]["defaults"]["mappings"][0]["type"] == "special"
 
 
-def test_layout_follows_the_brackets():
-    sql = """
-            SELECT a,
-        b
-      FROM (
-                SELECT count(
-            c) AS a FROM t
-        ) WHERE x
-    """
-    assert layout(sql).split("\n") == [
-        "SELECT a,",
-        "    b",
-        "FROM (",
-        "    SELECT count(",
-        "            c) AS a FROM t",
-        ") WHERE x",
-    ]
+def test_a_link_quotes_what_it_carries():
+    led = panels.link(
+        "There", "board", ("agent",), version=".agent_version", tool="@tool", kind="x"
+    )
+    assert led["url"] == (
+        "/d/board?${__url_time_range}&${agent:queryparam}"
+        "&var-version=${__data.fields.agent_version:percentencode}"
+        "&var-tool=${__field.labels.tool:percentencode}&var-kind=x"
+    )

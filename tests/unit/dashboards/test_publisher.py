@@ -14,24 +14,29 @@ from dashboards.grafana import (
 )
 from dashboards.publisher import publish
 from dashboards.query import PLUGIN
+from dashboards.slo import Slo
 from ingest.core.errors import UsageError
 from tests.support.fake_grafana import TOKEN, serve
 
+BOARDS = [
+    f"driftline-{name}"
+    for name in (
+        "overview", "agent", "sessions", "incidents", "failures", "versions", "evaluators", "cost",
+        "pipeline",
+    )
+]  # fmt: skip
+GROUPS = ["findings", "deadman", "pipeline"]
 EVERYTHING = [
     ("folder", "driftline"),
     ("data source", "driftline-ch"),
-    ("dashboard", "driftline-overview"),
-    ("dashboard", "driftline-pipeline"),
-    ("rule group", "driftline/detectors"),
-    ("rule group", "driftline/deadman"),
+    *(("dashboard", uid) for uid in BOARDS),
+    *(("rule group", f"driftline/{title}") for title in GROUPS),
 ]
 WRITES = [
     "POST /api/folders",
     "POST /api/datasources",
-    "POST /api/dashboards/db",
-    "POST /api/dashboards/db",
-    "PUT /api/v1/provisioning/folder/driftline/rule-groups/detectors",
-    "PUT /api/v1/provisioning/folder/driftline/rule-groups/deadman",
+    *("POST /api/dashboards/db" for _ in BOARDS),
+    *(f"PUT /api/v1/provisioning/folder/driftline/rule-groups/{title}" for title in GROUPS),
 ]
 
 
@@ -53,7 +58,7 @@ def actions(outcome):
 def test_an_empty_grafana_gets_everything_in_order(fake):
     outcome = publish(config(fake))
     assert [(c.kind, c.uid) for c in outcome.changes] == EVERYTHING
-    assert actions(outcome) == ["created"] * 6
+    assert actions(outcome) == ["created"] * len(EVERYTHING)
     assert fake.writes == WRITES
     assert outcome.version == "13.0.0"
     assert (outcome.works, outcome.data_source) == (True, "Data source is working")
@@ -84,7 +89,7 @@ def test_the_second_time_nothing_changes(fake):
     publish(config(fake))
     before = len(fake.writes)
     outcome = publish(config(fake))
-    assert actions(outcome) == ["unchanged"] * 6
+    assert actions(outcome) == ["unchanged"] * len(EVERYTHING)
     # Whether the password is still the same cannot be seen, so it goes there again, and is said.
     assert fake.writes[before:] == ["PUT /api/datasources/uid/driftline-ch"]
     assert [c.kind for c in outcome.changes if c.detail] == ["data source"]
@@ -94,19 +99,22 @@ def test_without_a_password_the_second_time_writes_nothing(fake):
     plain = config(fake, datasource=DataSourceConfig(user="default"))
     publish(plain)
     before = len(fake.writes)
-    assert actions(publish(plain)) == ["unchanged"] * 6
+    assert actions(publish(plain)) == ["unchanged"] * len(EVERYTHING)
     assert fake.writes[before:] == []
 
 
 def test_a_dry_run_only_looks(fake):
     outcome = publish(config(fake), dry_run=True)
-    assert actions(outcome) == ["created"] * 6
+    assert actions(outcome) == ["created"] * len(EVERYTHING)
     assert fake.writes == []
     assert (outcome.works, outcome.data_source) == (None, "")
     publish(config(fake))
     before = len(fake.writes)
     renamed = dataclasses.replace(config(fake), folder="Agents")
-    assert actions(publish(renamed, dry_run=True)) == ["updated", *["unchanged"] * 5]
+    assert actions(publish(renamed, dry_run=True)) == [
+        "updated",
+        *["unchanged"] * (len(EVERYTHING) - 1),
+    ]
     assert fake.writes[before:] == []
 
 
@@ -116,14 +124,22 @@ def test_what_was_changed_by_hand_is_put_right(fake):
     fake.data_sources["driftline-ch"]["jsonData"]["host"] = "elsewhere"
     fake.dashboards["driftline-overview"]["dashboard"]["panels"].pop()
     fake.dashboards["driftline-pipeline"]["meta"]["folderUid"] = ""
-    fake.groups["driftline", "detectors"]["rules"][0]["isPaused"] = True
+    fake.groups["driftline", "findings"]["rules"][0]["isPaused"] = True
     del fake.groups["driftline", "deadman"]
     outcome = publish(config(fake))
-    assert actions(outcome) == [*["updated"] * 5, "created"]
-    assert actions(publish(config(fake))) == ["unchanged"] * 6
+    changed = {c.uid: c.action for c in outcome.changes if c.action != "unchanged"}
+    assert changed == {
+        "driftline": "updated",
+        "driftline-ch": "updated",
+        "driftline-overview": "updated",
+        "driftline-pipeline": "updated",
+        "driftline/findings": "updated",
+        "driftline/deadman": "created",
+    }
+    assert actions(publish(config(fake))) == ["unchanged"] * len(EVERYTHING)
     assert fake.folders["driftline"]["title"] == "Driftline"
     assert fake.dashboards["driftline-pipeline"]["meta"]["folderUid"] == "driftline"
-    assert fake.groups["driftline", "detectors"]["rules"][0]["isPaused"] is False
+    assert fake.groups["driftline", "findings"]["rules"][0]["isPaused"] is False
 
 
 def test_a_default_data_source_stays_the_default(fake):
@@ -139,10 +155,19 @@ def test_a_changed_password_arrives(fake):
     assert fake.passwords["driftline-ch"] == "newer"
 
 
+def test_objectives_come_with_rules_and_on_the_overview(fake):
+    publish(config(fake), slos=[Slo("mine", 0.99)])
+    assert [r["uid"] for r in fake.groups["driftline", "slo-burn"]["rules"]] == [
+        "driftline-slo-page",
+        "driftline-slo-notice",
+    ]
+    assert "'mine'" in json.dumps(fake.dashboards["driftline-overview"])
+
+
 def test_expected_components_are_those_of_the_deployment(fake):
     publish(config(fake), components=["sink", "it's"])
     sql = fake.groups["driftline", "deadman"]["rules"][0]["data"][0]["model"]["rawSql"]
-    assert r"['sink', 'it\'s']" in sql
+    assert r"[tuple('sink'), tuple('it\'s')]" in sql
     with pytest.raises(ValueError, match="at least one"):
         publish(config(fake), components=[])
 
@@ -171,7 +196,7 @@ def test_a_clickhouse_out_of_reach_is_told_after_publishing(fake):
     outcome = publish(config(fake))
     assert outcome.works is False
     assert "400 dial tcp: connection refused" in outcome.data_source
-    assert actions(outcome) == ["created"] * 6
+    assert actions(outcome) == ["created"] * len(EVERYTHING)
     assert fake.writes == WRITES
 
 
