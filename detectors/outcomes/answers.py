@@ -183,12 +183,11 @@ def left_after_question(traffic: Traffic, config: OutcomeConfig) -> Hits:
 
 
 def words(text: pl.Expr) -> pl.Expr:
-    """Distinct words; of Chinese, Japanese and Korean text the single characters."""
-    return (
-        text.str.to_lowercase()
-        .str.extract_all(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]|[\p{L}\p{N}]+")
-        .list.unique()
+    """Hashes of the distinct words; of Chinese, Japanese and Korean text of the characters."""
+    found = text.str.to_lowercase().str.extract_all(
+        r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]|[\p{L}\p{N}]+"
     )
+    return found.list.eval(pl.element().hash()).list.unique()
 
 
 def overlap(back: int) -> pl.Expr:
