@@ -30,7 +30,8 @@ LOOK_BACK: Final = 3
 def unanswered(traffic: Traffic, config: OutcomeConfig) -> Hits:
     """Closed interactions in which the user said something and nobody answered or took over.
 
-    Without recorded text nothing is known of the answer, and nothing is reported.
+    Where the text of answers may just not be recorded, nothing is known and nothing is reported: a
+    model call that succeeded and was followed by no other work has probably answered.
     """
     asked = traffic.messages.filter(pl.col("by_user") & (pl.col("text") != ""))
     answered = traffic.rows.filter(
@@ -40,10 +41,20 @@ def unanswered(traffic: Traffic, config: OutcomeConfig) -> Hits:
             & (pl.col("content").fill_null("") != "")
         )
     )
-    handed_over = handoff_to_human(traffic, config)
-    silent = traffic.closings.join(answered, on="unit", how="anti")
-    waiting = silent.join(handed_over, on="unit", how="anti")
-    return hits(waiting.join(asked, on="unit", how="semi"))
+    silent = (
+        traffic.closings.join(answered, on="unit", how="anti")
+        .join(handoff_to_human(traffic, config), on="unit", how="anti")
+        .join(asked, on="unit", how="semi")
+    )
+    stopped = (
+        traffic.rows.join(silent.select("unit").unique(), on="unit", how="semi")
+        .filter(pl.col("kind").is_in(["llm_call", "tool_call", "retrieval", "human_input"]))
+        .sort("at")
+        .unique("unit", keep="last", maintain_order=True)
+        .filter((pl.col("kind") != "llm_call") | (pl.col("status") == "error"))
+    )
+    broken = silent.filter(pl.col("status") == "error")
+    return hits(pl.concat([silent.join(stopped, on="unit", how="semi"), broken]).unique("at"))
 
 
 def empty_answer(traffic: Traffic, config: OutcomeConfig) -> Hits:
@@ -172,12 +183,11 @@ def left_after_question(traffic: Traffic, config: OutcomeConfig) -> Hits:
 
 
 def words(text: pl.Expr) -> pl.Expr:
-    """Distinct words; of Chinese, Japanese and Korean text the single characters."""
-    return (
-        text.str.to_lowercase()
-        .str.extract_all(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]|[\p{L}\p{N}]+")
-        .list.unique()
+    """Hashes of the distinct words; of Chinese, Japanese and Korean text of the characters."""
+    found = text.str.to_lowercase().str.extract_all(
+        r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]|[\p{L}\p{N}]+"
     )
+    return found.list.eval(pl.element().hash()).list.unique()
 
 
 def overlap(back: int) -> pl.Expr:

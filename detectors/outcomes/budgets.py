@@ -45,6 +45,7 @@ def _used(traffic: Traffic, settings: AgentOutcomes, agents: list[str | None]) -
     share = pl.max_horizontal(_AMOUNTS[name] / limit for name, limit in limits.items())
     over = (
         traffic.rows.lazy()
+        .select("unit", "at", "kind", *_FIELDS)
         .group_by("unit")
         .agg(share.alias("share"), pl.col("at").max())
         .filter(pl.col("share") > 1)
@@ -62,6 +63,8 @@ def _limits(budget: Budget) -> dict[str, float | None]:
         "cost_usd": budget.cost_usd,
     }
 
+
+_FIELDS: Final = ("duration_ms", "input_tokens", "output_tokens", "cost_usd")
 
 _SPENDS: Final = pl.col("kind") != "interaction"
 """A closing event may carry the totals of its calls, which would count twice."""

@@ -127,16 +127,18 @@ def tool_error_unrecovered(traffic: Traffic, config: OutcomeConfig) -> Hits:
 def problem_persists(traffic: Traffic, config: OutcomeConfig) -> Hits:
     """Measure: checks whose latest result, not marked as an error, still reports a problem.
 
-    A check is a tool whose results are short texts. What the user ran counts as well.
+    A check is a tool that is called with the same arguments each time and gives short texts; what
+    the user ran counts as well. A shell, whose every call is another, is none.
     """
     checks = traffic.tools.filter(
         ~pl.col("failed")
         & (pl.col("kind") != "handoff")
         & (pl.col("tool_result").fill_null("") != "")
     )
-    suspicious = checks.filter(_reports_problem())
+    suspicious = checks.filter(_reports_problem()).select("unit", "name").unique()
     latest = (
-        checks.join(suspicious.select("unit", "name").unique(), on=("unit", "name"), how="semi")
+        checks.join(suspicious, on=("unit", "name"), how="semi")
+        .filter(pl.col("tool_arguments").n_unique().over("unit", "name") == 1)
         .sort("at")
         .unique(("unit", "name"), keep="last", maintain_order=True)
         .filter(_reports_problem())

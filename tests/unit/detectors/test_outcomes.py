@@ -100,7 +100,7 @@ CASES: list[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]] = [
     ("error_shown_to_user", [agent("抱歉，系统错误，请稍后再试。")], [agent("订单已发货。")]),
     ("unanswered", [tool("a")], [tool("a"), DONE]),
     ("unanswered", [tool("a")], [tool("transfer_to_human_agents")]),
-    ("unanswered", [model()], [model(content="It is 7.")]),
+    ("unanswered", [model(status="error")], [model(content="It is 7.")]),
     ("empty_answer", [agent("  ")], [DONE]),
     (
         "truncated_answer",
@@ -170,9 +170,20 @@ def test_no_events_give_no_rows() -> None:
     assert session_reasons(pl.DataFrame(schema=SCHEMA)).is_empty()
 
 
-def test_without_recorded_text_nothing_is_known_of_the_answer() -> None:
-    found = interaction_reasons(frame([user(None), model(), closing()]))
-    assert found["reasons"].to_list() == [[]]
+@pytest.mark.parametrize("events", [[user(None), tool("a")], [user("x"), model()], [user("x")]])
+def test_without_recorded_text_nothing_is_known_of_the_answer(events: list[dict[str, Any]]) -> None:
+    assert interaction_reasons(frame([*events, closing()]))["reasons"].to_list() == [[]]
+
+
+def test_a_request_that_ended_in_an_error_was_not_answered() -> None:
+    found = interaction_reasons(frame([user("x"), model(), closing(status="error")]))
+    assert found["reasons"].to_list() == [["unanswered"]]
+
+
+def test_a_shell_is_no_check() -> None:
+    shell = [tool("bash", f'{{"command":"{c}"}}', "it failed") for c in ("make", "ls")]
+    assert "problem_persists" not in reasons_of(*shell, DONE)
+    assert "problem_persists" in reasons_of(shell[0], shell[0], DONE)
 
 
 def test_an_open_interaction_whose_user_waits_is_abandoned() -> None:
@@ -227,7 +238,7 @@ def test_an_error_that_a_later_interaction_made_good() -> None:
 
 
 def test_a_session_has_what_an_interaction_alone_can_tell() -> None:
-    silent = [user("x"), model(), closing()]
+    silent = [user("x"), tool("a"), closing()]
     assert "unanswered" in session_of(silent, [user("y"), DONE, closing()])
 
 
