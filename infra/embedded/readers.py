@@ -33,11 +33,12 @@ _TABLE_FUNCTIONS: Final = frozenset(
 )  # fmt: skip
 _KEYWORDS: Final = frozenset(
     {"all", "and", "any", "apply", "as", "asc", "between", "by", "case", "cast", "cube", "desc",
-     "describe", "distinct", "div", "else", "except", "exists", "explain", "from", "global",
-     "having", "ilike", "in", "intersect", "interpolate", "interval", "is", "join", "like", "limit",
-     "materialized", "mod", "not", "offset", "on", "or", "over", "prewhere", "qualify", "recursive",
-     "regexp", "replace", "rollup", "select", "sets", "strict", "syntax", "table", "then", "top",
-     "tree", "union", "using", "when", "where", "with"}
+     "describe", "distinct", "div", "else", "except", "exists", "explain", "filter", "from",
+     "global", "group", "having", "ilike", "in", "interpolate", "intersect", "interval", "is",
+     "join", "like", "limit", "materialized", "mod", "not", "offset", "on", "or", "over",
+     "prewhere", "qualify", "recursive", "regexp", "replace", "rollup", "select", "sets", "step",
+     "strict", "syntax", "table", "then", "to", "top", "tree", "union", "using", "when", "where",
+     "with", "within"}
 )  # fmt: skip
 _TYPES: Final = frozenset(
     {"aggregatefunction", "array", "datetime", "datetime32", "datetime64", "decimal", "decimal32",
@@ -87,8 +88,8 @@ _SETTINGS: Final = re.compile(
     r"|output_format_(?:json|csv|tsv|pretty|arrow|parquet|native|decimal|float)_[a-z0-9_]+"
     r"|date_time_(?:in|out)put_format|session_timezone|extremes|join_use_nulls|group_by_use_nulls"
     r"|final|prefer_column_name_to_alias|aggregate_functions_null_for_empty|union_default_mode"
-    r"|transform_null_in|cast_keep_nullable|enable_time_time64_type|describe_compact_output"
-    r"|asterisk_include_[a-z_]+"
+    r"|transform_null_in|cast_keep_nullable|cast_string_to_dynamic_use_inference"
+    r"|enable_time_time64_type|describe_compact_output|asterisk_include_[a-z_]+"
 )
 # Sent by clients for every query; a reader's session is always `readonly=1`, with no log.
 _IGNORED_SETTINGS: Final = frozenset({"readonly", "log_comment"})

@@ -79,6 +79,7 @@ def test_characters_that_could_hide_something_are_refused(character: str) -> Non
         "SHOW CREATE TABLE t",
         "DESCRIBE TABLE t",
         "EXPLAIN SELECT 1",
+        "SELECT count() FILTER (WHERE a > 1), a FROM t GROUP BY a ORDER BY a WITH FILL STEP (2)",
         "EXISTS TABLE t",
         "SELECT 'it''s' || 'a\\'file(' AS x, `a``b`",
     ],
