@@ -30,6 +30,7 @@ from infra.commands import (
     publishing,
     reading,
     runtime,
+    saving,
     tokens,
 )
 from infra.console import emit, fail
@@ -64,6 +65,7 @@ for module in (
     measuring,
     doctor,
     planning,
+    saving,
 ):
     module.register(app)
 
