@@ -38,6 +38,7 @@ from infra.commands import (
     report,
     runtime,
     satisfaction,
+    saving,
     senders,
     tokens,
 )
@@ -82,6 +83,7 @@ for module in (
     doctor,
     planning,
     satisfaction,
+    saving,
 ):
     module.register(app)
 
