@@ -1,7 +1,8 @@
 """Grafana's macros and variables, for panels that are drawn without Grafana.
 
 What the browser does (variables, ``$__conditionalAll``) and what the ClickHouse plugin does (times,
-intervals) is done here in one go. Values of variables become quoted literals, never SQL.
+intervals) is done here in one go. Values of variables become quoted literals, or are encoded so
+that they cannot leave the literal they stand in; never SQL.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
+from urllib.parse import quote
 
 from processors.clickhouse import literal
 
@@ -59,11 +61,25 @@ def _conditions(sql: str, variables: Variables) -> str:
 def _values(sql: str, variables: Variables) -> str:
     def value(match: re.Match[str]) -> str:
         name, form = match[1] or match[3], match[2]
-        if form not in ("singlequote", "sqlstring") or name not in variables:
+        if form not in _FORMS or name not in variables:
             raise Unsupported(f"cannot fill in {match[0]}")
-        return ", ".join(literal(text) for text in variables[name] or ("",))
+        return _FORMS[form](name, variables[name] or ("",))
 
     return _VARIABLE.sub(value, sql)
+
+
+def _encoded(text: str) -> str:
+    """Text of letters, digits, ``-_.~`` and ``%`` alone."""
+    return quote(text, safe="-_.~")
+
+
+_FORMS: Final[dict[str, Callable[[str, Sequence[str]], str]]] = {
+    "singlequote": lambda _, values: ", ".join(map(literal, values)),
+    "sqlstring": lambda _, values: ", ".join(map(literal, values)),
+    "percentencode": lambda _, values: _encoded(",".join(values)),
+    "queryparam": lambda name, values: "&".join(f"var-{name}={_encoded(v)}" for v in values),
+}
+"""How a variable with a format is written; without one it could leave its quotes."""
 
 
 def _macros(sql: str, start: datetime, end: datetime, step: int) -> str:

@@ -96,9 +96,28 @@ function cell(column, record) {
   if (value === null || value === undefined) return h("td", { class: "unknown" }, unknown);
   if (column.type === "time") return h("td", {}, clock(value));
   const text = column.type === "number" ? format(value, column.set.unit, column.set.decimals) : Array.isArray(value) ? value.join(", ") : String(value);
-  const href = text === "" ? null : linkOf(column.name, value, record);
+  const href = text === "" ? null : linkOf(column.name, value, record) || ownLink(column.set.links, record);
   const inner = href ? h("a", { href }, text) : text;
   return h("td", { class: [column.type === "number" ? "number" : "", column.set.custom?.cellOptions ? colourOf(value, column.set.thresholds) : ""].join(" ").trim() }, inner);
+}
+
+// A link of the dashboard's JSON as one of the board; null where it needs more than we know.
+function ownLink(links, record) {
+  const url = links?.[0]?.url;
+  const match = /^\/d\/([\w-]+)\?(.*)$/.exec(url || "");
+  if (!match) return null;
+  const query = new URLSearchParams();
+  for (const part of match[2].split("&")) {
+    const variable = /^\$\{(\w+):queryparam\}$/.exec(part);
+    const field = /^([\w-]+)=\$\{__(?:data\.fields|field\.labels)\.(\w+)(?::\w+)?\}$/.exec(part);
+    if (variable && variable[1] !== "__url_time_range") for (const v of new URLSearchParams(location.search).getAll(`var-${variable[1]}`)) query.append(`var-${variable[1]}`, v);
+    else if (field && record[field[2]] === undefined) return null;
+    else if (field) query.append(field[1], record[field[2]]);
+    else if (/^[\w-]+=[\w-]*$/.test(part)) query.append(...part.split("="));
+  }
+  const from = new URLSearchParams(location.search).get("from");
+  if (from) query.set("from", from);
+  return `/board/${match[1]}?${query}`;
 }
 
 // Where the interactions behind a value are.
@@ -107,7 +126,7 @@ export function linkOf(name, value, record) {
   const { environment, agent } = record, version = record.agent_version;
   if (name === "fingerprint") return to("/interactions", { fingerprint: value, outcome: 0 });
   if (name === "agent" || name === "agent_version") return to("/interactions", { environment, agent, agent_version: version });
-  if (/(success|error|fail).*(rate|share)$/.test(name) && agent) return to("/interactions", { environment, agent, agent_version: version, outcome: 0 });
+  if (/^(success|failed|success_rate|error_rate|failure_share|low|high)$/.test(name) && agent) return to("/interactions", { environment, agent, agent_version: version, outcome: 0 });
   return null;
 }
 
