@@ -250,6 +250,8 @@ def number(value: Any) -> int | float | None:
     >>> number("12"), number(" 1.5 "), number(-3), number(True), number("nan")
     (12, 1.5, None, None, None)
     """
+    if type(value) is int:
+        return value if 0 <= value <= 1e15 else None
     if isinstance(value, str):
         try:
             value = float(value) if not value.isdecimal() else int(value)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from ingest.otlp.conventions import MESSAGE_EVENTS
-from ingest.otlp.structures import array, mapping, media, structure, without_media
+from ingest.otlp.structures import CONTAINERS, array, mapping, media, structure, without_media
 
 _SYSTEM: Final = ("system", "developer")
 _RESULTS: Final = ("tool", "function")
@@ -66,9 +66,9 @@ def _items(value: Any, depth: int = 4) -> list[Any]:
             if isinstance(value.get(key), list):
                 return _items(value[key], depth - 1)
         inner = value.get("update", value.get("prompt"))
-        return _items(inner, depth - 1) if isinstance(inner, dict | list) else []
+        return _items(inner, depth - 1) if isinstance(inner, CONTAINERS) else []
     found = array(value)
-    if len(found) == 1 and isinstance(found[0], dict | list) and read(found[0]) is None:
+    if len(found) == 1 and isinstance(found[0], CONTAINERS) and read(found[0]) is None:
         return _items(found[0], depth - 1)
     return found
 

@@ -11,6 +11,9 @@ import msgspec
 decode = msgspec.json.decode
 encode = msgspec.json.Encoder(order="deterministic").encode
 
+CONTAINERS: Final = (dict, list)
+"""For ``isinstance``: writing ``dict | list`` there makes the union anew each time."""
+
 _MAX_REPAIRED: Final = 32_768
 """Characters of a cut text that are looked at."""
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ingest.otlp import chat_messages
-from ingest.otlp.structures import encode, looks_like_json, mapping, structure, without_media
+from ingest.otlp.structures import (
+    CONTAINERS,
+    encode,
+    looks_like_json,
+    mapping,
+    structure,
+    without_media,
+)
 
 _ASKED: Final = (
     "input", "question", "query", "prompt", "task", "user_input", "user_message", "user_prompt",
@@ -41,14 +48,14 @@ def told(value: Any) -> str | None:
 
 
 def _is_state(found: dict[str, Any]) -> bool:
-    return any(isinstance(item, dict | list) for item in found.values()) or "resume" in found
+    return any(isinstance(item, CONTAINERS) for item in found.values()) or "resume" in found
 
 
 def _words(found: Any, keys: tuple[str, ...], of_messages: Any, depth: int = 4) -> str | None:
     if isinstance(found, str):
         is_said = found.strip() not in _HIDDEN and not looks_like_json(found)
         return without_media(found) if is_said else None
-    if depth == 0 or not isinstance(found, dict | list):
+    if depth == 0 or not isinstance(found, CONTAINERS):
         return None
     messages = chat_messages.items(found)
     if messages:
