@@ -15,15 +15,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from ingest.errors import UsageError
-
-from infra.state import Home
+from infra.runtime_home import RuntimeHome
+from ingest.core.errors import UsageError
 
 _ABOUT: Final = "driftline-backup.json"
 _KEPT: Final = ("clickhouse", "redaction.key", "tokens.json", "credentials.json")
 
 
-def save(home: Home, archive: Path, about: dict[str, Any]) -> int:
+def save(home: RuntimeHome, archive: Path, about: dict[str, Any]) -> int:
     """Write the archive, and return its size in bytes.
 
     It appears under its name only when it is whole, readable by this user alone.
@@ -60,7 +59,7 @@ def save(home: Home, archive: Path, about: dict[str, Any]) -> int:
     return size
 
 
-def restore(archive: Path, home: Home, known: Iterable[str]) -> dict[str, Any]:
+def restore(archive: Path, home: RuntimeHome, known: Iterable[str]) -> dict[str, Any]:
     """Make a home of an archive, and return what it tells about itself.
 
     Parameters

@@ -222,7 +222,7 @@ def _openai(case: Case) -> dict[str, Any]:
     return {"input": list(case.messages), "ideal": case.expected or case.rubric, "id": case.id}
 
 
-_PYTEST: Final = '''"""Regression cases as tests: put the fixtures `agent` and `judge` in conftest.py.
+_PYTEST: Final = '''"""Regression cases as tests: `agent`, `judge` go in conftest.py.
 
 `agent(messages)` returns the answer; `judge(case, answer)` says whether it meets case["rubric"].
 """

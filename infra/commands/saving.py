@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from ingest.errors import UsageError
 
 from infra.commands.runtime import HomeOption
 from infra.console import emit
+from ingest.core.errors import UsageError
 
 Archive = Annotated[Path, typer.Argument(help="The archive, a .tar file.")]
 
@@ -31,9 +31,9 @@ def backup(archive: Archive, home: HomeOption = None) -> None:
     from importlib.metadata import version
 
     from infra import saving
-    from infra.migrate import shipped
+    from infra.runtime_home import RuntimeHome
+    from infra.schema.migrate import shipped
     from infra.settings import load
-    from infra.state import Home
 
     settings = load({"home": home})
     if settings.clickhouse.url is not None:
@@ -46,7 +46,7 @@ def backup(archive: Archive, home: HomeOption = None) -> None:
         "migrations": [migration.name for migration in shipped()],
         "taken": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
     }
-    size = saving.save(Home(settings.home), archive, about)
+    size = saving.save(RuntimeHome(settings.home), archive, about)
     emit(f"{archive}: {size / 1e6:.1f} MB; it holds secrets, keep it as such")
 
 
@@ -59,10 +59,10 @@ def restore(archive: Archive, home: HomeOption = None) -> None:
     Example: driftline restore driftline.tar --home /srv/driftline
     """
     from infra import saving
-    from infra.migrate import shipped
+    from infra.runtime_home import RuntimeHome
+    from infra.schema.migrate import shipped
     from infra.settings import load
-    from infra.state import Home
 
-    place = Home(load({"home": home}).home)
+    place = RuntimeHome(load({"home": home}).home)
     about = saving.restore(archive, place, [migration.name for migration in shipped()])
     emit(f"{place.path}: driftline {about['version']} as of {about['taken']}")

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from infra.migrate import migrate
-from infra.state import Home
-from ingest.errors import UsageError
-from processors.store import ClickHouseConfig
 
-from infra import connections, saving
+from infra import saving, wiring
 from infra.embedded.clickhouse import start_clickhouse
 from infra.embedded.process import stop
+from infra.runtime_home import RuntimeHome
+from infra.schema.migrate import migrate
+from ingest.core.errors import UsageError
+from processors.clickhouse import ClickHouseConfig
 from tests.conftest import run_driftline
-from tests.support import free_port
+from tests.support.common import free_port
 
 PASSWORD = "password"
 DIGEST = "SELECT count(), sum(cityHash64(*)) FROM driftline.events"
@@ -36,7 +36,7 @@ def engine(home: Path) -> Iterator[Any]:
         home / "clickhouse", port, home / "logs" / "clickhouse.log", PASSWORD, PASSWORD
     )
     try:
-        with connections.client(
+        with wiring.client(
             ClickHouseConfig(f"http://127.0.0.1:{port}", "driftline", PASSWORD), "default"
         ) as client:
             yield client
@@ -55,7 +55,7 @@ def test_a_runtime_comes_back_from_its_backup(tmp_path: Path) -> None:
     (first / "redaction.key").write_text("key")
     (first / "runtime.json").write_text("{}")
 
-    lock = Home(first).acquire()
+    lock = RuntimeHome(first).acquire()
     running = run_driftline("backup", str(archive), home=first)
     assert running.returncode == 2
     assert "already runs" in running.stderr
@@ -104,7 +104,7 @@ def archive_of(path: Path, **members: bytes) -> Path:
 def test_what_must_not_be_restored_is_refused(
     members: dict[str, bytes], reason: str, tmp_path: Path
 ) -> None:
-    home = Home(tmp_path / "home")
+    home = RuntimeHome(tmp_path / "home")
     archive = archive_of(tmp_path / "a.tar", **members)
     with pytest.raises(UsageError, match=reason):
         saving.restore(archive, home, ["0001_initial"])
