@@ -136,7 +136,9 @@ def fill(
         low = end - span + (day - 1) * _DAY
         insert("events", low=low, high=low + _DAY)
     for width, kept in ((10, 2 * _DAY), (60, 29 * _DAY), (3600, span + _DAY), (_DAY, span + _DAY)):
-        for high in range(end + 60, end + 60 - kept, -_DAY):
+        # whole days: a window that two statements make would count once
+        midnight = (end // _DAY + 1) * _DAY
+        for high in range(midnight, midnight - kept - _DAY, -_DAY):
             insert("windows", width=width, low=high - _DAY, high=high)
 
 
