@@ -25,7 +25,7 @@ from tests.deploy.rendering import (
     text_of,
 )
 
-pytestmark = pytest.mark.deploy
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]  # for machines that are busy
 
 SCHEMAS = Path(__file__).parent / "schemas"
 MINIMAL = CHART / "ci" / "minimal-values.yaml"
