@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from msgspec.structs import replace
+from msgspec.structs import force_setattr
 
 from ingest.core.errors import Rejected
 from ingest.core.events import Event, Kind, RejectionCode
@@ -72,7 +72,9 @@ def event_of(span: Span, agent: str | None = None, prices: Prices | None = None)
     The agent is, in this order: the span's own; the workflow that it belongs to; that of the
     resource; the given one; the service, and then ``driftline.agent_from`` says ``service``.
     """
-    return _translated(span, agent, prices)[0]
+    event, found = _translated(span, agent, prices)
+    _add_output(event, found)
+    return event
 
 
 def events_of(span: Span, prices: Prices | None = None, agent: str | None = None) -> list[Event]:
@@ -87,7 +89,11 @@ def events_of(span: Span, prices: Prices | None = None, agent: str | None = None
         As `event_of`.
     """
     event, found = _translated(span, agent, prices)
-    events = [event] if event.kind not in _SPEAKS else _with_words(event, span, found)
+    if event.kind in _SPEAKS:
+        events = _with_words(event, span, found)
+    else:
+        _add_output(event, found)
+        events = [event]
     for number, moment in enumerate(span.moments):
         if moment.name == conventions.EVALUATION_EVENT:
             time_ns = moment.time_ns or event.time_unix_nano
@@ -104,11 +110,21 @@ def _with_words(event: Event, span: Span, found: MappedAttributes) -> list[Event
     said = conversation.asked(found, event.kind)
     answer = conversation.told(found) if event.status == "ok" else None
     events = [_message_event(event, span, "user", said)] if said else []
-    # Once is enough: what an answer says costs most of what a span costs.
-    events.append(replace(event, content=None) if answer else event)
-    if answer:
+    events.append(event)
+    if answer:  # once is enough: what an answer says is most of what a span costs
         events.append(_message_event(event, span, "agent", answer))
+    else:
+        _add_output(event, found)
     return events
+
+
+def _add_output(event: Event, found: MappedAttributes) -> None:
+    """Set the content of an event that nobody else has seen yet."""
+    if event.kind in _OUTPUTS and ("output" in found.values or found.flat):
+        force_setattr(event, "content", content(conversation.output_text(found)))
+
+
+_OUTPUTS: Final = frozenset({"interaction", "llm_call", "retrieval", "decision"})
 
 
 def agent_of(spans: Sequence[Span]) -> str | None:
@@ -180,11 +196,8 @@ def _translated(
         fields["model"] = _label(values.get("model"))
     if kind in _CALLS:
         fields |= _of_call(span, values)
-    elif kind != "span":
-        if "output" in values or found.flat:
-            fields["content"] = content(conversation.output_text(found))
-        if kind != "llm_call" and kind != "interaction":
-            _keep(found, "input")
+    elif kind == "retrieval" or kind == "decision":
+        _keep(found, "input")
     if kind in _NAMED:
         fields["name"] = _label(span.name)
     if kind == "interaction" and conversation.resumes(found):

@@ -13,7 +13,7 @@ from ingest.core.events import EVENTS_TOPIC, Event
 from processors.clickhouse import ClickHouseConfig, Store
 from processors.derive import dirty_marks, windows
 from processors.write import rows
-from processors.write.cardinality import Names
+from processors.write.cardinality import CardinalityLimiter
 
 T0 = 1_760_000_000 * 10**9
 
@@ -144,7 +144,7 @@ def test_collisions_are_letters_that_belong_to_no_line(store):
 def test_events_that_the_store_lost_are_no_duplicates(store):
     fill(store)
     events = store.query("SELECT * FROM events")
-    Names(store).admit(events)
+    CardinalityLimiter(store).admit(events)
     windows.recompute(store, 10, dirty_marks.dirty_cells(events))
     assert account(store)["balanced"]
     store.command("DELETE FROM events WHERE event_id IN ('e1', 'e2')")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingest.fetch_wait import QUIET_AFTER_S, QUIET_MAX_WAIT_MS, FetchWait
+from ingest.core.fetch_wait import QUIET_AFTER_S, QUIET_MAX_WAIT_MS, FetchWait
 
 from infra.embedded import health, supervisor
 from infra.embedded.rotation import is_booked

@@ -296,3 +296,16 @@ def test_any_span_makes_an_event_that_the_contract_accepts(
     decoded = codec.decode([line], [10**18])
     assert decoded.rejections == []
     assert decoded.frame.height == 1
+
+
+def test_each_recorded_trace_has_one_topmost_run() -> None:
+    events = {e.event_id: e for e in read(data_file(FILE)) if isinstance(e, Event)}
+
+    def above(event: Event) -> list[str]:
+        parent = events.get(event.parent_id or "")
+        return [] if parent is None else [parent.kind, *above(parent)]
+
+    runs = [e for e in events.values() if e.kind == "interaction" and "interaction" not in above(e)]
+    per_trace = Counter(run.interaction_id for run in runs)
+    assert set(per_trace.values()) == {1}
+    assert len(per_trace) == len({e.interaction_id for e in events.values()})
