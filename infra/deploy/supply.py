@@ -40,7 +40,7 @@ def locked(lock: Path = LOCK) -> dict[str, str]:
 
 
 def _applies(marker: str) -> bool:
-    return not marker or not re.search(r"win32|full_version >= '3\.1[2-9]'", marker)
+    return not marker or not re.search(r"win32|emscripten|full_version >= '3\.1[2-9]'", marker)
 
 
 def licence(name: str) -> str:

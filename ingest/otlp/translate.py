@@ -7,6 +7,7 @@ session, user and version a span inherits, and which of a trace's agent spans is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -378,10 +379,13 @@ def _agent_name(span: Span, what: Told, values: Mapping[str, Any]) -> str | None
     if not name and what.kind == "interaction" and what.dialect in _NAMED_BY_SPAN:
         # Only of an agent: a chain is named after a function.
         told_kind = string(span.attributes.get(what.by or "")) or ""
-        name = span.name if told_kind.strip('"').lower() == "agent" else None
+        # Words are what the agent does, not who it is, and may be the user's own.
+        named = told_kind.strip('"').lower() == "agent" and _IDENTIFIER.fullmatch(span.name)
+        name = span.name if named else None
     return _label(name or span.resource.get("gen_ai.agent.name"))
 
 
+_IDENTIFIER: Final = re.compile(r"\S{1,128}")
 _NAMED_BY_SPAN: Final = frozenset({"langfuse", "mlflow"})
 """Dialects whose agents are named by their spans."""
 

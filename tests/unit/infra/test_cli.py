@@ -23,7 +23,7 @@ def commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, command
 
 
-COMMANDS = dict(commands(command_line()))
+COMMANDS = {name: c for name, c in commands(command_line()) if not c.hidden}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -48,7 +48,7 @@ def test_examples_name_commands_and_options_that_exist() -> None:
     assert len(checked) > len(COMMANDS)
     for line in checked:
         command, words = whole, line.split()[1:]
-        while hasattr(command, "commands"):
+        while hasattr(command, "commands") and words and not words[0].startswith("-"):
             command = command.commands[words.pop(0)]
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known, line

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingest.core.fetch_wait import QUIET_AFTER_S, QUIET_MAX_WAIT_MS, FetchWait
 
 from infra.embedded import health, supervisor
 from infra.embedded.rotation import is_booked
 from infra.runtime_home import Component, RuntimeHome, State
 from infra.settings import Settings
 from ingest.core.errors import UsageError
+from ingest.core.fetch_wait import QUIET_AFTER_S, QUIET_MAX_WAIT_MS, FetchWait
 from ingest.core.kafka import FETCH_MAX_WAIT_MS
 
 
