@@ -62,9 +62,8 @@ def export(
     """
     import sys
 
-    from processors.regressions import FILES
+    from processors.regressions import FILES, load_cases
     from processors.regressions import export as exported
-    from processors.regressions import load_cases
 
     found = load_cases(_store(), agent, cluster, limit)
     text = exported(found, form)
