@@ -15,6 +15,8 @@ from ingest.core.errors import UsageError
 Agent = Annotated[str | None, typer.Option(help="Only this agent.")]
 Environment = Annotated[str | None, typer.Option(help="Only this environment.")]
 Since = Annotated[str | None, typer.Option(metavar="AGE", help="Only later ones: 90s, 12h, 7d.")]
+FindingId = Annotated[str, typer.Argument(help="Id of a finding, or how it begins.")]
+ClusterId = Annotated[str, typer.Argument(help="Id of a cluster, or how it begins.")]
 Note = Annotated[str, typer.Option(help="Why, for others.")]
 
 _FINDINGS = """
@@ -72,7 +74,7 @@ WHERE {where} ORDER BY at, cluster, source
 
 findings_app = typer.Typer(
     help="What changed: open, acknowledged, regressed and recovered findings.\n\n"
-    "Examples: driftline findings --since 24h\n"
+    "Examples: driftline findings list --since 24h\n"
     "driftline findings show 3f2a\n"
     "driftline findings mute 3f2a --for 12h",
     invoke_without_command=True,
@@ -145,7 +147,7 @@ def list_findings(
 
 
 @findings_app.command("show")
-def show_finding(finding: str, as_json: Json = False) -> None:
+def show_finding(finding: FindingId, as_json: Json = False) -> None:
     """Show one finding with its causes, failures, examples and members. Exit 1 without it.
 
     Example: driftline findings show 3f2a9c0d1e5b7a64
@@ -170,7 +172,7 @@ def show_finding(finding: str, as_json: Json = False) -> None:
 
 
 @findings_app.command("ack")
-def ack(finding: str, note: Note = "", as_json: Json = False) -> None:
+def ack(finding: FindingId, note: Note = "", as_json: Json = False) -> None:
     """Say that somebody looks after a finding.
 
     Example: driftline findings ack 3f2a9c0d1e5b7a64 --note "rolled back v15"
@@ -179,7 +181,7 @@ def ack(finding: str, note: Note = "", as_json: Json = False) -> None:
 
 
 @findings_app.command("accept")
-def accept(finding: str, note: Note = "", as_json: Json = False) -> None:
+def accept(finding: FindingId, note: Note = "", as_json: Json = False) -> None:
     """Take the new level of a finding's streams for normal: it ends, and they learn anew.
 
     Example: driftline findings accept 3f2a9c0d1e5b7a64
@@ -189,7 +191,7 @@ def accept(finding: str, note: Note = "", as_json: Json = False) -> None:
 
 @findings_app.command("mute")
 def mute(
-    finding: str,
+    finding: FindingId,
     length: Annotated[str, typer.Option("--for", help="How long: 30m, 12h, 7d.")] = "24h",
     note: Note = "",
     as_json: Json = False,
@@ -236,7 +238,7 @@ def list_clusters(
 
 
 @clusters_app.command("show")
-def show_cluster(cluster: str, as_json: Json = False) -> None:
+def show_cluster(cluster: ClusterId, as_json: Json = False) -> None:
     """Show one cluster. Exit 1 without it.
 
     Example: driftline clusters show 6c2b3c493e22 --json
@@ -249,7 +251,7 @@ def show_cluster(cluster: str, as_json: Json = False) -> None:
 
 
 def _cluster_command(action: str, what: str) -> None:
-    def command(cluster: str, note: Note = "", as_json: Json = False) -> None:
+    def command(cluster: ClusterId, note: Note = "", as_json: Json = False) -> None:
         row = _one(_clusters("startsWith(c.cluster, {id:String})", {"id": cluster}), cluster)
         length = "7d" if action == "mute" else None
         _decide(row["cluster"], action, note, length, as_json)

@@ -183,7 +183,8 @@ def _refuse_unknown_variables() -> None:
         if variable.upper().startswith(PREFIX) and variable not in known | _NOT_SETTINGS:
             new = variable.upper().replace(f"{PREFIX}DOOR_", f"{PREFIX}RECEIVER_")
             new = new.replace("DETECTION_ARL", "DETECTION_PAGES_PER_WEEK")
-            hint = f"it is now {new}" if new in known else _hint(variable, known, PREFIX)
+            renamed = new in known and new != variable.upper()
+            hint = f"it is now {new}" if renamed else _hint(variable, known, PREFIX)
             raise UsageError(f"{variable} is not a setting; {hint}")
 
 
