@@ -122,8 +122,10 @@ def _incident(kind: str, seed: int, days: int) -> tuple[Outcome, dict[str, int]]
     """One incident of a kind on the afternoon after ``days`` of ordinary traffic."""
     start = START + days * DAY + 13 * HOUR + 60 * (seed % 50)
     incident = one(kind, _AGENTS.get(kind, "support"), start, 3 * HOUR)
-    deployment = Deployment("support", START + (days - 1) * DAY, "v1.1")
-    agents = tuple(a for a in FLEET if World._hits(incident, a) or a.name == "support")  # noqa: SLF001
+    hit = {a.name for a in FLEET if World._hits(incident, a)}  # noqa: SLF001 - ours
+    beside = {"support"} if len(hit) > 1 else set()
+    agents = tuple(a for a in FLEET if a.name in hit | beside)
+    deployment = Deployment(agents[0].name, start - DAY // 2, "v1.1")
     world = World(seed + len(kind), agents=agents, incidents=(incident,), deployments=(deployment,))
     outcome = Outcome(kind)
     peers = [_Rules("fixed_thresholds"), _Rules("rolling_z_score")]
@@ -131,7 +133,6 @@ def _incident(kind: str, seed: int, days: int) -> tuple[Outcome, dict[str, int]]
         if _hits(found, incident) and found.found >= incident.start:
             _note(outcome, found, incident)
         del hour
-    hit = {a.name for a in agents if World._hits(incident, a)}  # noqa: SLF001
     if outcome.delay_s is not None:
         outcome.interactions = _interactions(world, hit, start, start + outcome.delay_s)
     until = incident.end + SETTLING
@@ -299,7 +300,8 @@ class _Rules(Peer):
             return bool(
                 row["failures"] > 0.2 or row["duration"] > 20_000 or (row["tokens"] or 0) > 10_000
             )
-        return any(self._odd(row, m) for m in ("failures", "duration", "tokens", "n"))
+        odd = [self._odd(row, m) for m in ("failures", "duration", "tokens", "n")]  # all learn
+        return any(odd)
 
     def _odd(self, row: dict[str, Any], measure: str) -> bool:
         value = row[measure]

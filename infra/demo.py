@@ -29,7 +29,9 @@ SEED: Final = 7
 
 _FOUND: Final = """
 SELECT found, began, title, severity, baseline, observed, n, e_value, evidence
-FROM findings FINAL WHERE agent = {agent:String} AND found >= {after:DateTime64(3)}
+FROM findings FINAL
+WHERE incident = '' AND severity = 'page' AND agent = {agent:String}
+    AND found >= {after:DateTime64(3)}
 ORDER BY found LIMIT 1
 """
 

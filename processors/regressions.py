@@ -316,7 +316,8 @@ def read_results(data: bytes) -> list[Result]:
             continue
         try:
             row = json.loads(line)
-            found.append(Result(str(row["id"]), _truth(row["passed"]), str(row.get("version", ""))))
+            version = str(row.get("version", ""))
+            found.append(Result(str(row["id"]), _truth(row["passed"]), version))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"line {number} is not {{id, passed, version}}: {error!r}") from None
     if not found:

@@ -50,6 +50,10 @@ class FailureClusters:
     seed
         Of every random choice; the same failures in the same order give the same ids.
 
+    same_tool
+        Whether an error message joins only clusters of the tool it came from. Merging two kinds is
+        worse than keeping them apart.
+
     Attributes
     ----------
     clusters : dict of str to Cluster
@@ -75,6 +79,7 @@ class FailureClusters:
         "similar",
         "n_components",
         "seed",
+        "same_tool",
     )
 
     def __init__(
@@ -87,6 +92,7 @@ class FailureClusters:
         n_components: int = 256,
         embed: Embedder | None = None,
         seed: int = 0,
+        same_tool: bool = False,
     ) -> None:
         self.min_cluster_size = min_cluster_size
         self.min_samples = min_samples
@@ -96,6 +102,7 @@ class FailureClusters:
         self.n_components = n_components
         self.embed = embed
         self.seed = seed
+        self.same_tool = same_tool
         self.clusters: dict[str, Cluster] = {}
         self.lineage: list[Transition] = []
         self.aliases: dict[str, str] = {}
@@ -116,8 +123,7 @@ class FailureClusters:
         if known is None:
             terms = terms_of(failure)
             self._seen.add(terms)
-            best, similarity = self._profiles.best(terms)
-            known = best if similarity >= self._limit else self._found(key, failure, terms)
+            known = self._near(failure, terms) or self._found(key, failure, terms)
             if known != UNCLUSTERED:
                 self._remember(key, known)
         if known != UNCLUSTERED:
@@ -131,7 +137,7 @@ class FailureClusters:
         cluster already stays there.
         """
         key = failure.key
-        known = self._placed(key, terms_of(failure))
+        known = self._placed(failure, terms_of(failure))
         if known != UNCLUSTERED:
             return known
         text = f"{self.seed}:{key}".encode()
@@ -150,7 +156,7 @@ class FailureClusters:
 
     def lookup(self, failure: Failure) -> str:
         """Cluster id of a failure without counting it or founding anything."""
-        return self._placed(failure.key, terms_of(failure))
+        return self._placed(failure, terms_of(failure))
 
     def current(self, cluster: str) -> str:
         """Id under which a cluster goes now: its own, or that of what it was merged into."""
@@ -185,7 +191,7 @@ class FailureClusters:
         if len(keys) <= self.min_cluster_size:
             return []
         terms = [terms_of(distinct[key]) for key in keys]
-        before = [self._placed(key, of) for key, of in zip(keys, terms, strict=True)]
+        before = [self._placed(distinct[key], of) for key, of in zip(keys, terms, strict=True)]
         cores = dense_cores(
             [distinct[key] for key in keys],
             FailureFeatures(self.n_components, embed=self.embed, seed=self.seed),
@@ -259,12 +265,18 @@ class FailureClusters:
         self.lineage.append(Transition("born", name))
         return name
 
-    def _placed(self, key: str, terms: Terms) -> str:
-        known = self._known.get(key)
-        if known is not None:
-            return known
+    def _placed(self, failure: Failure, terms: Terms) -> str:
+        return self._known.get(failure.key) or self._near(failure, terms)
+
+    def _near(self, failure: Failure, terms: Terms) -> str:
+        """The cluster that a failure resembles enough to join."""
         best, similarity = self._profiles.best(terms)
-        return best if similarity >= self._limit else UNCLUSTERED
+        if similarity < self._limit:
+            return UNCLUSTERED
+        typical = self.clusters[best].medoid
+        if self.same_tool and failure.message and typical is not None:
+            return best if typical.tool == failure.tool else UNCLUSTERED
+        return best
 
     def _remember(self, key: str, cluster: str) -> None:
         self._known[key] = cluster

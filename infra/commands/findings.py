@@ -15,8 +15,8 @@ from ingest.core.errors import UsageError
 Agent = Annotated[str | None, typer.Option(help="Only this agent.")]
 Environment = Annotated[str | None, typer.Option(help="Only this environment.")]
 Since = Annotated[str | None, typer.Option(metavar="AGE", help="Only later ones: 90s, 12h, 7d.")]
-FindingId = Annotated[str, typer.Argument(help="Id of the finding, or its first characters.")]
-ClusterId = Annotated[str, typer.Argument(help="Id of the cluster.")]
+FindingId = Annotated[str, typer.Argument(help="Id of a finding, or how it begins.")]
+ClusterId = Annotated[str, typer.Argument(help="Id of a cluster, or how it begins.")]
 Note = Annotated[str, typer.Option(help="Why, for others.")]
 
 _FINDINGS = """
@@ -74,7 +74,7 @@ WHERE {where} ORDER BY at, cluster, source
 
 findings_app = typer.Typer(
     help="What changed: open, acknowledged, regressed and recovered findings.\n\n"
-    "Examples: driftline findings --since 24h\n"
+    "Examples: driftline findings list --since 24h\n"
     "driftline findings show 3f2a\n"
     "driftline findings mute 3f2a --for 12h",
     invoke_without_command=True,

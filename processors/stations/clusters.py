@@ -192,7 +192,9 @@ class Clusters:
     def _owned(self, owner: Owner, state: ClustersState) -> Owned:
         if owner not in state.owned:
             state.owned[owner] = Owned(
-                FailureClusters(min_new=self.config.min_new, seed=_seed(owner)),
+                FailureClusters(
+                    min_new=self.config.min_new, seed=_seed(owner), same_tool=True
+                ),
                 ClusterSurges(
                     self.config.notices_per_week / BUCKETS, WEEK / MINUTE,
                     warm_up=self.config.warm_up, min_effect=0.005,

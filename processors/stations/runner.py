@@ -43,6 +43,7 @@ _GAP_S: Final = 7 * 86_400
 """A silence longer than this is skipped: nobody waits for what happened in it."""
 
 _SAVE_S: Final = 60.0
+_BEAT_S: Final = 300
 _MINUTE: Final = 60
 _REST_S: Final = 1.0
 _PUT_OFF_S: Final = 5.0
@@ -225,7 +226,15 @@ class Stations:
             findings += [self._explained(o) for o in outputs if isinstance(o, Finding)]
             self._told.append((name, FLEET))
             self._store.write(findings)
+            self._alert([f.finding_id for f in findings if not f.incident], lo, hi)
         return findings
+
+    def _alert(self, heads: Sequence[str], lo: int, hi: int) -> None:
+        """Write events of alerts, and a sign that open ones last; not while a backlog is read."""
+        if heads:
+            self._store.alert(heads)
+        if hi >= self.sealed and hi // _BEAT_S > lo // _BEAT_S:
+            self._store.alert([], hi // _BEAT_S * _BEAT_S)
 
     def told(self) -> None:
         """Store how far stations of the fleet are, once their findings have been sent."""

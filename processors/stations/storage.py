@@ -95,6 +95,19 @@ LEFT JOIN (SELECT finding_id, members FROM findings FINAL) AS f ON f.finding_id 
 ORDER BY a.at, a.subject
 """
 
+# The rule of Grafana reads events of alerts; these say what the findings are, and that they last.
+_ALERTS: Final = """
+INSERT INTO alert_events
+    (ts, alert_key, kind, agent, severity, status, score, title, description, episode_start,
+     event_time)
+SELECT if({beat:UInt64} > 0, toDateTime64({beat:UInt64}, 3), toDateTime64(version, 3)) AS ts,
+    finding_id, kind, agent, 'critical', if(status = 'recovered', 'resolved', 'firing'),
+    if(status = 'recovered', 0.0, e_value), title, causes, began, ts
+FROM findings FINAL
+WHERE incident = '' AND severity = 'page' AND (finding_id IN {ids:Array(String)}
+    OR {beat:UInt64} > toUnixTimestamp(found) AND status IN ('open', 'regressed'))
+"""
+
 _TOTALS: Final = """
 SELECT station, bucket, toInt64(toUnixTimestamp(position)) AS position, interactions
 FROM station_progress FINAL
@@ -156,6 +169,9 @@ class StationStore(Protocol):
 
     def write(self, outputs: Sequence[Output]) -> None:
         """Store outputs by table."""
+
+    def alert(self, findings: Sequence[str], beat: int = 0) -> None:
+        """Write events of the alerts of findings; with ``beat``, that all open ones last."""
 
     def note_read(self, bucket: str, counts: Mapping[int, int], version: int) -> None:
         """Store how many results of each hour a bucket has read."""
@@ -248,6 +264,10 @@ class ClickHouseStations:
         """Store outputs by table."""
         for table, part in _by_table(outputs).items():
             self._store.insert(table, frame(part))
+
+    def alert(self, findings: Sequence[str], beat: int = 0) -> None:
+        """Write events of the alerts of findings; with ``beat``, that all open ones last."""
+        self._store.command(_ALERTS, {"ids": list(findings), "beat": beat})
 
     def note_read(self, bucket: str, counts: Mapping[int, int], version: int) -> None:
         """Store how many results of each hour a bucket has read."""
@@ -414,6 +434,9 @@ class MemoryStations:
             table = self.tables.setdefault(output.table, {})
             if key not in table or table[key].get("version", 0) <= row.get("version", 0):
                 table[key] = row
+
+    def alert(self, findings: Sequence[str], beat: int = 0) -> None:
+        """Nobody reads events of alerts here."""
 
     def note_read(self, bucket: str, counts: Mapping[int, int], version: int) -> None:
         """Results come in order here, so none is late."""

@@ -32,9 +32,7 @@ def test_inspect_deepeval_and_langsmith_load_what_was_exported(tmp_path):
     assert set(loaded) == {"inspect", "deepeval", "langsmith"}
     for name, rows in loaded.items():
         assert [row["id"] for row in rows] == [case.id for case in found], name
-        assert all(
-            case.messages[-1]["content"] in row["said"]
-            for case, row in zip(found, rows, strict=False)
-        )
+        for case, row in zip(found, rows, strict=True):
+            assert case.messages[-1]["content"] in row["said"], name
     assert {row["split"] for row in loaded["langsmith"]} == {"base"}
     assert {row["expected"] for row in loaded["deepeval"]} == {None}

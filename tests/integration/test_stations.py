@@ -98,6 +98,10 @@ def test_the_engine_and_memory_find_the_same(store):
     assert store.query("SELECT count() AS n FROM cluster_members FINAL")["n"][0] == len(
         memory.rows("cluster_members")
     )
+    events = store.query(
+        "SELECT toString(a.status) AS status FROM alert_events AS a FINAL ORDER BY ts"
+    )
+    assert events["status"].to_list()[-1] == "resolved"
     (alert,) = store.query("SELECT state, severity, score FROM alerts").to_dicts()
     assert (alert["state"], alert["severity"]) == ("resolved", "page")
 
@@ -122,7 +126,10 @@ def test_commands_read_what_stations_wrote(store, clickhouse, monkeypatch):
         assert done.exit_code == 0, done.output
         return json.loads(done.stdout)
 
-    (found,) = ask("findings", "list")
+    (found,) = ask("findings")
+    assert ask("findings", "list") == [found]
+    fired = store.query("SELECT DISTINCT toString(a.status) AS status FROM alert_events AS a FINAL")
+    assert fired["status"].to_list() == ["firing"]
     assert (found["status"], found["severity"], found["agent"]) == ("open", "page", "shop")
     assert found["causes"][0]["value"] == "find"
     assert ask("findings", "show", found["finding_id"])["finding_id"] == found["finding_id"]

@@ -1,4 +1,4 @@
-"""Load exported cases with the frameworks' own loaders; prints a JSON object. No module of ours."""
+"""Load exported cases with the frameworks' own loaders; prints one JSON object."""
 
 import json
 import os

@@ -49,7 +49,10 @@ def test_all_of_them() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), min_size=1)
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1),
+        min_size=1,
+    )
 )
 def test_any_names(names: list[str]) -> None:
     others = [f"{name}x" for name in names]

@@ -162,7 +162,9 @@ def test_no_canary_in_what_the_receiver_sends(mode: str) -> None:
         poison = json.dumps(poisoned(body, said)).encode()
         topic = "otlp_logs" if route == "/v1/logs" else "otlp_spans"
         for raw in (poison, poison[:-9], b"\xff" + poison, poison.replace(b'"name"', b'"nome"')):
-            record: Any = SimpleNamespace(topic=topic, partition=0, offset=0, timestamp=0, value=raw)
+            record: Any = SimpleNamespace(
+                topic=topic, partition=0, offset=0, timestamp=0, value=raw
+            )
             found = translate([record], ReceiverConfig(), policy)
             sent = msgspec.json.encode([found.events, found.letters])
             assert CANARY.encode() not in sent, which
