@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import aiohttp
 import msgspec
 
 from ingest.core.errors import Rejected, Unavailable, UsageError
@@ -24,7 +25,10 @@ from processors.notify.incidents import Incident, Pace
 from processors.notify.signature import DELIVERY, SIGNATURE, TIMESTAMP, sign
 from processors.notify.text import inert
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
+if TYPE_CHECKING:
+    import aiohttp
+
+_TIMEOUT_S: Final = 10.0
 _NEVER: Final = frozenset((400, 404, 405, 410, 413, 415, 422))
 """Answers that the same request will get again; others may change when a setting is mended."""
 
@@ -70,12 +74,13 @@ class _Http:
     _session: aiohttp.ClientSession | None = None
 
     async def post(self, body: bytes, headers: dict[str, str] | None = None) -> None:
-        if self._session is None:
-            import ssl
+        import aiohttp  # only where something is posted
 
+        if self._session is None:
             tls = ssl.create_default_context(cafile=self.ca_file)
             self._session = aiohttp.ClientSession(
-                timeout=_TIMEOUT, connector=aiohttp.TCPConnector(ssl=tls)
+                timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
+                connector=aiohttp.TCPConnector(ssl=tls),
             )
         sent = {"Content-Type": "application/json", "User-Agent": "driftline"}
         try:
@@ -243,7 +248,9 @@ class Services:
 def http(
     url: str, token: str | None = None, tenant: str | None = None, ca_file: str | None = None
 ) -> _Http:
-    """An address with its headers."""
+    """An address with its headers. Raises `UsageError` when aiohttp is not installed."""
+    if find_spec("aiohttp") is None:
+        raise UsageError("notifications need aiohttp: pip install 'driftline[notify]'")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if tenant:
         headers["X-Scope-OrgID"] = tenant

@@ -73,6 +73,11 @@ class Notifier(Service):  # type: ignore[misc]
         Whether this worker is the one that notifies.
     now, sleep
         Clock, for tests.
+
+    Raises
+    ------
+    UsageError
+        A receiver cannot be used as it is configured.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Notifier(Service):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        make_receivers(config, State(), now)  # what is wrong with them is said at the start
         self._config = config
         self._outbox = Outbox(store, config.board_url)
         self._leads = leads

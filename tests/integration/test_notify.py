@@ -10,7 +10,7 @@ import pytest
 
 from infra import cli
 from ingest.core import telemetry
-from ingest.core.errors import Unavailable
+from ingest.core.errors import Unavailable, UsageError
 from processors.notify.incidents import Pace, Rules
 from processors.notify.outbox import Outbox, Silence
 from processors.notify.receivers import Webhook, http
@@ -276,6 +276,11 @@ def test_a_refused_message_is_given_up_and_named(clickhouse):
     with webhook(secret=SECRET) as hook:
         asyncio.run(run(hook))
     assert len(hook.refused) == 1
+
+
+def test_a_receiver_that_cannot_work_is_said_at_the_start(clickhouse):
+    with pytest.raises(UsageError, match="nosuch://"):
+        Notifier(store_of(clickhouse), NotifyConfig(services=("nosuch://secret@host",)))
 
 
 def test_active_findings_are_a_metric_while_the_worker_leads(clickhouse):

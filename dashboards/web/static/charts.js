@@ -89,7 +89,7 @@ function asTable(title, times, series, options) {
   details.addEventListener("toggle", () => {
     if (!details.open || details.querySelector("table")) return;
     const rows = times.slice(-200).map((t, i) => h("tr", {}, h("td", {}, clock(t)), series.map((s) => h("td", { class: "number" }, format(s.values[i + Math.max(0, times.length - 200)], options.unit)))));
-    details.append(h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Numbers of ${title}` },
+    details.append(h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `Numbers of ${title}` },
       h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "time (UTC)"), series.map((s) => h("th", { scope: "col", class: "number" }, s.name)))), h("tbody", {}, rows))));
   });
   return details;

@@ -15,7 +15,7 @@ export function facts(pairs) {
 
 export function table(label, columns, rows, empty = "Nothing here.") {
   if (!rows || !rows.length) return h("p", { class: "soft" }, empty);
-  return h("div", { class: "scroll card", tabindex: "0", role: "region", "aria-label": label },
+  return h("div", { class: "scroll card", tabindex: "0", role: "group", "aria-label": label },
     h("table", {}, h("thead", {}, h("tr", {}, columns.map(([name]) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, rows.map((row) => h("tr", {}, columns.map(([, value]) => { const v = value(row); return h("td", { class: v === unknown ? "unknown" : "" }, v === null || v === undefined ? unknown : v); }))))));
 }

@@ -21,7 +21,7 @@ export function settings(panel, column) {
 export function panelElement(panel) {
   const kind = panel.type;
   const body = h("div", { class: "body" }, h("p", { class: "soft" }, "..."));
-  const element = h("section", { class: `panel is-${kind}`, "data-panel": panel.id, "aria-label": panel.title, style: { gridColumn: `span ${panel.gridPos.w}` } },
+  const element = h("div", { class: `panel is-${kind}`, role: "group", "data-panel": panel.id, "aria-label": panel.title, style: { gridColumn: `span ${panel.gridPos.w}` } },
     h("h3", {}, h("span", {}, panel.title), panel.description && h("details", { class: "about" }, h("summary", { "aria-label": `About ${panel.title}` }, "?"), h("p", {}, panel.description))), body);
   return { element, body };
 }
@@ -86,7 +86,7 @@ function drawTable(panel, results) {
       return h("tr", {}, shown.map((c) => cell(c, record)));
     });
     if (!rows.length) return h("p", { class: "soft" }, "Nothing in this time range.");
-    return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Rows of ${panel.title}` },
+    return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `Rows of ${panel.title}` },
       h("table", {}, h("thead", {}, h("tr", {}, shown.map((c) => h("th", { scope: "col", class: c.type === "number" ? "number" : "" }, c.set.displayName || c.name.replaceAll("_", " "))))), h("tbody", {}, rows)));
   });
 }
