@@ -10,7 +10,7 @@ import msgspec
 
 from ingest.core.events import Kind
 from ingest.otlp import chat_messages, conventions
-from ingest.otlp.dialects import CONTEXT, GRAPH_NODE_KEYS, GRAPH_NODES
+from ingest.otlp.dialects import CONTEXT, GRAPH_NODE_KEYS, GRAPH_NODES, SCOPE_OF_NAME
 
 SERVER: Final = 2
 """SPAN_KIND_SERVER."""
@@ -129,7 +129,7 @@ def _meaning(span: Span) -> tuple[str, str | None, str]:
                 if found is not None:
                     return found[0], name, found[1]
     named = conventions.KIND_NAMES.get(span.name)
-    if named is not None:
+    if named is not None and SCOPE_OF_NAME.get(span.name, span.scope) == span.scope:
         return named[0], None, named[1]
     if not _MODELS.isdisjoint(attributes) and not _TOKENS.isdisjoint(attributes):
         return "llm_call", None, conventions.GENERIC

@@ -706,6 +706,9 @@ FAILED_IF: Final[Mapping[str, frozenset[str]]] = {
 }
 """Attributes, beside the status and ``error.type``, whose value says that a span failed."""
 
+SCOPE_OF_NAME: Final[Mapping[str, str]] = {"invocation": "gcp.vertex.agent"}
+"""Names too common to mean anything outside of this instrumentation scope."""
+
 EXECUTIONS: Final = frozenset({"claude_code.tool.execution"})
 """Spans whose failure is that of the tool call above them, which does not say it itself."""
 

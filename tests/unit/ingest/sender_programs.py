@@ -584,7 +584,8 @@ def google_adk(p: Program) -> list[Emitted]:
         roles = {"assistant": "model", "tool": "user"}
         contents = [
             {"role": roles.get(m["role"], m["role"]),
-             "parts": [{"function_response": {}} if m["role"] == "tool" else {"text": m["content"]}]}  # noqa: E501
+             "parts": [{"function_response": {}} if m["role"] == "tool"
+                       else {"text": m["content"]}]}
             for m in history[1:]
         ]  # fmt: skip
         said = {"function_call": {"name": "find_order"}} if c.answer is None else {"text": c.answer}

@@ -179,8 +179,9 @@ def base64_ids(body: Json) -> list[Event]:
 @fault("snake case")
 def snake_case(body: Json) -> list[Event]:
     raw = json.dumps(body)
-    for name in ("resourceSpans", "scopeSpans", "resourceLogs", "scopeLogs", "logRecords", "traceId",  # noqa: E501
-                 "spanId", "parentSpanId", "startTimeUnixNano", "endTimeUnixNano", "timeUnixNano",
+    for name in ("resourceSpans", "scopeSpans", "resourceLogs", "scopeLogs", "logRecords",
+                 "traceId", "spanId", "parentSpanId", "startTimeUnixNano", "endTimeUnixNano",
+                 "timeUnixNano",
                  "stringValue", "intValue", "boolValue"):  # fmt: skip
         snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
         raw = raw.replace(f'"{name}"', f'"{snake}"')

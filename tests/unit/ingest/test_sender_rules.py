@@ -92,6 +92,11 @@ class TestB_TheRootDoesNotDecide:
         event = event_of(span({**AGENT, "gen_ai.usage.input_tokens": 5}))
         assert (event.kind, event.input_tokens, event.cost_usd) == ("interaction", None, None)
 
+    def test_a_common_name_means_something_in_its_scope_only(self) -> None:
+        named = {"name": "invocation", "parent_id": None}
+        assert event_of(span(**named)).kind == "span"
+        assert event_of(span(**named, scope="gcp.vertex.agent")).kind == "interaction"
+
     def test_a_node_of_a_graph_is_a_span(self) -> None:
         chain = {"openinference.span.kind": "CHAIN"}
         assert event_of(span(chain)).kind == "interaction"
