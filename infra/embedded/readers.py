@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import Final
 
 from infra.embedded.statements import EngineError
@@ -144,13 +145,16 @@ def check(sql: str, database: str, output_format: str, known: Collection[str]) -
     plain, tokens = _split(sql)
     _check_depth(tokens)
     forbidden = frozenset(known) - functions() - {"format"}
+    # A statement may name lambdas; such a name is no function of the engine's.
+    aliased = {b.text.lower() for a, b in pairwise(tokens) if a.text.lower() == "as" and b.is_name}
+    own = aliased - frozenset(known)
     first = tokens[0].text.lower() if tokens and tokens[0].kind in ("word", "sign") else ""
     if first not in _STARTS:
         raise _refused("anything but SELECT, WITH, SHOW, DESCRIBE, EXPLAIN and EXISTS")
     around = zip([_END, *tokens], tokens, [*tokens[1:], _END], strict=False)
     for place, (before, token, after) in enumerate(around):
         if token.is_name:
-            _check_name(before, token, after, forbidden)
+            _check_name(before, token, after, forbidden, own)
             if token.text.lower() == "system" and after.text == ".":
                 _check_system_table(tokens[place + 2 : place + 3])
         elif token.text == ";" and token.kind == "sign" and after is not _END:
@@ -175,12 +179,14 @@ def settings(wanted: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-def _check_name(before: _Token, token: _Token, after: _Token, forbidden: Collection[str]) -> None:
+def _check_name(
+    before: _Token, token: _Token, after: _Token, forbidden: Collection[str], own: Collection[str]
+) -> None:
     name = token.text.lower()
     if name == PRIVATE_TABLE:
         raise _refused(f"table {name}, whose bytes are not redacted")
     if after.kind == "sign" and after.text == "(":
-        if not _is_callable(name):
+        if name not in own and not _is_callable(name):
             raise _refused(f"{token.text}()")
     elif name in forbidden:
         raise _refused(f"the name of the function {token.text}; as an alias take another")
