@@ -37,6 +37,9 @@ _QUANTILES: Final = (0.5, 0.95, 0.99)
 """Quantile that shows the change which each indicator (rank, above p90, above p99) sees."""
 
 _WEIGHTS: Final = (0.5, 0.25, 0.25)
+_EFFECTS: Final = (0.02, 0.02, 0.005)
+"""Changes of each indicator that count as none: of the mean rank, and of the shares above."""
+
 _RECENT: Final = 1800
 """Seconds of values that show what a stream looks like now."""
 
@@ -152,7 +155,14 @@ class TailStreams:
         if fresh:
             self.detector.extend(fresh)
             self.tails += [Tail() for _ in range(fresh)]
-            self.detector.arl = self.thresholds.notice(self.detector.n_groups, MINUTE)
+            self._require()
+
+    def _require(self) -> None:
+        """Let the parameters of now apply to all streams."""
+        members = self.detector.members
+        rows = np.arange(members.n_streams)
+        members.require(rows, np.tile(_EFFECTS, self.detector.n_groups), self.warm_up)
+        self.detector.arl = self.thresholds.notice(max(self.detector.n_groups, 1), MINUTE)
 
     def _score(self, i: int, at: int, bins: list[int], counts: list[int]) -> tuple[Floats, float]:
         tail = self.tails[i]
@@ -248,7 +258,5 @@ class TailStreams:
             for bins, counts, ready, half, recent in raw["tails"]
         ]
         self._references = {}
-        members = self.detector.members
-        members.require(np.arange(members.n_streams), members.min_effect, self.warm_up)
-        self.detector.arl = self.thresholds.notice(max(self.detector.n_groups, 1), MINUTE)
+        self._require()
         return self
