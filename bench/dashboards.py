@@ -138,7 +138,7 @@ def fill(
     for width, kept in ((10, 2 * _DAY), (60, 29 * _DAY), (3600, span + _DAY), (_DAY, span + _DAY)):
         # whole days: a window that two statements make would count once
         midnight = (end // _DAY + 1) * _DAY
-        for high in range(midnight, midnight - kept - _DAY, -_DAY):
+        for high in range(midnight, midnight - min(kept, span) - _DAY, -_DAY):
             insert("windows", width=width, low=high - _DAY, high=high)
 
 
