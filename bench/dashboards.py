@@ -125,7 +125,7 @@ def fill(
     insert("interactions")
     for name in (
         "sessions", "interaction_index", "session_index", "evaluations", "ledger", "watermarks",
-        "heartbeats", "detector_state", "findings",
+        "heartbeats", "station_progress", "findings",
     ):  # fmt: skip
         insert(name)
     for width in (60, 3600, _DAY):

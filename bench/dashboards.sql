@@ -121,9 +121,9 @@ FROM numbers(4)
 INSERT INTO heartbeats (ts, component, instance)
 SELECT toDateTime64({end} - number * 10, 3), 'processors', 'one' FROM numbers(60480)
 
--- name: detector_state
-INSERT INTO detector_state (stream, position, version)
-SELECT concat('agent_', toString(number)), toDateTime({end} - 60), 1 FROM numbers(200)
+-- name: station_progress
+INSERT INTO station_progress (station, bucket, position, version)
+SELECT 'detection', toString(number), toDateTime({end} - 60), 1 FROM numbers(8)
 
 -- name: findings
 INSERT INTO findings (finding_id, version, kind, environment, agent, status, severity, began, found,

@@ -28,13 +28,15 @@ HAVING count() > 0
 -- name: slowest_station
 WITH (SELECT max(watermark) FROM watermarks FINAL) AS newest
 SELECT greatest(0, dateDiff('second', min(position), newest)) AS behind
-FROM detector_state FINAL WHERE position > toDateTime(0, 'UTC') AND position <= {to:time}
+FROM station_progress FINAL WHERE position > toDateTime(0, 'UTC') AND position <= {to:time}
 HAVING count() > 0
 
 -- name: stations
 WITH (SELECT max(watermark) FROM watermarks FINAL) AS newest
-SELECT stream, position, greatest(0, dateDiff('second', position, newest)) AS behind
-FROM detector_state FINAL WHERE position <= {to:time}
+SELECT station AS stream, min(p.position) AS position,
+    greatest(0, dateDiff('second', min(p.position), newest)) AS behind
+FROM station_progress AS p FINAL WHERE p.position <= {to:time}
+GROUP BY stream
 ORDER BY behind DESC, stream LIMIT 200
 
 -- name: newest_result

@@ -108,7 +108,7 @@ FROM
     UNION ALL
     SELECT 'stations behind, s' AS sign, toFloat64(greatest(0, dateDiff('second', min(position),
         (SELECT max(watermark) FROM watermarks FINAL)))) AS value, 900 AS tolerable
-    FROM detector_state FINAL WHERE position > toDateTime(0, 'UTC')
+    FROM station_progress FINAL WHERE position > toDateTime(0, 'UTC')
     UNION ALL
     SELECT 'records missing in the books' AS sign, toFloat64(sum(missing)) AS value, 0.5 AS tolerable
     FROM

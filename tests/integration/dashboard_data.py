@@ -281,9 +281,9 @@ def fill_monitor(client: Any, now: datetime) -> None:
     insert(client, "watermarks", [{**dirty, "offset": 5, "lag": 2, "updated": ago(seconds=5)}])
     insert(
         client,
-        "detector_state",
+        "station_progress",
         [
-            {"stream": name, "position": ago(seconds=behind), "version": 1, "state": "{}"}
+            {"station": name, "bucket": "0", "position": ago(seconds=behind), "version": 1}
             for name, behind in (("a", 20), ("b", 140))
         ],
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter, defaultdict
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -27,7 +25,6 @@ from tests.integration.pipeline_reference import Truth
 FAR = 4_102_444_800 * 10**9  # of a record: nothing is in its future
 SEEDS = range(3)
 DERIVED = ("interaction_results", "session_results", "rollups")
-PLAIN = ("tool_calls", "tool_errors", "input_tokens", "output_tokens")
 
 
 class Pipeline:
@@ -134,6 +131,7 @@ def check(pipeline: Pipeline, truth: Truth) -> None:
         for r in current.to_dicts()
     }
     check_rollups(pipeline, truth)
+    check_metrics(pipeline, truth)
 
 
 def check_rollups(pipeline: Pipeline, truth: Truth) -> None:
@@ -156,50 +154,49 @@ def check_rollups(pipeline: Pipeline, truth: Truth) -> None:
 
 
 def check_metrics(pipeline: Pipeline, truth: Truth, since: int | None = None) -> None:
-    """Everything of the window that holds ``since`` and of those after it, by plain Python."""
-    entries = agent_report.collect(pipeline.store, agent_report.Selection(since=since))
-    keys = [(e["environment"], e["agent"], e["agent_version"] or "", e["scope"]) for e in entries]
-    begins = (since or 0) // 10 * 10
-    sums: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
-    for (environment, agent, start, version, scope), row in truth.windows(10).items():
-        if start >= begins:
-            known = {name: row[name] for name in ("events", "ok", "error", *PLAIN)}
-            sums[environment, agent, version, scope].update(known)
-    units = {name: truth.units(name, begins) for name in ("interactions", "sessions")}
-    reasons = truth.reasons(begins)
-    assert set(keys) == {*sums, *((*key, "all") for found in units.values() for key in found)}
-    assert keys == sorted(keys, key=lambda key: (*key[:3], key[3] != "all", key[3]))
-    for (environment, agent, version, scope), entry in zip(keys, entries, strict=True):
-        events = sums[environment, agent, version, scope]
-        assert {name: entry[name] for name in PLAIN} == {name: events[name] for name in PLAIN}
-        assert [entry["events"][name] for name in ("n", "ok", "error")] == [
-            events[name] for name in ("events", "ok", "error")
+    """What ``driftline metrics`` says of whole minutes from that of ``since`` on."""
+    begins = (since or 0) // 60 * 60
+    chosen = agent_report.Selection(since=since)
+    entries = agent_report.collect(pipeline.store, chosen, parts=False)
+    found = {(e["environment"], e["agent"], e["agent_version"] or ""): e for e in entries}
+    for unit in rollups.UNITS:
+        rows_ = [
+            r for r in getattr(truth, unit)().values() if r["end"] // 10**9 // 60 * 60 >= begins
         ]
-        assert entry["since"] == (since and f"{datetime.fromtimestamp(begins, UTC):%FT%TZ}")
-        if scope != "all":
-            assert entry["interactions"] is None
-            assert entry["sessions"] is None
-            continue
-        key = environment, agent, version
-        assert entry["failure_reasons"] == dict(reasons.get(key, {}))
-        for name, all_of in units.items():
-            if key not in all_of:
-                assert entry[name]["n"] == 0
-                assert entry[name]["success"]["rate"] is None
-                continue
-            same(flat(entry[name]), all_of[key], (name, key))
+        expected = {key[:3]: row for key, row in reference.rollups(rows_, 10**12).items()}
+        assert {key for key, e in found.items() if e[unit]["n"]} == expected.keys()
+        for key, row in expected.items():
+            same(flat(found[key][unit]), said(row), (unit, key))
+            if unit == "interactions":
+                assert found[key]["failure_reasons"] == row["failures"]
+                assert found[key]["tool_calls"] == row["tool_calls"]
+
+
+def said(row: dict[str, Any]) -> dict[str, Any]:
+    """A rollup of the reference as `flat` shows it."""
+    rated = row["satisfaction_n"]
+    return {
+        "n": row["n"],
+        "yes": row["succeeded"],
+        "known": row["success_known"],
+        "mean": row["duration_ms"] / row["duration_n"] if row["duration_n"] else None,
+        "cost": row["cost_usd"] if row["cost_n"] else None,
+        "rated": row["satisfaction_n"],
+        "satisfaction": row["satisfaction"] / row["satisfaction_n"]
+        if row["satisfaction_n"]
+        else None,
+    }
 
 
 def flat(unit: dict[str, Any]) -> dict[str, Any]:
     """Interactions or sessions of an agent, without levels."""
-    explicit, duration = unit["satisfaction"]["explicit"], unit["duration_ms"]
+    explicit = unit["satisfaction"]["explicit"]
     return {
         "n": unit["n"],
         "yes": unit["success"]["yes"],
         "known": unit["success"]["known"],
-        **{name: duration[name] for name in ("mean", "p50", "p95", "p99")},
+        "mean": unit["duration_ms"]["mean"],
         "cost": unit["cost_usd"]["sum"],
-        "cost_mean": unit["cost_usd"]["mean"],
         "rated": explicit["n"],
         "satisfaction": explicit["mean"],
     }

@@ -296,8 +296,8 @@ class TestPipeline:
         )  # fmt: skip
         results.insert(
             owner,
-            "detector_state",
-            [{"stream": "s", "position": ago(hours=1), "version": 1, "state": ""}],
+            "station_progress",
+            [{"station": "s", "bucket": "0", "position": ago(hours=1), "version": 1}],
         )
         assert self.signs(reader) == {
             "dead letters, share of lines", "records waiting", "stations behind, s",

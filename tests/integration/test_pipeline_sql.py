@@ -191,7 +191,7 @@ def test_cells_that_lie_far_apart_are_computed(pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_metrics_since_any_second_are_of_whole_windows(pipeline: Pipeline, seed: int) -> None:
+def test_metrics_since_any_second_are_of_whole_minutes(pipeline: Pipeline, seed: int) -> None:
     """Its beginning, its middle and its end; sessions whole, whatever of them was said when."""
     events = traffic(seed)
     pipeline.deliver(events)
@@ -201,41 +201,8 @@ def test_metrics_since_any_second_are_of_whole_windows(pipeline: Pipeline, seed:
     for start in (starts[0], starts[len(starts) // 2], starts[-9], starts[-1]):
         for since in (start, start + 5, start + 9):
             check_metrics(pipeline, truth, since)
-    assert agent_report.collect(pipeline.store, agent_report.Selection(since=starts[-1] + 10)) == []
-
-
-def test_interactions_whose_names_no_event_bears_together_are_counted(pipeline: Pipeline) -> None:
-    """It is told of whoever speaks for it, with the version that is known from elsewhere."""
-    at = itertools.count(1_760_000_000 * 10**9, 20 * 10**9)
-    events = [
-        Event(
-            event_id=f"e{number}", time_unix_nano=next(at), environment=environment, agent="shop",
-            agent_version=version, kind=kind, interaction_id=interaction, status=status,
-            error_type="timeout" if status == "error" else None,
-        )
-        for number, (environment, version, kind, interaction, status) in enumerate((
-            ("staging", "v1", "tool_call", "i1", "ok"),
-            ("production", None, "interaction", "i1", "error"),
-            ("staging", "v2", "tool_call", "i2", "ok"),
-            ("production", None, "interaction", "i2", "ok"),
-            ("production", "v2", "interaction", "i3", "ok"),
-        ))
-    ]  # fmt: skip
-    pipeline.deliver(events)
-    pipeline.recompute()
-    truth = Truth(events)
-    check_metrics(pipeline, truth)
-    entries = agent_report.collect(pipeline.store)
-    assert agent_report.totals(entries) == {"events": 5, "interactions": 3, "sessions": 3}
-    alone = next(
-        e for e in entries if (e["environment"], e["agent_version"]) == ("production", "v1")
-    )
-    assert alone["events"]["n"] == 0
-    assert set(alone["events"]["duration_ms"].values()) == {None}
-    assert alone["interactions"]["success"]["known"] == 1
-    assert alone["failure_reasons"] == {"timeout": 1}
-    for since in range(0, 80, 20):
-        check_metrics(pipeline, truth, 1_760_000_000 + since)
+    later = agent_report.Selection(since=max(e.time_unix_nano for e in events) // 10**9 + 60)
+    assert agent_report.collect(pipeline.store, later) == []
 
 
 @pytest.mark.parametrize("seed", SEEDS)
