@@ -181,10 +181,8 @@ def said(row: dict[str, Any]) -> dict[str, Any]:
         "known": row["success_known"],
         "mean": row["duration_ms"] / row["duration_n"] if row["duration_n"] else None,
         "cost": row["cost_usd"] if row["cost_n"] else None,
-        "rated": row["satisfaction_n"],
-        "satisfaction": row["satisfaction"] / row["satisfaction_n"]
-        if row["satisfaction_n"]
-        else None,
+        "rated": rated,
+        "satisfaction": row["satisfaction"] / rated if rated else None,
     }
 
 
