@@ -180,7 +180,7 @@ def test_only_the_missing_parts_are_started(runtime: Runtime, tmp_path: Path) ->
         states = {part["name"]: part["state"] for part in status["components"]}
         assert states == {
             "kafka": "external", "clickhouse": "external", "worker-1": "running",
-            "gateway": "running", "receiver": "running",
+            "gateway": "running", "receiver": "running", "board": "running",
         }  # fmt: skip
         for name in ("kafka", "clickhouse"):
             assert status["addresses"][name] == there["addresses"][name]
