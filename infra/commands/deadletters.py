@@ -58,7 +58,7 @@ def list_command(
     """
     from processors.write.dead_letters import listed
 
-    rows = listed(_store(reader=True), _selection(code, topic, since))
+    rows = listed(_store(), _selection(code, topic, since))
     if as_json:
         emit_json(rows)
         return
@@ -93,7 +93,7 @@ def show(
     from processors.write.dead_letters import shown
 
     selection = _selection(code, topic, since, places, limit)
-    rows = [_told(row) for row in shown(_store(reader=True), selection)]
+    rows = [_told(row) for row in shown(_store(), selection)]
     if as_json:
         emit_json(rows)
         return
@@ -148,7 +148,7 @@ def replay(
         raise UsageError("--dry-run and --yes contradict each other")
     from infra.settings import load
 
-    settings, store = load(), _store(reader=not yes)
+    settings, store = load(), _store()
     letters = shown(store, _selection(code, topic, since, places))
     now_ns = time.time_ns()
     trials = [tried(letter, now_ns, again=again) for letter in letters]
@@ -247,12 +247,12 @@ def _selection(
     )
 
 
-def _store(*, reader: bool) -> Store:
+def _store() -> Store:
     from infra import wiring
     from infra.settings import load
     from processors.clickhouse import Store
 
-    return Store(wiring.clickhouse(load(), reader=reader))
+    return Store(wiring.clickhouse(load()))
 
 
 def _clock(moment: datetime) -> str:

@@ -160,6 +160,7 @@ def test_killed_again_and_again_it_loses_and_doubles_nothing(doored: Runtime) ->
 
 def test_its_dead_letters_are_shown_redacted_with_their_place(doored: Runtime) -> None:
     shown = doored.driftline("deadletters", "show", "--topic", "otlp_spans", "--json")
+    assert shown.returncode == 0, shown.stderr
     assert MAIL not in shown.stdout
     letters = json.loads(shown.stdout)
     assert (
@@ -198,7 +199,7 @@ def test_a_topic_full_of_something_else_stops_the_door_with_its_reason(doored: R
         assert word in stopped["detail"]
     status, body = ask(doored.status()["addresses"]["health"])
     assert status == 503
-    assert "door is stopped: too_many_bad_messages" in json.dumps(body)
+    assert "receiver is stopped: too_many_bad_messages" in json.dumps(body)
 
 
 def ask(address: str) -> tuple[int, Any]:
