@@ -92,7 +92,14 @@ class Pipeline:
         """All that is derived, to the last bit, versions included."""
         return (
             self.store.query("SELECT * FROM windows FINAL ORDER BY ALL").rows(),
-            *(self.store.query(f"SELECT * FROM {t} FINAL ORDER BY ALL").rows() for t in DERIVED),
+            self.store.query("SELECT * FROM interaction_results FINAL ORDER BY ALL").rows(),
+            # Their versions remember what once counted there, and their empty rows as well.
+            *(
+                self.store.query(
+                    f"SELECT * EXCEPT version FROM {table} FINAL WHERE {counts} ORDER BY ALL"
+                ).rows()
+                for table, counts in (("session_results", "live"), ("rollups", "n > 0"))
+            ),
             self.store.query("SELECT * FROM current_evaluations ORDER BY ALL").rows(),
         )
 
@@ -155,8 +162,8 @@ def check_rollups(pipeline: Pipeline, truth: Truth) -> None:
 
 def check_metrics(pipeline: Pipeline, truth: Truth, since: int | None = None) -> None:
     """What ``driftline metrics`` says of whole minutes from that of ``since`` on."""
-    begins = (since or 0) // 60 * 60
     chosen = agent_report.Selection(since=since)
+    begins = chosen.begins or 0
     entries = agent_report.collect(pipeline.store, chosen, parts=False)
     found = {(e["environment"], e["agent"], e["agent_version"] or ""): e for e in entries}
     for unit in rollups.UNITS:
