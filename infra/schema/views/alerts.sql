@@ -17,3 +17,29 @@ LEFT JOIN
         maxIf(until, action = 'mute') AS muted_until
     FROM finding_actions GROUP BY subject
 ) AS acted ON acted.subject = f.finding_id
+--------
+ALTER TABLE alerts
+    COMMENT COLUMN alert_key 'finding that stands for the incident',
+    COMMENT COLUMN kind 'kind of finding',
+    COMMENT COLUMN signal 'what is watched',
+    COMMENT COLUMN environment 'deployment environment',
+    COMMENT COLUMN agent 'name of the agent',
+    COMMENT COLUMN agent_version 'version, where the finding is about one',
+    COMMENT COLUMN tool 'tool, where it is about one',
+    COMMENT COLUMN cluster 'failure cluster, where it is about one',
+    COMMENT COLUMN severity 'page or notice',
+    COMMENT COLUMN state 'firing or resolved',
+    COMMENT COLUMN status 'open, acknowledged, regressed or recovered',
+    COMMENT COLUMN muted_until 'until when nothing is sent',
+    COMMENT COLUMN muted '1 while nothing is sent',
+    COMMENT COLUMN score 'e-value: factor by which the data speak against no change',
+    COMMENT COLUMN title 'what happened, in one line',
+    COMMENT COLUMN description 'JSON: what fails most',
+    COMMENT COLUMN causes 'JSON: attribute, value, lift with interval, share',
+    COMMENT COLUMN users 'users hit since it began',
+    COMMENT COLUMN sessions 'sessions hit since it began',
+    COMMENT COLUMN cost_usd 'cost of the interactions hit',
+    COMMENT COLUMN episode_start 'estimated start, event time',
+    COMMENT COLUMN found 'when it was decided, event time',
+    COMMENT COLUMN ended 'when it was over, event time',
+    COMMENT COLUMN members 'findings of the same incident'
