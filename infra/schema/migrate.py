@@ -84,7 +84,7 @@ def migrate(
     database
         Created if it is missing.
     migrations
-        Those of this version unless given.
+        Those of this version, and its views, unless given.
 
     Raises
     ------
@@ -103,8 +103,9 @@ def migrate(
     pending = [migration for migration in wanted if migration.name not in applied]
     for migration in pending:
         _apply(client, database, migration)
-    applied_views = _apply_views(client, database, applied)
-    return [migration.name for migration in pending] + applied_views
+    # Views need all tables; whoever asks for chosen migrations may have some only.
+    replaced = _apply_views(client, database, applied) if migrations is None else []
+    return [migration.name for migration in pending] + replaced
 
 
 def views() -> list[Migration]:

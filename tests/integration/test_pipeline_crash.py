@@ -207,6 +207,8 @@ def check(
         assert "note:" not in errors  # that is how it says that it has given up waiting
         assert json.loads(output)["accepted"] == count
         after = numbers(runtime)
+        # Stations follow sealed event time, an hour a step.
+        eventually(lambda: bool(findings(runtime)), within_s=240, every_s=2.0)
         found = findings(runtime)
         told = told_findings(runtime, found)
         restarts = {p["name"]: p["restarts"] for p in runtime.status()["components"]}
