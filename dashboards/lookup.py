@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from dashboards.agent_report import wilson
 from processors.clickhouse import Store
+from processors.regressions import load_cases
 
 Row = dict[str, Any]
 
@@ -53,7 +54,8 @@ FROM events FINAL
 WHERE interaction_id = {id:String}
     AND time >= {since:DateTime64(9)} AND time < {until:DateTime64(9)}
     AND (event_id, time, payload_hash) NOT IN (SELECT event_id, time, payload_hash FROM collisions)
-ORDER BY time - toIntervalNanosecond(toInt64(ifNull(duration_ms, 0) * 1e6)), event_id
+ORDER BY time - toIntervalNanosecond(toInt64(ifNull(duration_ms, 0) * 1e6)),
+    kind != 'interaction', ifNull(duration_ms, 0) > 0, duration_ms DESC, event_id
 LIMIT {limit:UInt32}
 """
 
@@ -242,6 +244,24 @@ class Lookup:
         )
         found["interactions"] = self._by_ids(found.get("examples") or [])
         return found
+
+    def cases(self, subject: str, limit: int) -> list[Row] | None:
+        """Failures of an incident or a cluster as cases to test a fix against.
+
+        The same as `driftline regressions export` writes. None where there is no such subject.
+        """
+        found = self.incident(subject)
+        if found is not None:
+            failed, cluster = found["failures"], ""
+        elif (grown := self.cluster(subject)) is not None:
+            failed, cluster = grown["interactions"], subject
+        else:
+            return None
+        only = [] if cluster else [row["interaction_id"] for row in failed]
+        made: list[Row] = []
+        for agent in sorted({row["agent"] for row in failed}):
+            made += map(asdict, load_cases(self._store, agent, cluster, only=only))
+        return made[:limit]
 
     def senders(self) -> list[Row] | None:
         """What sends events, and what it leaves out; None where that is not recorded."""

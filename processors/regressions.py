@@ -91,6 +91,7 @@ LEFT JOIN (SELECT interaction_id, cluster FROM cluster_members FINAL) AS m
     ON m.interaction_id = r.interaction_id
 WHERE r.success = 0 AND r.request != '' AND r.agent = {agent:String}
     AND ({cluster:String} = '' OR m.cluster = {cluster:String})
+    AND (empty({only:Array(String)}) OR r.interaction_id IN {only:Array(String)})
 ORDER BY end, interaction_id
 LIMIT {limit:UInt32}
 """
@@ -106,9 +107,14 @@ ORDER BY session_id, end, interaction_id
 """
 
 
-def load_cases(store: Store, agent: str, cluster: str = "", limit: int = 5_000) -> list[Case]:
-    """Cases of the stored failures of an agent, each once, oldest first."""
-    given = {"agent": agent, "cluster": cluster, "limit": limit}
+def load_cases(
+    store: Store, agent: str, cluster: str = "", limit: int = 5_000, only: Sequence[str] = ()
+) -> list[Case]:
+    """Cases of the stored failures of an agent, each once, oldest first.
+
+    With ``cluster`` those of a cluster, with ``only`` those of these interactions.
+    """
+    given = {"agent": agent, "cluster": cluster, "limit": limit, "only": list(only)}
     return cases(store.query(_FAILED, given), store.query(_TURNS_OF, {"agent": agent}))
 
 

@@ -203,6 +203,69 @@ def mute(
     _decide_finding(finding, "mute", note, length, as_json)
 
 
+@findings_app.command("simulate")
+def simulate(
+    signal: Annotated[
+        str | None, typer.Option(help="Only findings of this signal; `driftline watching` lists.")
+    ] = None,
+    since: Annotated[str, typer.Option(metavar="AGE", help="How far back: 12h, 30d.")] = "30d",
+    agent: Agent = None,
+    pages_per_week: Annotated[
+        float | None, typer.Option(help="Try this budget of false pages.", min=0.001)
+    ] = None,
+    min_effect: Annotated[
+        float | None, typer.Option(help="Try this smallest change of the failure rate.", min=0.0)
+    ] = None,
+    warm_up: Annotated[
+        float | None, typer.Option(help="Try a baseline of so many interactions.", min=10.0)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what detection would have found in the past, with other settings. Writes nothing.
+
+    Detection begins anew at the start, so the first interactions only make its baselines.
+
+    Examples: driftline findings simulate --signal failure --since 30d
+              driftline findings simulate --since 7d --pages-per-week 0.2 --json
+    """
+    from dataclasses import replace
+
+    from infra.settings import load
+    from processors.signals import BY_NAME
+    from processors.stations.detection import DetectionConfig
+    from processors.stations.rehearsal import rehearse
+
+    if signal is not None and signal not in BY_NAME:
+        raise UsageError(f"there is no signal {signal}; signals: {', '.join(sorted(BY_NAME))}")
+    tried = {"pages_per_week": pages_per_week, "min_effect": min_effect, "warm_up": warm_up}
+    config = DetectionConfig(**load().detection.model_dump())
+    config = replace(config, **{k: v for k, v in tried.items() if v is not None})
+    found = [
+        {**row, "causes": json.loads(row["causes"] or "[]")}
+        for row in rehearse(_store(), config, _ago(since), datetime.now(UTC))
+    ]
+    fits = [
+        row for row in found
+        if signal in (None, row["signal"]) and agent in (None, row["agent"])
+    ]  # fmt: skip
+    # A member is paged as part of its incident.
+    shown = fits if signal is not None else [row for row in fits if not row["incident"]]
+    shown.sort(key=lambda row: row["found"])
+    if as_json:
+        emit_json(shown)
+        return
+    print_table(
+        ("found", "began", "severity", "signal", "what", "lasted"),
+        [
+            (_clock(r["found"]), _clock(r["began"]), r["severity"], r["signal"], r["title"],
+             r["ended"] and str(r["ended"] - r["began"]))
+            for r in shown
+        ],
+    )  # fmt: skip
+    pages = sum(row["severity"] == "page" for row in shown)
+    say(f"{pages} would have paged, {len(shown) - pages} would have been notices")
+
+
 def _decide_finding(
     finding: str, action: str, note: str, length: str | None, as_json: bool
 ) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,7 +55,7 @@ def up(
     given = {"port_base": port_base, "home": home}
     settings = load(given)
     if detach:
-        _up_in_background(settings)
+        up_in_background(settings)
         return
     from infra.embedded.supervisor import Supervisor
 
@@ -193,8 +194,21 @@ def migrate_command() -> None:
     emit("created: " + (", ".join(created) or "nothing new"))
 
 
-def _up_in_background(settings: Any) -> None:
-    """Start `driftline up` as a process of its own and return when it is ready."""
+def up_in_background(settings: Any, variables: Mapping[str, str] | None = None) -> None:
+    """Start `driftline up` as a process of its own and return when it is ready.
+
+    Parameters
+    ----------
+    settings
+        Where it runs.
+    variables
+        Of its environment, on top of those of this process.
+
+    Raises
+    ------
+    Unavailable
+        It was not ready in time.
+    """
     from infra.runtime_home import RuntimeHome
 
     home = RuntimeHome(settings.home)
@@ -209,6 +223,7 @@ def _up_in_background(settings: Any) -> None:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            env={**os.environ, **(variables or {})},
             start_new_session=True,
         )
     deadline = time.monotonic() + _START_S

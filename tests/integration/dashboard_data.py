@@ -308,6 +308,19 @@ def fill_monitor(client: Any, now: datetime) -> None:
     )
     insert(
         client,
+        "clusters",
+        [
+            {
+                "environment": "production", "agent": "booking", "cluster": f"c{n}", "version": 1,
+                "name": "book refused", "status": status, "size": 40, "first_seen": ago(hours=2),
+                "last_seen": ago(minutes=5), "reason": "tool_failed", "tool": "book",
+                "examples": ["i0"], "opportunities": 400,
+            }
+            for n, status in enumerate(("open", "new", "merged"))
+        ],
+    )  # fmt: skip
+    insert(
+        client,
         "heartbeats",
         [
             {"ts": ago(seconds=s), "component": c, "instance": f"{c}-1", "detail": f"{s}"}

@@ -1,6 +1,7 @@
 """What analysts are told: columns have a meaning, documented queries run, no trap bites."""
 
 import json
+import os
 import re
 import sys
 import uuid
@@ -8,7 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
+import polars as pl
 import pytest
+from nbclient import NotebookClient
 
 from infra import cli
 from infra.commands import lookup
@@ -19,7 +23,9 @@ from tests.integration import dashboard_data
 from tests.support import results
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sql.md"
+NOTEBOOK = DOCUMENT.parent / "notebooks" / "failures.ipynb"
 QUESTIONS = re.findall(r"^### ([^\n]+)\n+```sql\n(.+?)```", DOCUMENT.read_text(), re.M | re.S)
+TRAPS = re.findall(r"^\| .+ \| `(SELECT [^`]+)` \|$", DOCUMENT.read_text(), re.M)
 # Nothing in the traffic is of the kind they ask for.
 NOT_THERE = ("given up", "new version", "one conversation", "without a price", "in circles")
 
@@ -83,6 +89,29 @@ class TestReference:
         assert found.width > 0
         assert len(found) > 0 or any(words in question for words in NOT_THERE)
 
+    @pytest.mark.parametrize("sql", TRAPS)
+    def test_the_query_against_a_trap_runs(self, database, sql):
+        assert len(database.store.query(sql)) > 0
+
+    def test_every_trap_has_its_query(self):
+        table = DOCUMENT.read_text().partition("| what | instead | a query |\n")[2]
+        assert len(TRAPS) == len(table.partition("\n\n")[0].splitlines()) - 1 >= 12
+
+    def test_rows_go_into_files(self, database, driftline, tmp_path):
+        n = len(database.traffic.interactions)
+        for name, read in (("a.parquet", pl.read_parquet), ("a.arrow", pl.read_ipc)):
+            code, _, err = driftline("sql", "SELECT * FROM interactions", "-o", name)
+            assert code == 0
+            assert err.startswith(f"{name}: ")
+            rows = read(tmp_path / name)
+            assert len(rows) == n
+            assert rows["cost_usd"].null_count() > 0
+            assert rows.schema["duration_ms"] == pl.Float64
+        assert driftline("sql", "SELECT 1", "-o", "a.csv")[0] == 2
+        assert driftline("sql", "SELECT nothing", "-o", "b.parquet")[0] == 2
+        assert driftline("sql", "DROP TABLE events", "-o", "b.parquet")[0] == 2
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["a.arrow", "a.parquet"]
+
     def test_there_are_at_least_fifteen(self):
         assert len(QUESTIONS) >= 15
 
@@ -95,6 +124,23 @@ class TestReference:
         code, out, _ = driftline("tables", "feedback")
         assert "comment\tString\twords of the user" in out
         assert driftline("tables", "nothing")[0] == 2
+
+
+class TestNotebook:
+    def test_it_runs_and_has_its_plots(self, database, monkeypatch):
+        made = database.made
+        for name in ("url", "user", "password", "database"):
+            monkeypatch.setenv(f"DRIFTLINE_CLICKHOUSE_{name.upper()}", getattr(made, name))
+        monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+        notebook = nbformat.read(NOTEBOOK, 4)
+        assert all(not c.outputs for c in notebook.cells if c.cell_type == "code")
+        NotebookClient(notebook, timeout=120, resources={"metadata": {"path": "."}}).execute()
+        outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
+        plots = [o for o in outputs if "image/png" in o.get("data", {})]
+        assert len(plots) >= 3
+        assert all(len(plot["data"]["image/png"]) > 5_000 for plot in plots)
+        shown = " ".join(o["data"].get("text/plain", "") for o in outputs if "data" in o)
+        assert "booking" in shown
 
 
 class TestTraps:

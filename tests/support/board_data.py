@@ -72,7 +72,7 @@ def _result(
     broken: bool,
     rng: random.Random,
 ) -> dict[str, Any]:
-    duration = rng.uniform(800, 4000)
+    duration = 10.0 * rng.randint(80, 400)  # so that parts of it are whole microseconds
     return {
         "cell": _cell(end), "interaction_id": name, "version": 1, "live": 1, "seen": 5,
         "trace_id": name, "environment": "production", "agent": agent, "agent_version": version,
@@ -145,7 +145,11 @@ def _store(store: Store, results: list[dict[str, Any]], events: list[dict[str, A
     )
     frame = frame.with_columns(pl.col("cell").dt.epoch("s").cast(pl.UInt32))
     store.insert("interaction_results", frame)
-    store.insert("interaction_index", frame.select("interaction_id", "cell"))
+    # As the processors do: every cell in which a trace has an event, not only that of its end.
+    cells = {(event["interaction_id"], _cell(event["time"])) for event in events}
+    index = pl.DataFrame(sorted(cells), schema=("interaction_id", "cell"), orient="row")
+    index = index.with_columns(pl.col("cell").dt.epoch("s").cast(pl.UInt32))
+    store.insert("interaction_index", index)
     store.insert("session_index", frame.select("session_id", "cell", "interaction_id"))
     store.insert("interaction_cells", frame.select(
         "cell", "interaction_id", "version", "environment", "agent", "agent_version", "session_id",
