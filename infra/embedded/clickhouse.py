@@ -35,7 +35,7 @@ from ingest.core.errors import DriftlineError, Unavailable, UsageError
 HOST = "127.0.0.1"
 MEMORY_MB = 4096
 # chDB died of a signal at its start now and then on a busy machine; why is not known.
-_STARTS = 3
+_STARTS = 5
 
 
 def start_clickhouse(
@@ -95,6 +95,7 @@ def start_clickhouse(
                 raise Unavailable(text) from error
             with log.open("a") as file:
                 file.write(f"{text}; again\n")
+            time.sleep(2 ** (_STARTS - left - 3))  # 1/4 s, then twice as long each time
         else:
             return process
     raise AssertionError("the last start returns or raises")
