@@ -140,10 +140,9 @@ def webhook() -> Iterator[Hook]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            named = (
-                self.headers.get(f"Driftline-{name}", "") for name in ("Timestamp", "Signature")
-            )
-            self.send_response(204 if hook.take(*named, body) else 401)
+            stamp = self.headers.get("Driftline-Timestamp", "")
+            signature = self.headers.get("Driftline-Signature", "")
+            self.send_response(204 if hook.take(stamp, signature, body) else 401)
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:

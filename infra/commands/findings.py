@@ -237,7 +237,11 @@ def simulate(
 
     if signal is not None and signal not in BY_NAME:
         raise UsageError(f"there is no signal {signal}; signals: {', '.join(sorted(BY_NAME))}")
-    tried = {"pages_per_week": pages_per_week, "min_effect": min_effect, "warm_up": warm_up}
+    tried: dict[str, Any] = {
+        "pages_per_week": pages_per_week,
+        "min_effect": min_effect,
+        "warm_up": warm_up,
+    }
     config = DetectionConfig(**load().detection.model_dump())
     config = replace(config, **{k: v for k, v in tried.items() if v is not None})
     found = [

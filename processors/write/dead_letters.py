@@ -202,7 +202,7 @@ def beat_rows(values: Iterable[bytes | None]) -> pl.DataFrame:
     beats = [
         msgspec.json.decode(value, type=Beat)
         for value in values
-        if (value or b"").startswith(_BEAT)
+        if value is not None and value.startswith(_BEAT)
     ]
     rows = [(datetime.fromtimestamp(b.ts, UTC), b.component, b.instance, "") for b in beats]
     return pl.DataFrame(rows, schema=_BEAT_ROWS, orient="row")
@@ -210,7 +210,7 @@ def beat_rows(values: Iterable[bytes | None]) -> pl.DataFrame:
 
 _REPORT: Final = b'{"report":"ignored"'
 _BEAT: Final = b'{"report":"beat"'
-_BEAT_ROWS: Final = {
+_BEAT_ROWS: Final[dict[str, Any]] = {
     "ts": pl.Datetime("ms", "UTC"),
     **dict.fromkeys(("component", "instance", "detail"), pl.String),
 }
