@@ -1,7 +1,7 @@
 """One thing, with everything that is known of it: for the board, the report and assistants.
 
 Every function reads, and returns JSON types; times are RFC 3339. An id that is not stored gives
-None. Tables that a later version brings (clusters, verdicts) are read where they exist.
+None.
 """
 
 from __future__ import annotations
@@ -98,11 +98,10 @@ class Lookup:
     def incidents(self, *, days: float = 7.0, active: bool = False) -> list[Row]:
         """Findings that stand for an incident, those that last first, newest first."""
         since = self._now() - timedelta(days=days)
-        head = "AND incident = ''" if "incident" in self._columns("findings") else ""
         rows = self.rows(
             f"""
             SELECT * FROM findings FINAL
-            WHERE (({_ACTIVE}) OR found >= {{since:DateTime64(3)}}) {head}
+            WHERE (({_ACTIVE}) OR found >= {{since:DateTime64(3)}}) AND incident = ''
             ORDER BY ({_ACTIVE}) DESC, found DESC, finding_id LIMIT 200
             """,
             {"since": since},
@@ -189,10 +188,8 @@ class Lookup:
         query = queries.render(name, values)
         return self.rows(query.sql, query.parameters)
 
-    def clusters(self, limit: int = 100) -> list[Row] | None:
-        """Failure clusters, largest first; None while nothing clusters."""
-        if not self._columns("clusters"):
-            return None
+    def clusters(self, limit: int = 100) -> list[Row]:
+        """Failure clusters, largest first."""
         return self.rows(
             "SELECT * FROM clusters FINAL WHERE status != 'merged' ORDER BY size DESC, cluster"
             " LIMIT {limit:UInt32}",
@@ -201,8 +198,6 @@ class Lookup:
 
     def cluster(self, cluster: str) -> Row | None:
         """A failure cluster with its lineage and examples."""
-        if not self._columns("clusters"):
-            return None
         rows = self.rows(
             "SELECT * FROM clusters FINAL WHERE cluster = {id:String} LIMIT 1", {"id": cluster}
         )
@@ -308,8 +303,6 @@ class Lookup:
 
     def verdicts(self, agent: str, baseline: str, candidate: str) -> list[Row]:
         """Stored verdicts on two versions; empty where nothing compares them."""
-        if not self._columns("verdicts"):
-            return []
         return self.rows(
             "SELECT * FROM verdicts FINAL WHERE agent = {agent:String}"
             " AND baseline = {baseline:String} AND candidate = {candidate:String} ORDER BY measure",

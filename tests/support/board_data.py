@@ -49,7 +49,8 @@ def fill(store: Store, now: datetime | None = None, interactions: int = 240) -> 
     insert_findings(
         store,
         finding_row(
-            FINDING, now, agent="support", agent_version="v15", began=now - timedelta(hours=1),
+            FINDING, now, agent="support", agent_version="v15", severity="page",
+            began=now - timedelta(hours=1),
             title="support: failure rate rose from 1.0% to 27.0%",
             evidence=json.dumps([
                 {"fingerprint": "f", "reason": "tool_failed", "tool": "search_articles",

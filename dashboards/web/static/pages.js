@@ -110,7 +110,6 @@ async function session(name) {
 async function clusters() {
   const { clusters: rows } = await api("clusters");
   const head = [h("h1", {}, "Failure clusters"), h("p", { class: "lead" }, "Failures that resemble each other in reason, tool, message and words.")];
-  if (!rows) return [...head, h("p", { class: "card" }, "No station clusters failures in this version; the overview groups them by reason, tool and message.")];
   return [...head, table("Clusters", [["status", (c) => c.status], ["name", (c) => h("a", { href: id("cluster", c.cluster) }, c.name || c.cluster)], ["agent", (c) => c.agent], ["failures", (c) => format(c.size, "short")], ["share of interactions", (c) => format(c.opportunities ? c.size / c.opportunities : null, "percentunit")], ["tool", (c) => c.tool], ["first seen (UTC)", (c) => clock(c.first_seen)], ["last seen (UTC)", (c) => clock(c.last_seen)]], rows, "No cluster yet.")];
 }
 
