@@ -117,7 +117,7 @@ def build_app(config: EvaluatorsConfig) -> faust.App:
     planner = Planner(config.evaluators, records, sealed, leads, send)
     app.service(_Judges(pool))
     app.service(planner)
-    health = Health(config.health, tuple, planner.turned, "evaluator")
+    health = Health(config.health, tuple, planner.turned, tuple, "evaluator")
     health.serve()
     app.service(health)
 
