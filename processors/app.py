@@ -132,13 +132,12 @@ class _App(faust.App):  # type: ignore[misc]
         return transport
 
 
-def build_app(config: WorkerConfig) -> faust.App:
-    """A fresh Faust app with sink, recompute agent and detection attached."""
-    store = Store(config.clickhouse)
-    app = _App(
-        APP_ID,
-        broker=[f"kafka://{server}" for server in config.kafka.bootstrap_servers.split(",")],
-        broker_credentials=_credentials(config.kafka),
+def app_on(kafka: KafkaConfig, name: str = APP_ID) -> Any:
+    """A Faust app without topics; its name is that of its consumer group."""
+    return _App(
+        name,
+        broker=[f"kafka://{server}" for server in kafka.bootstrap_servers.split(",")],
+        broker_credentials=_credentials(kafka),
         # Faust's defaults make the first join of some brokers take a minute.
         broker_rebalance_timeout=6.0,
         broker_session_timeout=10.0,
@@ -157,6 +156,12 @@ def build_app(config: WorkerConfig) -> faust.App:
         stream_recovery_delay=0.0,
         processing_guarantee="at_least_once",
     )
+
+
+def build_app(config: WorkerConfig) -> faust.App:
+    """A fresh Faust app with sink, recompute agent and detection attached."""
+    store = Store(config.clickhouse)
+    app = app_on(config.kafka)
     dirty = app.topic(DIRTY_TOPIC, value_serializer="raw", value_type=bytes, acks=False)
     incarnation = config.incarnation or (lambda: config.kafka.log_id)
     sink = EventWriter(config.kafka, store, config.sink, _stop_for, incarnation)

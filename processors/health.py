@@ -46,6 +46,8 @@ class Health(Service):  # type: ignore[misc]
         Where every partition stands, without waiting for anything.
     turned
         When each loop of the sink last went round; empty until it has joined its group.
+    role
+        Name of the process in its answers.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class Health(Service):  # type: ignore[misc]
         config: HealthConfig,
         places: Callable[[], Iterable[PartitionPosition]],
         loop_last_seen: Mapping[str, float],
+        role: str = "worker",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._config = config
         self._places = places
         self._turned = loop_last_seen
+        self._role = role
         self._sampler = Sampler(config.marks_rest)
         self._facts = Snapshot(at=time.monotonic())
 
@@ -71,7 +75,7 @@ class Health(Service):  # type: ignore[misc]
             The port is in use.
         """
         if self._config.port is not None:
-            probes.serve(self._config.port, "worker", self.verdict, self._config.host)
+            probes.serve(self._config.port, self._role, self.verdict, self._config.host)
 
     def verdict(self) -> Verdict:
         """Judge the last sample. From any thread."""
