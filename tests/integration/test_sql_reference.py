@@ -38,7 +38,8 @@ STATEMENTS = [part.strip() for part in DDL.split(";") if part.strip()]
 OF_NOBODY = {
     "collisions", "ledger", "watermarks", "detector_state", "heartbeats", "dimension_values",
     "dead_letter_replays", "interaction_index", "session_index", "station_state",
-    "station_progress", "station_read", "schema_migrations",     "evaluator_versions", "evaluation_runs",
+    "station_progress", "station_read", "schema_migrations",
+    "evaluator_versions", "evaluation_runs",
 }  # fmt: skip
 
 
