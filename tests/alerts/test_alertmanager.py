@@ -68,6 +68,8 @@ def test_forty_streams_are_one_notification_resolved_and_never_repeated(world, c
         assert group["status"] == "firing"
         assert len(group["alerts"]) == 40
         assert group["commonLabels"]["incident"] == "s00"
+        began = {alert["annotations"]["began"] for alert in group["alerts"]}
+        assert began == {rows[0]["began"].isoformat(timespec="milliseconds").replace("+00:00", "Z")}
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
     with notifier(clickhouse, url):

@@ -21,13 +21,26 @@ from processors.clickhouse import ClickHouseConfig, Store
 from tests.conftest import ClickHouse
 from tests.integration import dashboard_data
 from tests.support import results
+from tests.support.common import REPOSITORY
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "sql.md"
+DOCUMENT = REPOSITORY / "docs" / "sql.md"
+READERS = REPOSITORY / "infra" / "deploy" / "clickhouse" / "readers.sql"
 NOTEBOOK = DOCUMENT.parent / "notebooks" / "failures.ipynb"
 QUESTIONS = re.findall(r"^### ([^\n]+)\n+```sql\n(.+?)```", DOCUMENT.read_text(), re.M | re.S)
 TRAPS = re.findall(r"^\| .+ \| `(SELECT [^`]+)` \|$", DOCUMENT.read_text(), re.M)
 # Nothing in the traffic is of the kind they ask for.
 NOT_THERE = ("given up", "new version", "one conversation", "without a price", "in circles")
+
+
+DDL = re.sub(r"--.*", "", READERS.read_text())
+STATEMENTS = [part.strip() for part in DDL.split(";") if part.strip()]
+# What holds neither content nor names of agents, or only ids.
+OF_NOBODY = {
+    "collisions", "ledger", "watermarks", "detector_state", "heartbeats", "dimension_values",
+    "dead_letter_replays", "interaction_index", "session_index", "station_state",
+    "station_progress", "station_read", "schema_migrations",
+    "evaluator_versions", "evaluation_runs",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +154,33 @@ class TestNotebook:
         assert all(len(plot["data"]["image/png"]) > 5_000 for plot in plots)
         shown = " ".join(o["data"].get("text/plain", "") for o in outputs if "data" in o)
         assert "booking" in shown
+
+
+class TestServer:
+    """The statements for readers of a server: the engine parses them, and they name every table."""
+
+    @pytest.mark.parametrize("statement", STATEMENTS)
+    def test_a_statement_can_be_parsed(self, database, statement):
+        quoted = statement.replace("\\", "\\\\").replace("'", "\\'")
+        with database.made.client() as owner:
+            assert owner.command(f"SELECT formatQuerySingleLine('{quoted}')")
+            with pytest.raises(Exception, match="SYNTAX_ERROR"):
+                owner.command(f"SELECT formatQuerySingleLine('{quoted[:-9]} ON')")
+
+    def test_one_environment_sees_nothing_of_others(self, database):
+        rows = database.store.query(
+            "SELECT table, countIf(name = 'environment') AS has FROM system.columns"
+            " WHERE database = currentDatabase() AND table NOT IN"
+            " (SELECT name FROM system.tables WHERE engine = 'View') GROUP BY table"
+        )
+        tables = dict(rows.iter_rows())
+        policies = [s for s in STATEMENTS if s.startswith("CREATE ROW POLICY")]
+        assert len(policies) == 2
+        for policy in policies:
+            named = set(re.findall(r"driftline\.(\w+)", policy))
+            assert named == {table for table, has in tables.items() if has}
+        revoked = set(re.findall(r"ON driftline\.(\w+) FROM driftline_production", DDL))
+        assert revoked | OF_NOBODY >= {table for table, has in tables.items() if not has}
 
 
 class TestTraps:
