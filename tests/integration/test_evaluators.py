@@ -149,7 +149,7 @@ class TestDecisions:
         with clickhouse.client() as client:
             results.fill(client, rows)
         spec, records = evaluator(rate=0.5), Records(store)
-        records.begin(spec, LO)
+        records.begin(spec, HI)  # an hour back
         for item in self.decide(store, spec, LO + 10):
             records.settle(item, "done", value=1.0, calls=0)
         (found,) = overview(store)
