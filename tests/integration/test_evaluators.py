@@ -238,6 +238,7 @@ class TestQuality:
         assert row["kappa_low"] < row["kappa"] < row["kappa_high"]
         assert row["pass_rate"] == pytest.approx(found.rate["value"])
 
+    @pytest.mark.timeout(600)
     @pytest.mark.parametrize("who", ["judge", "agent"])
     def test_a_changed_judge_and_a_changed_agent_are_two_findings(self, store, clickhouse, who):
         spec = judge()
