@@ -19,8 +19,8 @@ FROM evaluator_versions GROUP BY evaluator ORDER BY evaluator
 
 _DECISIONS: Final = """
 SELECT evaluator, toString(state) AS state, if(state = 'failed', toString(reason), '') AS reason,
-    count() AS n, sum(cost_usd) AS cost_usd, countIf(calls > 0 AND cost_usd IS NULL) AS unpriced
-FROM decisions GROUP BY evaluator, state, reason ORDER BY evaluator, n DESC, state, reason
+    count() AS n, sum(d.cost_usd) AS usd, countIf(d.calls > 0 AND d.cost_usd IS NULL) AS unpriced
+FROM decisions AS d GROUP BY evaluator, state, reason ORDER BY evaluator, n DESC, state, reason
 """
 
 _CALLS: Final = """
@@ -89,7 +89,7 @@ def _entry(
         states[one["state"]] = states.get(one["state"], 0) + one["n"]
     wanted = sum(n for state, n in states.items() if state not in ("filtered", "not_ready"))
     called = calls[0] if calls else {}
-    costs = [one["cost_usd"] for one in decisions if one["cost_usd"] is not None]
+    costs = [one["usd"] for one in decisions if one["usd"] is not None]
     unpriced = sum(one["unpriced"] for one in decisions)
     return {
         "evaluator": row["evaluator"],

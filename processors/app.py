@@ -35,7 +35,6 @@ from ingest.core.health.sampler import PartitionPosition
 from ingest.core.kafka import KafkaConfig
 from processors.audit import Audit
 from processors.clickhouse import ClickHouseConfig, Store
-from processors.derive.inactivity import Inactivity
 from processors.derive.result_store import ResultStore
 from processors.derive.results import ResultsConfig
 from processors.derive.window_updater import WindowUpdater
@@ -170,10 +169,12 @@ def build_app(config: WorkerConfig) -> faust.App:
     leads = partial(_leads, app)
     tell = partial(sink.tell, FINDINGS_TOPIC)
     held = partial(_buckets, app, sink)
-    app.service(station_runner(store, config.kafka.log_id, config.detection, held, tell))
-    app.service(Audit(store, config.kafka.log_id, leads, sink.fresh_for))
-    app.service(DeadLetterWriter(config.kafka, store))
     results = ResultStore(store, config.results)
+    stations = station_runner(store, results, config.kafka.log_id, config.detection, held, tell)
+    app.service(stations)
+    audit = Audit(results, config.kafka.log_id, leads, sink.fresh_for)
+    app.service(audit)
+    app.service(DeadLetterWriter(config.kafka, store))
     notifier = Notifier(store, config.notify, leads)
     app.service(notifier)
     recompute = WindowUpdater(
@@ -186,8 +187,12 @@ def build_app(config: WorkerConfig) -> faust.App:
         partial(_exit, BUG_EXIT),
     )
     app.service(recompute)
-    app.service(Inactivity(store, results, config.kafka.log_id, leads))
-    health = Health(config.health, partial(_places, app, sink, recompute), sink.loop_last_seen)
+    health = Health(
+        config.health,
+        partial(_places, app, sink, recompute),
+        sink.loop_last_seen,
+        lambda: [*stations.health(), audit.health()],
+    )
     health.serve()  # before anything that may hang
     app.service(health)
 

@@ -23,7 +23,7 @@ from detectors.change.rates import RateDetector
 JUDGE_ALPHA: Final = 0.02
 """Chance that an agent's change is blamed on a judge that did not change."""
 
-ROUNDS: Final = 2
+ROUNDS: Final = 3
 """How often all anchors are judged again before somebody is blamed."""
 
 
@@ -99,12 +99,18 @@ class JudgeWatch:
         )
         self._ticks: list[tuple[float, int, int, int]] = []
         self._suspected: int | None = None
+        self._alarm = 0
         self._blamed = False
 
     @property
     def suspicious(self) -> bool:
         """Whether live judgements moved and too few anchors were judged again since to say why."""
         return self._suspected is not None and not self._blamed
+
+    @property
+    def alarm(self) -> int:
+        """Tick in which live judgements were found to have moved; of meaning while suspicious."""
+        return self._alarm
 
     def update(self, live: float, n: int, departures: int, anchors: int) -> Blame | None:
         """Take one tick: the first change that can be told, then nothing more.
@@ -126,11 +132,11 @@ class JudgeWatch:
         if self._anchor.detected[0]:
             return self._blame("judge", int(self._anchor.change_start[0]), now)
         if self._suspected is None and self._live.detected[0]:
-            self._suspected = int(self._live.change_start[0])
+            self._suspected, self._alarm = int(self._live.change_start[0]), now
         if self._suspected is None:
             return None
         # The start is an estimate; what was judged after the alarm is after the change for certain.
-        since = self._ticks[self._suspected :]
+        since = self._ticks[self._alarm + 1 :]
         if sum(tick[3] for tick in since) < ROUNDS * self._anchors:
             return None
         before = self._ticks[: self._suspected]
@@ -149,4 +155,5 @@ class JudgeWatch:
         sums = [(sum(t[at] for t in part), int(sum(t[count] for t in part))) for part in parts]
         rates = [total / n if n else 0.0 for total, n in sums]
         detector = self._anchor if who == "judge" else self._live
-        return Blame(who, began, found, *rates, float(detector.e_value[0]), sums[1][1])
+        evidence = float(detector.e_value[0])
+        return Blame(who, began, found, rates[0], rates[1], evidence, sums[1][1])

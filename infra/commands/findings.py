@@ -356,19 +356,25 @@ def compare(
     candidate: Annotated[str, typer.Option(help="The version in question.")],
     environment: Annotated[str, typer.Option(help="Where.")] = "production",
     since: Since = None,
+    tasks: Annotated[
+        str, typer.Option(metavar="ATTRIBUTE", help="Pair sessions by what it says of the task.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Compare two versions on the hours in which both had traffic. Exit 1 when one is worse.
 
     Verdicts stay valid however often one looks. Hours of incidents that are not about a version
-    are left out.
+    are left out. With --tasks, as for a benchmark that was replayed, sessions of both versions on
+    the same task are compared instead, whenever they ran.
 
-    Example: driftline compare --agent support --baseline v14 --candidate v15
+    Examples: driftline compare --agent support --baseline v14 --candidate v15
+              driftline compare --agent retail --baseline a --candidate b --tasks tau2.task_id
     """
-    from processors.compare import compare_versions
+    from processors.compare import compare_tasks, compare_versions
 
     start = None if since is None else _ago(since)
-    found = compare_versions(_store(), environment, agent, baseline, candidate, start)
+    of = (_store(), environment, agent, baseline, candidate)
+    found = compare_tasks(*of, tasks, start) if tasks else compare_versions(*of, start)
     if as_json:
         emit_json(found["measures"])
     else:
@@ -382,9 +388,10 @@ def compare(
             ],
         )  # fmt: skip
         say(
-            f"{found['hours']} hours with traffic of both;"
+            f"{found['tasks']} tasks that both did" if tasks
+            else f"{found['hours']} hours with traffic of both;"
             f" {found['excluded']} left out because of incidents"
-        )
+        )  # fmt: skip
     if any(m["verdict"] == "worse" for m in found["measures"]):
         raise typer.Exit(1)
 

@@ -98,10 +98,10 @@ def status(home: HomeOption = None, as_json: Json = False) -> None:
         else:
             emit(f"nothing runs in {running_home.path}; start it with `driftline up`")
         raise typer.Exit(1)
-    from infra.embedded.health import reasons_of
+    from infra.embedded.health import told_by
     from infra.embedded.process import memory_bytes
 
-    reasons = reasons_of(state.addresses["health"]) if "health" in state.addresses else []
+    reasons, stations = told_by(state.addresses.get("health", ""))
     memory = {part.name: memory_bytes(part.pid) for part in state.components}
     if as_json:
         emit_json(
@@ -112,6 +112,7 @@ def status(home: HomeOption = None, as_json: Json = False) -> None:
                 "home": str(running_home.path),
                 "credentials": str(running_home.path / "credentials.json"),
                 "reasons": reasons,
+                "stations": stations,
                 "memory_bytes": memory,
                 **asdict(state),
             }
@@ -127,6 +128,9 @@ def status(home: HomeOption = None, as_json: Json = False) -> None:
                 for part in state.components
             ],
         )
+        if stations:
+            names = ("station", "lag_s", "stalled_s", "streams", "error")
+            print_table(names, [tuple(station[name] for name in names) for station in stations])
         for reason in reasons:
             emit(f"not ready: {reason}")
         emit(f"home {running_home.path}" + ("" if state.ready else ", still starting"))

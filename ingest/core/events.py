@@ -44,6 +44,9 @@ Kind = Literal[
     "span",
 ]
 
+LABEL: Final = "label"
+"""Name of the outcome that a person gives who looked at the work: the truth for judges."""
+
 EVALUATION_KINDS: Final = ("feedback", "score", "outcome")
 """Kinds that speak of another event; they never open an interaction or a session."""
 

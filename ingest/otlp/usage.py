@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ingest.otlp import conventions
-from ingest.otlp.attributes import MappedAttributes, Span, gather, number, string
+from ingest.otlp.attributes import MappedAttributes, Span, number, string
 from ingest.otlp.dialects import DISJOINT, REASONING_APART
 from ingest.otlp.structures import mapping, structure
 from ingest.otlp.truncation import ns_from_iso
@@ -117,22 +117,6 @@ def _whole_input(tokens: Mapping[str, int | None], disjoint: bool) -> int | None
     if of_cache and given is not None and (disjoint or of_cache > given):
         return given + of_cache
     return given
-
-
-def cost_of(
-    span_attributes: Mapping[str, Any],
-    input_tokens: int | None = None,
-    output_tokens: int | None = None,
-) -> float | None:
-    """Cost of a model call in US dollars, as its attributes say; None when any part is not known.
-
-    Instrumentations write 0 for a price they do not know, so a zero is no cost; of its parts one
-    may be zero when no such tokens were used.
-    """
-    values = gather(span_attributes, "llm_call").values
-    values.setdefault("input_tokens", input_tokens)
-    values.setdefault("output_tokens", output_tokens)
-    return _cost_said(values)
 
 
 def _cost_said(values: Mapping[str, Any]) -> float | None:

@@ -6,6 +6,7 @@ to know whether an interaction failed reads the rows made here.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,6 +38,11 @@ class ResultsConfig:
 
     inactivity_s: float = 900.0
     trusted_scores: tuple[str, ...] = ()
+
+    @property
+    def given_up_after_s(self) -> int:
+        """Seconds of event time from the beginning of a cell until all of it can be given up."""
+        return math.ceil(self.inactivity_s / 10) * 10 + 10
 
 
 def interaction_results(

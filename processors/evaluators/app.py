@@ -25,7 +25,7 @@ from mode import Service
 
 from ingest import codec
 from ingest.core.errors import Unavailable, UsageError
-from ingest.core.events import EVALUATE_TOPIC, EVENTS_TOPIC, Event
+from ingest.core.events import EVALUATE_TOPIC, EVENTS_TOPIC, FINDINGS_TOPIC, Event
 from ingest.core.kafka import KafkaConfig
 from ingest.producer import locality_key
 from processors.app import app_on
@@ -39,6 +39,7 @@ from processors.evaluators.planner import Planner
 from processors.evaluators.pool import Guard, Pool
 from processors.evaluators.records import Records
 from processors.evaluators.spec import Any_, Chat, Decisions
+from processors.findings import Finding
 from processors.health import Health, HealthConfig
 
 APP_ID: Final = "driftline-evaluators"
@@ -91,6 +92,7 @@ def build_app(config: EvaluatorsConfig) -> faust.App:
     app = app_on(config.kafka, APP_ID)
     app.begin = lambda: None
     work = app.topic(EVALUATE_TOPIC, value_serializer="raw", value_type=bytes)
+    findings = app.topic(FINDINGS_TOPIC, key_serializer="raw", value_serializer="raw")
     scores = app.topic(EVENTS_TOPIC, key_serializer="raw", value_serializer="raw", value_type=bytes)
 
     async def publish(events: Sequence[Event]) -> None:
@@ -114,10 +116,13 @@ def build_app(config: EvaluatorsConfig) -> faust.App:
     def leads() -> bool:
         return TP(EVALUATE_TOPIC, 0) in app.consumer.assignment()
 
-    planner = Planner(config.evaluators, records, sealed, leads, send)
+    async def tell(finding: Finding) -> None:
+        await _sent(findings, finding.message(), finding.finding_id.encode(), [])
+
+    planner = Planner(config.evaluators, store, sealed, leads, send, tell)
     app.service(_Judges(pool))
     app.service(planner)
-    health = Health(config.health, tuple, planner.turned, "evaluator")
+    health = Health(config.health, tuple, planner.turned, tuple, "evaluator")
     health.serve()
     app.service(health)
 

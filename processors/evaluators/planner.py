@@ -16,16 +16,22 @@ from typing import Final
 from mode import Service
 
 from ingest.core.errors import Unavailable
+from processors.clickhouse import Store
 from processors.derive.sealing import NS, SEAL_DELAY_NS, clock_ns
+from processors.evaluators.anchors import Anchors, finding_of
 from processors.evaluators.items import Item
+from processors.evaluators.quality import store_agreement
 from processors.evaluators.records import MOST, RESEND_S, Records
-from processors.evaluators.spec import Any_, Evaluator
+from processors.evaluators.spec import Any_, Chat, Decisions, Evaluator, Model
+from processors.findings import Finding
+from processors.stations.base import frame
 
 log = logging.getLogger(__name__)
 
 _LOOK_S: Final = 2.0
 _SCAN_S: Final = 15.0
 _WIDE_S: Final = 600.0
+_QUALITY_S: Final = 300.0
 _OVERLAP_S: Final = 120
 _HORIZON_S: Final = 7 * 86_400
 """A target that changes later than this after its end is not looked at again."""
@@ -33,6 +39,7 @@ _HORIZON_S: Final = 7 * 86_400
 _LIVE_NS: Final = 3600 * NS
 
 Send = Callable[[Item], Awaitable[None]]
+Tell = Callable[[Finding], Awaitable[None]]
 
 
 class Planner(Service):  # type: ignore[misc]
@@ -42,31 +49,36 @@ class Planner(Service):  # type: ignore[misc]
     ----------
     evaluators
         Whom to plan for.
-    records
-        Where decisions are.
+    store
+        Where everything is.
     sealed
         Event time up to which results are complete, ns.
     leads
         Whether this process is the one that plans.
-    send
-        Puts an item on the topic.
+    send, tell
+        Put an item and a finding on their topics.
     """
 
     def __init__(
         self,
         evaluators: Sequence[Any_],
-        records: Records,
+        store: Store,
         sealed: Callable[[], int],
         leads: Callable[[], bool],
         send: Send,
+        tell: Tell,
         **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         self._evaluators = evaluators
-        self._records = records
+        self._store = store
+        self._records = Records(store)
         self._sealed = sealed
         self._leads = leads
         self._send = send
+        self._tell = tell
+        self._told: set[tuple[str, int]] = set()
+        self._measured = 0.0
         self._looked: dict[str, int] = {}
         self._widely: dict[str, float] = {}
         self._scanned = 0.0
@@ -107,6 +119,27 @@ class Planner(Service):  # type: ignore[misc]
             for spec in self._evaluators:
                 await self._scan(spec, fresh=asked)
             self._scanned = now
+        if now - self._measured > _QUALITY_S:
+            self._measured = now
+            await asyncio.to_thread(store_agreement, self._store)
+            for spec in self._evaluators:
+                if isinstance(spec, Chat | Decisions) and spec.anchors_per_day:
+                    await self._anchor(spec)
+
+    async def _anchor(self, spec: Model) -> None:
+        """Judge anchors that are due, and say who changed when that can be told."""
+        now = int(time.time())
+        anchors = await asyncio.to_thread(Anchors, self._store, spec)
+        blame, suspected, first = await asyncio.to_thread(anchors.watched, now)
+        for item in anchors.due(now, suspected):
+            await self._send(item)
+        if blame is None:
+            return
+        finding = finding_of(spec, blame, first)
+        if (finding.finding_id, finding.version) not in self._told:
+            await asyncio.to_thread(self._store.insert, "findings", frame([finding]))
+            await self._tell(finding)
+            self._told.add((finding.finding_id, finding.version))
 
     async def _decide(self, spec: Any_, sealed: int) -> None:
         hi, now = sealed // NS, time.monotonic()

@@ -160,7 +160,8 @@ class Pool:
     async def _until_stored(self, lane: _Lane, item: Item) -> None:
         """Judge an item; what ClickHouse or Kafka did not take stays pending and is sent again."""
         try:
-            if await asyncio.to_thread(self._records.is_pending, item):
+            anchor = item.purpose == "anchor"
+            if anchor or await asyncio.to_thread(self._records.is_pending, item):
                 await lane.judge(item)
         except Unavailable as error:
             log.warning("%s of %s is judged later: %s", item.evaluator, item.target, error)
@@ -207,8 +208,9 @@ class Pool:
             return
         request = Request(spec, views.shown(case, spec.view, spec.characters))
         history = await asyncio.to_thread(self._ledger.history, item, request.hash)
-        answered = next((call for call in history if call["state"] == "answered"), None)
         own = [call for call in history if call["item"] == item.key]
+        told = own if item.purpose == "anchor" else history
+        answered = next((call for call in told if call["state"] == "answered"), None)
         if answered is not None:  # of this item, or of the same input
             await self._done(item, answered, own)
             return
@@ -306,6 +308,8 @@ class Pool:
         await self._settle(item, state, reason, calls=len(own), **values)
 
     async def _settle(self, item: Item, state: str, reason: str = "", **values: Any) -> None:
+        if item.purpose == "anchor":  # what it came to stands in the ledger
+            return
         telemetry.EVALUATIONS.labels(item.evaluator, state).inc()
         await asyncio.to_thread(lambda: self._records.settle(item, state, reason, **values))
 

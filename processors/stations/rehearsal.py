@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from processors.clickhouse import Store
+from processors.derive.result_store import ResultStore
 from processors.stations.base import BUCKETS, CELL, FLEET
 from processors.stations.detection import Detection, DetectionConfig
 from processors.stations.incidents import Incidents
@@ -44,7 +45,7 @@ def rehearse(
         When ClickHouse is away.
     """
     memory = MemoryStations()
-    stored = ClickHouseStations(store, "")
+    stored = ClickHouseStations(store, "", ResultStore(store))
     stations = Stations(memory, [Detection(config), Incidents()])
     for lo, hi in _steps(int(since.timestamp()), int(until.timestamp())):
         memory.feed(stored.results(lo, hi), hi)

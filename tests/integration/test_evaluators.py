@@ -6,17 +6,22 @@ The endpoint is a fake: a local HTTP server that answers as the test tells it to
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import polars as pl
 import pytest
 
 from dashboards.evaluators import overview
 from processors.clickhouse import ClickHouseConfig, Store
+from processors.evaluators import quality
+from processors.evaluators.anchors import Anchors, finding_of
 from processors.evaluators.items import RANKS
 from processors.evaluators.ledger import Grant, Ledger
 from processors.evaluators.records import Records
 from processors.evaluators.spec import Budget, parse
+from processors.stations.base import frame
 from tests.support import results
 
 T0 = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -31,8 +36,6 @@ def store(clickhouse):
 
 
 def evaluator(**fields):
-    import json
-
     plain = {"name": "polite", "kind": "rule", "forbids": "damn"}
     return parse(json.dumps({"evaluators": [plain | fields]}).encode())[0]
 
@@ -200,3 +203,103 @@ class TestBudgets:
             return await asyncio.gather(*(x.reserve(one, 0, 1, None, Budget()) for x in ledgers))
 
         assert sum(isinstance(grant, Grant) for grant in asyncio.run(both())) <= 1
+
+
+def label(store, target, name, value, kind="score", event_id=None):
+    row = {
+        "target": target, "kind": kind, "name": name, "user_id": "", "time": T0,
+        "event_id": event_id or f"{kind}:{name}:{target}", "payload_hash": 1,
+        "environment": "production", "agent": "a", "value": value, "reason": "", "rule_version": "",
+    }  # fmt: skip
+    types = {"payload_hash": pl.UInt64, "time": pl.Datetime("ns", "UTC"), "value": pl.Float64}
+    store.insert("evaluations", pl.DataFrame([row], schema_overrides=types))
+
+
+class TestQuality:
+    def test_rates_come_with_the_agreement_of_their_judge(self, store, clickhouse):
+        for n in range(60):
+            label(store, f"i{n}", "polite", float(n % 3 > 0))
+            if n < 20:  # people and the judge differ on two
+                label(store, f"i{n}", "label", float(n % 3 > 0 and n not in (1, 2)), "outcome")
+        found = quality.measure(store)["polite"]
+        assert (found.agreement.n, found.labels) == (20, 20)
+        assert found.agreement.precision.value == pytest.approx(11 / 13)
+        assert found.agreement.recall.value == 1
+        assert found.rate["n_judged"] == 40
+        assert found.rate["low"] < found.rate["value"] < 2 / 3
+        quality.store_agreement(store)
+        quality.store_agreement(store)
+        (row,) = store.query("SELECT * FROM evaluator_agreement FINAL").to_dicts()
+        assert row["kappa_low"] < row["kappa"] < row["kappa_high"]
+        assert row["pass_rate"] == pytest.approx(found.rate["value"])
+
+    @pytest.mark.parametrize("who", ["judge", "agent"])
+    def test_a_changed_judge_and_a_changed_agent_are_two_findings(self, store, clickhouse, who):
+        spec = judge()
+        now = int(datetime.now(UTC).timestamp()) // 3600 * 3600
+        hours, change = 240, 180
+        begin = now - hours * 3600
+        with clickhouse.client() as client:
+            results.fill(client, [results.interaction(n, T0) for n in range(20)])
+        records = Records(store)
+        for one in records.decide(spec, records.lacking(spec, LO - 10, HI), HI * 10**9):
+            records.settle(one, "done", value=0.9)
+            label(store, one.target, "label", 1.0, "outcome")
+        calls, live = [], []
+        for hour in range(hours):
+            at = datetime.fromtimestamp(begin + hour * 3600 + 60, UTC)
+            late = hour >= change
+            for k in range(4):
+                strict = who == "judge" and late and (hour + k) % 3 == 0
+                calls.append(
+                    {
+                        "account": "strict", "call_id": f"{hour}:{k}", "version": 2,
+                        "item": f"{hour}:{k}", "state": "answered", "evaluator": "strict",
+                        "evaluator_version": spec.version,
+                        "purpose": "anchor", "target": f"i{(4 * hour + k) % 20}", "reserved": at,
+                        "answer": f'[{{"name": "strict", "value": {0.1 if strict else 0.9}}}]',
+                    }
+                )  # fmt: skip
+            live += [
+                {
+                    "evaluator": "strict", "evaluator_version": spec.version,
+                    "target_kind": "interaction", "target": f"live{hour}:{k}",
+                    "version": 10, "state": "done", "decided": at,
+                    "value": 0.1 if late and k % 4 == 0 else 0.9,
+                }
+                for k in range(20)
+            ]  # fmt: skip
+        types = {"reserved": pl.Datetime("ms", "UTC"), "version": pl.UInt8}
+        store.insert("evaluation_calls", pl.DataFrame(calls, schema_overrides=types))
+        types = {"decided": pl.Datetime("ms", "UTC"), "version": pl.UInt64}
+        store.insert("evaluation_decisions", pl.DataFrame(live, schema_overrides=types))
+        blame, _, first = Anchors(store, spec).watched(now)
+        assert blame is not None
+        assert blame.who == who
+        assert change - 24 < blame.began <= blame.found < change + 48
+        finding = finding_of(spec, blame, first)
+        assert finding.kind == {"judge": "judge_drift", "agent": "judged"}[who]
+        store.insert("findings", frame([finding]))
+        title = store.query("SELECT title FROM findings")["title"][0]
+        assert "judge strict" in title
+
+    def test_anchors_are_judged_again_at_their_pace(self, store, clickhouse):
+        spec = judge(anchors_per_day=48)
+        with clickhouse.client() as client:
+            results.fill(client, [results.interaction(n, T0) for n in range(12)])
+        records = Records(store)
+        for one in records.decide(spec, records.lacking(spec, LO - 10, HI), HI * 10**9):
+            records.settle(one, "done", value=0.9)
+            label(store, one.target, "label", 1.0, "outcome")
+        now = int(datetime.now(UTC).timestamp())
+        anchors = Anchors(store, spec)
+        assert [i.purpose for i in anchors.due(now)] == ["anchor"] * 2
+        assert len({i.key for i in anchors.due(now, now - 7200)}) == 36
+
+
+def judge(**fields):
+    plain = {
+        "name": "strict", "kind": "chat", "endpoint": "http://x/v1", "model": "m", "rubric": "?",
+        "anchors_per_day": 96,
+    }  # fmt: skip
+    return parse(json.dumps({"evaluators": [plain | fields]}).encode())[0]
