@@ -125,10 +125,10 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
     from dataclasses import replace
 
     from infra.settings.notify import notify_config
+    from infra.settings.results import results_config
     from infra.topics import log_id
     from ingest.core.events import EVENTS_TOPIC
     from processors.app import WorkerConfig
-    from processors.derive.results import ResultsConfig
     from processors.health import HealthConfig
     from processors.stations.detection import DetectionConfig
     from processors.write.cardinality import CardinalityConfig
@@ -157,7 +157,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
                 redacting.redact_text, processing.keep_originals_hours, redacting.keeps_text_of
             ),
         ),
-        results=ResultsConfig(settings.results.inactivity_s, settings.results.trusted_scores),
+        results=results_config(settings.results),
         detection=DetectionConfig(**detection.model_dump()),
         health=HealthConfig(
             port=health_port or settings.health.port,

@@ -36,8 +36,8 @@ from ingest.core.kafka import KafkaConfig
 from processors.audit import Audit
 from processors.clickhouse import ClickHouseConfig, Store
 from processors.derive.inactivity import Inactivity
+from processors.derive.judging import ResultsConfig
 from processors.derive.result_store import ResultStore
-from processors.derive.results import ResultsConfig
 from processors.derive.window_updater import WindowUpdater
 from processors.health import Health, HealthConfig
 from processors.notify.service import Notifier, NotifyConfig
@@ -166,9 +166,9 @@ def build_app(config: WorkerConfig) -> faust.App:
     tell = partial(sink.tell, FINDINGS_TOPIC)
     held = partial(_buckets, app, sink)
     app.service(station_runner(store, config.kafka.log_id, config.detection, held, tell))
-    app.service(Audit(store, config.kafka.log_id, leads, sink.fresh_for))
-    app.service(DeadLetterWriter(config.kafka, store))
     results = ResultStore(store, config.results)
+    app.service(Audit(store, config.kafka.log_id, leads, sink.fresh_for, results))
+    app.service(DeadLetterWriter(config.kafka, store))
     notifier = Notifier(store, config.notify, leads)
     app.service(notifier)
     recompute = WindowUpdater(

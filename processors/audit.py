@@ -134,7 +134,7 @@ HAVING stored != derived
 """
 
 
-def find_collisions(store: Store) -> int:
+def find_collisions(store: Store, results: ResultStore | None = None) -> int:
     """Find events displaced by another payload of their id; dead-letter and uncount them.
 
     Returns
@@ -148,10 +148,11 @@ def find_collisions(store: Store) -> int:
         When ClickHouse is away; a repeat finds the same.
     """
     passes = 1 + int(store.query(_SIZE)["n"][0]) // _IDS_PER_PASS
-    return sum(_find_collisions(store, passes, number) for number in range(passes))
+    results = results or ResultStore(store)
+    return sum(_find_collisions(store, results, passes, number) for number in range(passes))
 
 
-def _find_collisions(store: Store, passes: int, number: int) -> int:
+def _find_collisions(store: Store, results: ResultStore, passes: int, number: int) -> int:
     share = {"passes": passes, "number": number}
     # Nearly always there are none, and the second look need not be.
     if store.query(_SUSPECTED.format(**share) + "LIMIT 1", settings=_SETTINGS).is_empty():
@@ -173,7 +174,7 @@ def _find_collisions(store: Store, passes: int, number: int) -> int:
         )  # fmt: skip
         store.insert("collisions", losers.select("event_id", "agent", "time", "payload_hash"))
         cells = losers.select("environment", "agent", "start").unique()
-        _recompute(store, cells.with_columns(width_s=windows.WIDTHS[0]))
+        _recompute(store, cells.with_columns(width_s=windows.WIDTHS[0]), results)
         found += len(losers)
         if len(losers) < _LOSERS_AT_ONCE:
             return found
@@ -236,7 +237,9 @@ def _as_spans(bounds: list[int]) -> list[dict[str, int]]:
     return [{"lo": lo, "hi": hi} for lo, hi in itertools.pairwise([0, *bounds, _END_OF_TIME])]
 
 
-def reconcile(store: Store, suspected: pl.DataFrame | None = None) -> int:
+def reconcile(
+    store: Store, suspected: pl.DataFrame | None = None, results: ResultStore | None = None
+) -> int:
     """Compute again every window that was not made from exactly what is stored.
 
     Parameters
@@ -261,7 +264,7 @@ def reconcile(store: Store, suspected: pl.DataFrame | None = None) -> int:
     if suspected is not None:
         different = different.join(suspected, on=different.columns, how="semi")
     if not different.is_empty():
-        _recompute(store, different.drop("stored", "derived"))
+        _recompute(store, different.drop("stored", "derived"), results or ResultStore(store))
     return len(different) + dropped
 
 
@@ -283,12 +286,12 @@ def count_lost_events(store: Store) -> int:
     return int(gone.clip(0).sum())
 
 
-def _recompute(store: Store, found: pl.DataFrame) -> None:
+def _recompute(store: Store, found: pl.DataFrame, results: ResultStore) -> None:
     """Compute these windows, and the coarser ones that they lie in."""
     found = found.with_columns(pl.col("start").cast(pl.Int64))
     cells = found.filter(pl.col("width_s") == windows.WIDTHS[0])
     if not cells.is_empty():
-        ResultStore(store).update(cells)
+        results.update(cells)
     for width in windows.WIDTHS:
         within = found.filter(pl.col("width_s") <= width)
         if not within.is_empty():
@@ -310,10 +313,12 @@ class Audit(Service):  # type: ignore[misc]
         log_id: str,
         leads: Callable[[], bool],
         fresh_for: Callable[[], float],
+        results: ResultStore | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._store = store
+        self._results = results or ResultStore(store)
         self._fresh_for = fresh_for
         self._log_id = log_id
         self._leads = leads
@@ -361,7 +366,7 @@ class Audit(Service):  # type: ignore[misc]
     def _search(self) -> None:
         stored = int(self._store.query("SELECT sum(rows) AS n FROM ledger")["n"][0] or 0)
         if stored != self._seen:
-            found = find_collisions(self._store)
+            found = find_collisions(self._store, self._results)
             if found:
                 log.warning("%s events have the id of another event and do not count", found)
             self._seen = stored
@@ -374,6 +379,7 @@ class Audit(Service):  # type: ignore[misc]
         suspected, marked = self._suspected
         if not sealing.worked_off(reports, marked):
             return
-        different = reconcile(self._store, suspected) + result_audit.repair(self._store)
+        different = reconcile(self._store, suspected, self._results)
+        different += result_audit.repair(self._store, self._results)
         log.info("reconciled: %s windows differed from what they are made of", different)
         self._due, self._suspected = time.monotonic() + _RECONCILE_S, None
