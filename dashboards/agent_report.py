@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,9 +26,9 @@ _NAMES: Final = ("environment", "agent", "agent_version")
 _MINUTES_KEPT_S: Final = 29 * 86_400
 _EMPTY: Final[dict[str, Any]] = {
     **dict.fromkeys(("n", "open", "unfinished", "yes", "known", "duration", "timed"), 0),
-    **dict.fromkeys(("cost", "priced", "rating", "rated", "estimate", "estimated"), 0),
-    "bins": [], "counts": [], "reasons": [], "failed": [], "tool_calls": 0, "tool_errors": 0,
-    "input_tokens": None, "output_tokens": None,
+    **dict.fromkeys(("cost", "priced", "rating", "rated", "estimate", "estimated", "covered"), 0),
+    "bins": [], "counts": [], "reasons": [], "failed": [], "seen": [], "seen_n": [],
+    "tool_calls": 0, "tool_errors": 0, "input_tokens": None, "output_tokens": None,
 }  # fmt: skip
 
 
@@ -100,8 +99,9 @@ def collect(store: Store, selection: Selection | None = None, *, parts: bool = T
     -------
     list of dict
         One entry per environment, agent, agent version and scope, 'all' before its parts. Units of
-        interactions and sessions, and reasons of failures, stand at scope 'all' only; durations
-        are in milliseconds. ``since`` says where the first rollup begins.
+        interactions and sessions, and reasons, stand at scope 'all' only: primary ones of failed
+        interactions and sessions, and all that interactions show, failed or not. Durations are in
+        milliseconds. ``since`` says where the first rollup begins.
 
     Raises
     ------
@@ -157,10 +157,7 @@ def _whole(
     unpriced: list[str],
 ) -> Entry:
     """Entry of an agent version; events are None where they were not asked for."""
-    interactions = units.get("interactions", _EMPTY)
-    reasons: Counter[str] = Counter()
-    for reason, n in zip(interactions["reasons"], interactions["failed"], strict=True):
-        reasons[reason] += n
+    interactions, sessions = (units.get(name, _EMPTY) for name in ("interactions", "sessions"))
     return {
         **_named(key),
         "scope": "all",
@@ -172,7 +169,9 @@ def _whole(
         "input_tokens": interactions["input_tokens"],
         "output_tokens": interactions["output_tokens"],
         "unpriced_models": unpriced,
-        "failure_reasons": _most_frequent(+reasons),
+        "failure_reasons": _most_frequent(interactions["reasons"], interactions["failed"]),
+        "session_failure_reasons": _most_frequent(sessions["reasons"], sessions["failed"]),
+        "seen_reasons": _most_frequent(interactions["seen"], interactions["seen_n"]),
     }
 
 
@@ -195,7 +194,7 @@ def _scope(row: dict[str, Any]) -> Entry:
         "input_tokens": row["input_tokens"],
         "output_tokens": row["output_tokens"],
         "unpriced_models": [],
-        "failure_reasons": {},
+        **{key: {} for key in ("failure_reasons", "session_failure_reasons", "seen_reasons")},
     }
 
 
@@ -225,7 +224,7 @@ def unit(row: dict[str, Any] | None) -> dict[str, Any]:
             "estimated": {
                 "mean": _mean(row["estimated"] - row["estimate"], row["estimated"]),
                 "n": row["estimated"],
-                "coverage": _mean(row["estimated"], row["n"]),
+                "coverage": _mean(row["covered"], row["n"]),
             },
         },
     }
@@ -258,8 +257,9 @@ def _duration(mean: float | None, bins: list[int], counts: list[int]) -> dict[st
     return {"mean": mean, **dict(zip((name for name, _ in QUANTILES), known, strict=True))}
 
 
-def _most_frequent(counts: Counter[str]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+def _most_frequent(reasons: list[str], counts: list[int]) -> dict[str, int]:
+    found = [(reason, n) for reason, n in zip(reasons, counts, strict=True) if n]
+    return dict(sorted(found, key=lambda item: (-item[1], item[0])))
 
 
 def _key(row: Mapping[str, Any]) -> Key:

@@ -35,8 +35,8 @@ from ingest.core.health.sampler import PartitionPosition
 from ingest.core.kafka import KafkaConfig
 from processors.audit import Audit
 from processors.clickhouse import ClickHouseConfig, Store
+from processors.derive.judging import ResultsConfig
 from processors.derive.result_store import ResultStore
-from processors.derive.results import ResultsConfig
 from processors.derive.window_updater import WindowUpdater
 from processors.health import Health, HealthConfig
 from processors.notify.service import Notifier, NotifyConfig

@@ -12,7 +12,9 @@ SELECT unit, environment, agent, agent_version, sum(r.n) AS n, sum(r.open) AS op
     sum(r.cost_usd) AS cost, sum(r.cost_n) AS priced,
     sum(r.satisfaction) AS rating, sum(r.satisfaction_n) AS rated,
     sum(r.dissatisfaction) AS estimate, sum(r.dissatisfaction_n) AS estimated,
-    sumMap(r.reasons, r.reason_counts) AS failures, failures.1 AS reasons, failures.2 AS failed
+    sum(r.coverage) AS covered,
+    sumMap(r.reasons, r.reason_counts) AS failures, failures.1 AS reasons, failures.2 AS failed,
+    sumMap(r.seen_reasons, r.seen_counts) AS all_seen, all_seen.1 AS seen, all_seen.2 AS seen_n
 FROM rollups AS r FINAL
 WHERE {in_range:sql} AND {environment:labels} AND {agent:labels} AND {version:labels}
 GROUP BY unit, environment, agent, agent_version
