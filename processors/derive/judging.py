@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -61,7 +61,7 @@ class ResultsConfig:
         return json.dumps(told, default=sorted, sort_keys=True)
 
 
-JUDGED: Final = {
+JUDGED: Final[dict[str, Any]] = {
     "interaction_id": pl.String, "codes": pl.List(pl.String), "fails": pl.Boolean,
     "notes": pl.List(pl.String), "dissatisfaction": pl.Float64, "dissatisfaction_low": pl.Float64,
     "dissatisfaction_high": pl.Float64, "coverage": pl.Float64, "language": pl.String,
@@ -156,7 +156,7 @@ def of_sessions(interactions: pl.DataFrame, config: ResultsConfig) -> pl.DataFra
             .agg(pl.col(*ESTIMATES).mean().round(12))
         )
         found = found.join(means, left_on="key", right_on="session_id", how="left")
-    absent = {"codes": pl.List(pl.String), "fails": pl.Boolean} | dict.fromkeys(
+    absent: dict[str, Any] = {"codes": pl.List(pl.String), "fails": pl.Boolean} | dict.fromkeys(
         ESTIMATES, pl.Float64
     )
     return found.with_columns(

@@ -397,8 +397,9 @@ def _session_success(row: Row, outcomes: list[Event]) -> Row:
     failed = [r["failure_reason"] for r in row["_order"] if r["success"] == 0]
     why, success = failed[-1] if failed else "", row["success"]
     codes, fails = _session_structure(row["_order"])
+    last = row["_order"][-1]["success_source"]
     by_structure = (
-        fails and success != 0 and row["_order"][-1]["success_source"] != "outcome" and not outcomes
+        fails and (success != 0 or last == "structure") and last != "outcome" and not outcomes
     )
     if by_structure:
         success, why = 0, codes[0]
