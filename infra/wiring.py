@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ingest.redaction import Redactor
     from processors.app import WorkerConfig
     from processors.clickhouse import ClickHouseConfig
+    from processors.derive.judging import ResultsConfig
 
 
 def kafka(settings: Settings) -> KafkaConfig:
@@ -125,7 +126,6 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
     from dataclasses import replace
 
     from infra.settings.notify import notify_config
-    from infra.settings.results import results_config
     from infra.topics import log_id
     from ingest.core.events import EVENTS_TOPIC
     from processors.app import WorkerConfig
@@ -157,7 +157,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
                 redacting.redact_text, processing.keep_originals_hours, redacting.keeps_text_of
             ),
         ),
-        results=results_config(settings.results),
+        results=judged(settings),
         detection=DetectionConfig(**detection.model_dump()),
         health=HealthConfig(
             port=health_port or settings.health.port,
@@ -170,6 +170,13 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
         recompute_interval=processing.recompute_interval_s,
         backlog_rest=processing.backlog_rest_s,
     )
+
+
+def judged(settings: Settings) -> ResultsConfig:
+    """How interactions are judged."""
+    from infra.settings.results import results_config
+
+    return results_config(settings.results)
 
 
 def _address(settings: Settings, name: str, variable: str) -> str:

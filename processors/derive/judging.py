@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any, Final
@@ -17,6 +18,9 @@ from detectors.outcomes import OutcomeConfig, Traffic, interaction_reasons, sess
 from detectors.satisfaction import Estimator, features, turns
 
 RULES_VERSION: Final = "2"
+
+SLACK_S: Final = 60
+"""How far giving up may be behind sealed event time before stations wait for it."""
 
 
 @cache
@@ -45,6 +49,16 @@ class ResultsConfig:
     trusted_scores: tuple[str, ...] = ()
     outcomes: OutcomeConfig | None = field(default_factory=OutcomeConfig)
     estimator: Estimator | None = field(default_factory=shipped_estimator)
+
+    @property
+    def given_up_after_s(self) -> int:
+        """Seconds of event time from the beginning of a cell until all of it can be given up."""
+        return math.ceil(self.inactivity_s / 10) * 10 + 10
+
+    @property
+    def read_after_s(self) -> int:
+        """Seconds until stations read what was given up: later, so that nothing waits for it."""
+        return self.given_up_after_s + SLACK_S
 
     @property
     def rules_version(self) -> str:

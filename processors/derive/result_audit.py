@@ -79,7 +79,7 @@ WHERE low != made_from LIMIT {_AT_ONCE}
 """  # noqa: S608 - of our own constants
 
 
-def repair(store: Store, results: ResultStore | None = None) -> int:
+def repair(results: ResultStore) -> int:
     """Compute again every result that was not made from exactly what is stored.
 
     Returns
@@ -92,7 +92,7 @@ def repair(store: Store, results: ResultStore | None = None) -> int:
     Unavailable
         When ClickHouse is away; a repeat finds the rest.
     """
-    results = results or ResultStore(store)
+    store = results.store
     found = _each(store, _UNHEARD, results.update_traces)
     found += _each(store, _SESSIONS, results.update_sessions)
     for unit in rollups.UNITS:

@@ -23,9 +23,21 @@ Row = dict[str, Any]
 
 
 class Truth:
-    """A set of events, and what counts in it: of each id the smallest (time, payload hash)."""
+    """A set of events, and what counts in it: of each id the smallest (time, payload hash).
 
-    def __init__(self, events: Iterable[Event]) -> None:
+    Interactions without an end are given up ``inactivity_s`` before ``sealed`` (ns); scores named
+    in ``trusted`` decide success where no outcome is given.
+    """
+
+    def __init__(
+        self,
+        events: Iterable[Event],
+        sealed: int = 0,
+        inactivity_s: int = 900,
+        trusted: tuple[str, ...] = (),
+    ) -> None:
+        self.quiet_since = sealed - inactivity_s * S
+        self.trusted = trusted
         distinct = {(e.event_id, e.time_unix_nano, payload_hash(e)): e for e in events}
         winners: dict[str, tuple[str, int, int]] = {}
         for key in distinct:
@@ -49,7 +61,7 @@ class Truth:
                 groups[key].append(event)
         return {key: _window(events) for key, events in groups.items()}
 
-    def _interactions(self, given_up_before: int = 0) -> dict[str, Row]:
+    def _interactions(self) -> dict[str, Row]:
         """Per interaction what the view of that name says."""
         groups: dict[str, list[Event]] = defaultdict(list)
         for event in self.counted:
@@ -57,13 +69,14 @@ class Truth:
                 groups[event.interaction_id].append(event)
         found: dict[str, Row] = {}
         outcomes, feedback = self.judged("outcome"), self.judged("feedback")
+        scores = self.scores()
         for trace, events in groups.items():
             for name, part, closing in split(trace, events):
                 if all(e.kind == "span" for e in part):
                     continue
-                row = _interaction(name, part, closing, events, given_up_before)
+                row = _interaction(name, part, closing, events, self.quiet_since)
                 row |= _structure(name, part, closing, events, row)
-                found[name] = _success(row, outcomes.get(name, []))
+                found[name] = _success(row, outcomes.get(name, []), scores.get(name, []))
                 found[name] |= _rating(feedback.get(name, []))
         return found
 
@@ -72,14 +85,15 @@ class Truth:
         groups: dict[str, list[Row]] = defaultdict(list)
         for row in self.interactions().values():
             groups[row["session_id"]].append(row)
-        outcomes, feedback = self.judged("outcome"), self.judged("feedback")
+        outcomes, feedback, scores = self.judged("outcome"), self.judged("feedback"), self.scores()
         found = {}
         for key, rows in groups.items():
             row = _session(rows)
             given = feedback.get(key, []) + [
                 e for part in rows if part["_id"] != key for e in feedback.get(part["_id"], [])
             ]
-            found[key] = row | _session_success(row, outcomes.get(key, [])) | _rating(given)
+            success = _session_success(row, outcomes.get(key, []), scores.get(key, []))
+            found[key] = row | success | _rating(given)
             found[key] |= _session_estimate(rows)
         return found
 
@@ -100,6 +114,15 @@ class Truth:
             if of_kind == kind and event.value is not None:
                 found[target].append(event)
         return found
+
+    def scores(self) -> dict[str, list[Event]]:
+        """Per target the current scores that a team trusts."""
+        found = self.judged("score").items()
+        return {
+            target: trusted
+            for target, given in found
+            if (trusted := [e for e in given if e.name in self.trusted])
+        }
 
 
 def scopes(event: Event) -> Iterator[str]:
@@ -218,7 +241,7 @@ def repeated(events: list[Event]) -> set[str]:
 
 
 def _interaction(
-    key: str, events: list[Event], closing: list[Event], trace: list[Event], given_up_before: int
+    key: str, events: list[Event], closing: list[Event], trace: list[Event], quiet_since: int
 ) -> Row:
     twice = repeated(trace)
     order = sorted(events, key=_order)
@@ -234,7 +257,7 @@ def _interaction(
     timed = closing and all(e.duration_ms is not None for e in closing)
     start = min(map(_began, closing if timed else order))
     end = closing[-1].time_unix_nano if closing else order[-1].time_unix_nano
-    quiet = order[-1].time_unix_nano + 900 * S <= given_up_before
+    quiet = order[-1].time_unix_nano <= quiet_since
     state = "ended" if closing else "unfinished" if quiet else "open"
     priced = [e.cost_usd for e in spenders if e.cost_usd is not None]
     unpriced = sum(e.cost_usd is None and _has_tokens(e) for e in models)
@@ -255,6 +278,7 @@ def _interaction(
         "duration_ms": (end - start) / 1e6 if closing else None,
         "events": len(events),
         "llm_calls": len(models),
+        "models": sorted({e.model for e in models if e.model}),
         "tool_calls": len(tools),
         "tool_errors": sum(e.status == "error" for e in tools),
         "input_tokens": _known(e.input_tokens for e in models),
@@ -267,6 +291,7 @@ def _interaction(
             (e.content for e in reversed(order) if e.kind == "agent_message" and e.content), ""
         ),
         "success": 0 if wrong else 1 if status == "ok" else None,
+        "success_source": "status" if wrong or status == "ok" else "",
         "failure_reason": "",
         "failure_tool": "",
         "failure_template": "",
@@ -331,17 +356,15 @@ TEXTS = dict.fromkeys(
 )
 
 
-def _success(row: Row, outcomes: list[Event]) -> Row:
-    """An explicit outcome decides, the worst of several, then structure, then status."""
+def _success(row: Row, outcomes: list[Event], scores: list[Event]) -> Row:
+    """An outcome decides, the worst of several, then a score, structure, status."""
     why = row["_why"]
-    row["success_source"] = "" if row["success"] is None else "status"
     if row["_fails"] and row["success"] != 0:
         row["success"], row["success_source"], why = 0, "structure", row["_codes"][0]
-    if outcomes:
-        row["success_source"] = "outcome"
-        value, reason = min((e.value or 0.0, e.reason or "") for e in outcomes)
-        row["success"] = int(value >= 0.5)
-        why = reason or why or "outcome"
+    if outcomes or scores:
+        row["success"], reason = _worst(outcomes or scores)
+        row["success_source"] = "outcome" if outcomes else "score"
+        why = reason or why or row["success_source"]
     told = [why] if row["success"] == 0 else []
     row["reasons"] = list(dict.fromkeys([*told, *filter(None, [row["_why"]]), *row["_codes"]]))
     if row["success"] == 0:
@@ -393,21 +416,24 @@ def _session(rows: list[Row]) -> Row:
     }
 
 
-def _session_success(row: Row, outcomes: list[Event]) -> Row:
+def _worst(given: list[Event]) -> tuple[int, str]:
+    value, reason = min((e.value or 0.0, e.reason or "") for e in given)
+    return int(value >= 0.5), reason
+
+
+def _session_success(row: Row, outcomes: list[Event], scores: list[Event]) -> Row:
     failed = [r["failure_reason"] for r in row["_order"] if r["success"] == 0]
     why, success = failed[-1] if failed else "", row["success"]
     codes, fails = _session_structure(row["_order"])
     last = row["_order"][-1]["success_source"]
-    by_structure = (
-        fails and (success != 0 or last == "structure") and last != "outcome" and not outcomes
-    )
+    by_structure = fails and (success != 0 or last == "structure")
+    by_structure = by_structure and last not in ("outcome", "score") and not (outcomes or scores)
     if by_structure:
         success, why = 0, codes[0]
-    if outcomes:
-        value, reason = min((e.value or 0.0, e.reason or "") for e in outcomes)
-        success = int(value >= 0.5)
-        why = reason or why or "outcome"
-    primary = [why] if success == 0 and (outcomes or by_structure) else []
+    if outcomes or scores:
+        success, reason = _worst(outcomes or scores)
+        why = reason or why or ("outcome" if outcomes else "score")
+    primary = [why] if success == 0 and (outcomes or scores or by_structure) else []
     return {
         "success": success,
         "failure_reason": (why or "error") if success == 0 else "",
@@ -427,7 +453,7 @@ def _session_structure(rows: list[Row]) -> tuple[list[str], bool]:
                 "answer": r["answer"],
                 "tool_calls": r["tool_calls"],
                 "reasons": []
-                if r["success"] == 1 and r["success_source"] == "outcome"
+                if r["success"] == 1 and r["success_source"] in ("outcome", "score")
                 else r["_codes"],
                 "notes": r["_notes"],
             }
@@ -478,6 +504,8 @@ def _rollup(rows: list[Row]) -> Row:
     timed = [r["duration_ms"] for r in rows if r["duration_ms"] is not None]
     return {
         "n": len(rows),
+        "open": sum(r.get("state") == "open" for r in rows),
+        "unfinished": sum(r.get("state") == "unfinished" for r in rows),
         "succeeded": sum(r["success"] == 1 for r in rows),
         "success_known": sum(r["success"] is not None for r in rows),
         "duration_n": len(timed),
