@@ -68,7 +68,8 @@ class Truth:
             if event.interaction_id and event.kind not in EVALUATION_KINDS:
                 groups[event.interaction_id].append(event)
         found: dict[str, Row] = {}
-        outcomes, feedback, scores = self.judged("outcome"), self.judged("feedback"), self.scores()
+        outcomes, feedback = self.judged("outcome"), self.judged("feedback")
+        scores = self.scores()
         for trace, events in groups.items():
             for name, part, closing in split(trace, events):
                 if all(e.kind == "span" for e in part):
@@ -92,7 +93,8 @@ class Truth:
                 e for part in rows if part["_id"] != key for e in feedback.get(part["_id"], [])
             ]
             success = _session_success(row, outcomes.get(key, []), scores.get(key, []))
-            found[key] = row | success | _rating(given) | _session_estimate(rows)
+            found[key] = row | success | _rating(given)
+            found[key] |= _session_estimate(rows)
         return found
 
     def evaluations(self) -> dict[tuple[str, str, str, str], Event]:
@@ -355,7 +357,7 @@ TEXTS = dict.fromkeys(
 
 
 def _success(row: Row, outcomes: list[Event], scores: list[Event]) -> Row:
-    """An explicit outcome decides, the worst of several, then a score, structure, status."""
+    """An outcome decides, the worst of several, then a score, structure, status."""
     why = row["_why"]
     if row["_fails"] and row["success"] != 0:
         row["success"], row["success_source"], why = 0, "structure", row["_codes"][0]
@@ -423,15 +425,15 @@ def _session_success(row: Row, outcomes: list[Event], scores: list[Event]) -> Ro
     failed = [r["failure_reason"] for r in row["_order"] if r["success"] == 0]
     why, success = failed[-1] if failed else "", row["success"]
     codes, fails = _session_structure(row["_order"])
-    sure = row["_order"][-1]["success_source"] in ("outcome", "score")
-    given = outcomes or scores
-    by_structure = fails and success != 0 and not sure and not given
+    last = row["_order"][-1]["success_source"]
+    by_structure = fails and (success != 0 or last == "structure")
+    by_structure = by_structure and last not in ("outcome", "score") and not (outcomes or scores)
     if by_structure:
         success, why = 0, codes[0]
-    if given:
-        success, reason = _worst(given)
+    if outcomes or scores:
+        success, reason = _worst(outcomes or scores)
         why = reason or why or ("outcome" if outcomes else "score")
-    primary = [why] if success == 0 and (given or by_structure) else []
+    primary = [why] if success == 0 and (outcomes or scores or by_structure) else []
     return {
         "success": success,
         "failure_reason": (why or "error") if success == 0 else "",
