@@ -8,7 +8,7 @@ SELECT kind, if(name = '', 'unnamed', toString(name)) AS evaluator, count() AS e
     if(kind = 'score' AND kappa IS NULL, NULL, quantileExact(0.1)(value)) AS p10,
     if(kind = 'score' AND kappa IS NULL, NULL, quantileExact(0.9)(value)) AS p90,
     countIf(value IS NULL) AS without_value, max(time) AS last_seen
-FROM {said:sql}
+FROM {said:sql} AS said
 LEFT JOIN
 (
     SELECT evaluator AS judge, argMax(kappa, day) AS kappa FROM evaluator_agreement FINAL GROUP BY judge

@@ -66,6 +66,7 @@ def evaluator(health_port: HealthPort = None) -> None:
             kafka=replace(kafka, log_id=log_id(kafka, EVENTS_TOPIC)),
             clickhouse=wiring.clickhouse(settings),
             keys=section.keys(settings, specs),
+            otlp_url=settings.evaluators.otlp_url,
             health=HealthConfig(
                 port=health_port or settings.health.port,
                 host=settings.health.host,

@@ -401,9 +401,11 @@ def watching(as_json: Json = False) -> None:
 
     Example: driftline watching --json
     """
+    from infra.settings import load
+    from infra.wiring import judged
     from processors.watching import watch
 
-    found = watch(_store(reader=False))
+    found = watch(_store(reader=False), judged(load()))
     if as_json:
         emit_json(found)
         return

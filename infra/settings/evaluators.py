@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
-from infra.settings.sections import ExistingFile, Section, revealed
+from infra.settings.sections import ExistingFile, Section, _url, revealed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from infra.settings import Settings
     from processors.evaluators.spec import Any_
+
+
+_Url = Annotated[str, AfterValidator(_url)]
 
 
 class EvaluatorsSettings(Section):
@@ -22,6 +25,12 @@ class EvaluatorsSettings(Section):
         default=None,
         description="YAML file of evaluators (docs/evaluators.md); with it `driftline up` runs an"
         " evaluator of its own",
+    )
+    otlp_url: _Url | None = Field(
+        default=None,
+        description="http(s)://host:port of an OTLP/HTTP receiver that gets every score as a log"
+        " event gen_ai.evaluation.result too; not driftline's own gateway, which would count it"
+        " twice",
     )
     api_key: SecretStr | None = Field(
         default=None,

@@ -563,6 +563,8 @@ OPENINFERENCE: Final = Dialect(
             "llm.token_count.prompt_details.cache_input",
         ),
         "reasoning_tokens": ("llm.token_count.completion_details.reasoning",),
+        "input_audio": ("llm.token_count.prompt_details.audio",),
+        "output_audio": ("llm.token_count.completion_details.audio",),
         "cache_write_tokens": ("llm.token_count.prompt_details.cache_write",),
         "cost_usd": ("llm.cost.total",),
         "input_cost": ("llm.cost.prompt",),

@@ -51,7 +51,7 @@ _DRAIN_S: Final = 8.0
 class EvaluatorsConfig:
     """What the role needs to know; `infra.settings` fills it.
 
-    ``keys`` are bearer tokens by evaluator; ``incarnation`` says which log the events topic is now.
+    ``keys`` are bearer tokens by evaluator; ``otlp_url`` is where scores go as OTLP logs too.
     """
 
     evaluators: Sequence[Any_]
@@ -59,6 +59,7 @@ class EvaluatorsConfig:
     kafka: KafkaConfig = field(default_factory=KafkaConfig)
     clickhouse: ClickHouseConfig = field(default_factory=ClickHouseConfig)
     keys: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+    otlp_url: str | None = None
     health: HealthConfig = field(default_factory=HealthConfig)
 
 
@@ -105,7 +106,7 @@ def build_app(config: EvaluatorsConfig) -> faust.App:
 
     pool = Pool(
         config.evaluators, records, Ledger(store, uuid.uuid4().hex[:12]), publish, config.keys,
-        config.guard,
+        config.guard, config.otlp_url,
     )  # fmt: skip
     seals = sealing.Sealing()
 

@@ -32,7 +32,7 @@ from ingest.core import telemetry
 from ingest.core.errors import Unavailable
 from ingest.core.events import Event
 from processors.derive.sealing import NS, clock_ns
-from processors.evaluators import rules, views
+from processors.evaluators import otlp, rules, views
 from processors.evaluators.items import Item
 from processors.evaluators.ledger import Grant, Ledger
 from processors.evaluators.model import Endpoint, Outcome, Request
@@ -43,6 +43,7 @@ from processors.evaluators.spec import Any_, Model, Python, Rule
 log = logging.getLogger(__name__)
 
 _ROOM: Final = 1_000
+_EXPORT_S: Final = 5.0
 _BACKOFF_S: Final = (0.5, 2.0, 8.0)
 _LIVE_NS: Final = 3600 * NS
 
@@ -88,6 +89,8 @@ class Pool:
         Bearer token by evaluator.
     guard
         Redacts what judges say before it is stored.
+    otlp_url
+        OTLP/HTTP receiver that gets scores too; what it does not take is logged and not repeated.
 
     Raises
     ------
@@ -103,12 +106,14 @@ class Pool:
         publish: Publish,
         keys: Mapping[str, str | None],
         guard: Guard,
+        otlp_url: str | None = None,
     ) -> None:
         self._records = records
         self._ledger = ledger
         self._publish = publish
         self._keys = keys
         self._guard = guard
+        self._otlp_url = otlp_url
         self._http: aiohttp.ClientSession | None = None
         self._lanes = {
             (s.name, s.version): _Lane(s, asyncio.Queue(_ROOM), self._judge(s), [])
@@ -315,8 +320,18 @@ class Pool:
 
     async def _tell(self, item: Item, scores: Sequence[Score], at: int, model: str = "") -> None:
         if item.purpose != "anchor":
-            events = [event_of(item, score, at, model) for score in scores]
-            await self._publish(self._guard.apply(events))
+            events = self._guard.apply([event_of(item, score, at, model) for score in scores])
+            await self._publish(events)
+            if self._otlp_url is not None:
+                await self._export(f"{self._otlp_url}/v1/logs", events)
+
+    async def _export(self, url: str, events: Sequence[Event]) -> None:
+        limit = aiohttp.ClientTimeout(total=_EXPORT_S)
+        try:
+            async with self._session().post(url, json=otlp.logs(events), timeout=limit) as answer:
+                answer.raise_for_status()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            log.warning("%s does not take scores: %s", url, error)
 
 
 def event_of(item: Item, score: Score, at: int, model: str) -> Event:

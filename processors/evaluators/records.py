@@ -99,6 +99,13 @@ _CELLS: Final = """
 SELECT DISTINCT toInt64(toUnixTimestamp(cell)) AS cell FROM interaction_index
 WHERE interaction_id IN {ids:Array(String)} ORDER BY cell
 """
+_BEGAN: Final = """
+SELECT toInt64(toUnixTimestamp(min(began))) AS first, count() AS n FROM evaluator_versions
+WHERE evaluator = {e:String} AND evaluator_version = {v:String}
+"""
+_KNOWN: Final = "SELECT count() AS n FROM evaluator_versions WHERE evaluator = {e:String}"
+_BACK_S: Final = 3600
+
 _BUDGET: Final = """
 SELECT budget FROM evaluation_runs FINAL WHERE run = {r:String} AND evaluator = {e:String}
 """
@@ -123,27 +130,28 @@ class Records:
         self._store = store
 
     def begin(self, spec: Evaluator, sealed: int) -> int:
-        """Event time, in s, from which on this version decides; the first that is told counts."""
+        """Event time, in s, from which on this version decides; the first that is told counts.
+
+        An evaluator begins an hour back, so that it has something to say at once; a further version
+        of it begins where it is.
+        """
         found = self._began(spec)
-        if found is None:
-            row = {
-                "evaluator": spec.name, "evaluator_version": spec.version,
-                "began": datetime.fromtimestamp(sealed, UTC),
-                "spec": msgspec.json.encode(spec).decode(),
-            }  # fmt: skip
-            frame = pl.DataFrame([row], schema_overrides={"began": pl.Datetime("ms", "UTC")})
-            self._store.insert("evaluator_versions", frame)
-            found = self._began(spec)
-        return sealed if found is None else found
+        if found is not None:
+            return found
+        names = {"e": spec.name}
+        known = self._store.query(_KNOWN, names)["n"][0]
+        row = {
+            "evaluator": spec.name, "evaluator_version": spec.version,
+            "began": datetime.fromtimestamp(sealed - (0 if known else _BACK_S), UTC),
+            "spec": msgspec.json.encode(spec).decode(),
+        }  # fmt: skip
+        frame = pl.DataFrame([row], schema_overrides={"began": pl.Datetime("ms", "UTC")})
+        self._store.insert("evaluator_versions", frame)
+        return self._began(spec) or sealed
 
     def _began(self, spec: Evaluator) -> int | None:
-        found = self._store.query(
-            "SELECT toInt64(toUnixTimestamp(min(began))) AS began, count() AS n"
-            " FROM evaluator_versions"
-            " WHERE evaluator = {e:String} AND evaluator_version = {v:String}",
-            {"e": spec.name, "v": spec.version},
-        )
-        return int(found["began"][0]) if found["n"][0] else None
+        found = self._store.query(_BEGAN, {"e": spec.name, "v": spec.version})
+        return int(found["first"][0]) if found["n"][0] else None
 
     def lacking(
         self, spec: Evaluator, lo: int, hi: int, *, again: bool = False, inherits: bool = False

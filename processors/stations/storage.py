@@ -13,6 +13,7 @@ import polars as pl
 from processors.clickhouse import Store
 from processors.derive import sealing
 from processors.derive.result_store import ResultStore
+from processors.derive.results import SLACK_S
 from processors.stations.base import (
     RESULTS,
     SETTLED,
@@ -23,9 +24,6 @@ from processors.stations.base import (
     frame,
     moment,
 )
-
-_SLACK_S: Final = 60
-"""What was given up is read so much later, so that nothing else waits for it being settled."""
 
 _SETTLE_S: Final = 10.0
 
@@ -191,7 +189,7 @@ class ClickHouseStations:
         self._store = store
         self._log_id = log_id
         self._results = results
-        self._given_up_s = results.config.given_up_after_s + _SLACK_S
+        self._given_up_s = results.config.read_after_s
         self._sealing = sealing.Sealing()
         self._settled = 0
         self._settled_at = -_SETTLE_S
@@ -201,7 +199,7 @@ class ClickHouseStations:
         rows = sealing.read(self._store, self._log_id)
         sealed = self._sealing.update(rows, sealing.clock_ns()).sealed
         settled = self._settle(sealed) if leads else sealing.given_up(rows)
-        return min(sealed, settled + _SLACK_S * _NS) // _NS if settled else 0
+        return min(sealed, settled + SLACK_S * _NS) // _NS if settled else 0
 
     def _settle(self, sealed: int) -> int:
         """Give up what has no end; returns the event time, ns, up to which that is done.
@@ -209,7 +207,7 @@ class ClickHouseStations:
         Now and then also where event time stands, as what was said late opens a result again.
         """
         due = time.monotonic() - self._settled_at >= _SETTLE_S
-        if due or sealed > self._settled + _SLACK_S * _NS:
+        if due or sealed > self._settled + SLACK_S * _NS:
             self._results.give_up(sealed)
             if sealed > self._settled:
                 rows = sealing.given_up_rows(self._log_id, sealed)

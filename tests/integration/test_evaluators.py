@@ -6,7 +6,9 @@ The endpoint is a fake: a local HTTP server that answers as the test tells it to
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -14,11 +16,14 @@ import polars as pl
 import pytest
 
 from dashboards.evaluators import overview
+from ingest.core.errors import Unavailable
+from ingest.redaction import Redactor
 from processors.clickhouse import ClickHouseConfig, Store
-from processors.evaluators import quality
+from processors.evaluators import planner, quality
 from processors.evaluators.anchors import Anchors, finding_of
 from processors.evaluators.items import RANKS
 from processors.evaluators.ledger import Grant, Ledger
+from processors.evaluators.pool import Pool
 from processors.evaluators.records import Records
 from processors.evaluators.spec import Budget, parse
 from processors.stations.base import frame
@@ -149,7 +154,7 @@ class TestDecisions:
         with clickhouse.client() as client:
             results.fill(client, rows)
         spec, records = evaluator(rate=0.5), Records(store)
-        records.begin(spec, LO)
+        records.begin(spec, HI)  # an hour back
         for item in self.decide(store, spec, LO + 10):
             records.settle(item, "done", value=1.0, calls=0)
         (found,) = overview(store)
@@ -233,6 +238,7 @@ class TestQuality:
         assert row["kappa_low"] < row["kappa"] < row["kappa_high"]
         assert row["pass_rate"] == pytest.approx(found.rate["value"])
 
+    @pytest.mark.timeout(600)
     @pytest.mark.parametrize("who", ["judge", "agent"])
     def test_a_changed_judge_and_a_changed_agent_are_two_findings(self, store, clickhouse, who):
         spec = judge()
@@ -303,3 +309,86 @@ def judge(**fields):
         "anchors_per_day": 96,
     }  # fmt: skip
     return parse(json.dumps({"evaluators": [plain | fields]}).encode())[0]
+
+
+class Flaky(Store):
+    """A store of which a fifth of the statements fail, half of these after they were done."""
+
+    def __init__(self, config, seed):
+        super().__init__(config)
+        self.rng = random.Random(seed)
+        self.failed = 0
+
+    def fails(self, share):
+        if self.rng.random() >= share:
+            return
+        self.failed += 1
+        raise Unavailable("away for the test")
+
+    def insert(self, table, frame):
+        self.fails(0.1)
+        super().insert(table, frame)
+        self.fails(0.1)
+
+    def query(self, *args, **kwargs):
+        self.fails(0.1)
+        return super().query(*args, **kwargs)
+
+
+class TestFaults:
+    @pytest.mark.timeout(600)
+    def test_the_record_balances_whatever_fails(self, store, clickhouse, monkeypatch):
+        rows = [
+            results.interaction(
+                n, T0 + timedelta(seconds=20 * n), session_id=f"s{n // 2}", steps=n % 9
+            )
+            for n in range(60)
+        ]
+        with clickhouse.client() as client:
+            results.fill(client, rows)
+        for name in ("RESEND_S", "_SCAN_S", "_WIDE_S"):
+            monkeypatch.setattr(planner, name, -1.0)
+        monkeypatch.setattr(planner, "_OVERLAP_S", 7200)
+        specs = [
+            evaluator(name="brief", limits={"steps": 6}, filter="steps > 2", rate=0.7),
+            evaluator(name="other", limits={"steps": 4}),
+        ]
+        config = ClickHouseConfig(
+            clickhouse.url, clickhouse.user, clickhouse.password, clickhouse.database
+        )
+        flaky = Flaky(config, 5)
+        told = asyncio.run(self.run(flaky, specs, store))
+        assert flaky.failed > 20
+        for name in ("brief", "other"):
+            found = states(store, name)
+            assert found.keys() == {row["interaction_id"] for row in rows}
+            assert set(found.values()) <= {"done", "filtered", "sampled_out"}
+            judged = {event.target for event in told if event.name == name}
+            assert judged == {target for target, state in found.items() if state == "done"}
+        # However often a score was told, it was the same event.
+        assert len(set(told)) == len({event.event_id for event in told})
+
+    async def run(self, flaky, specs, store):
+        told = []
+
+        async def publish(events):
+            flaky.fails(0.1)
+            told.extend(events)
+            flaky.fails(0.1)
+
+        async def send(item):
+            flaky.fails(0.05)
+            pool.offer(item)
+
+        pool = Pool(specs, Records(flaky), Ledger(flaky, "one"), publish, {}, Redactor())
+        plans = planner.Planner(specs, flaky, lambda: HI * 10**9, lambda: True, send, send)
+        pool.start()
+        waits = "SELECT count() AS n, countIf(state = 'pending') AS waiting FROM decisions"
+        for _ in range(200):
+            with contextlib.suppress(Unavailable):
+                await plans.look()
+            await asyncio.sleep(0.05)
+            if store.query(waits).row(0) == (120, 0):
+                break
+        await pool.stop()
+        return told

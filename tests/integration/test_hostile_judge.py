@@ -100,7 +100,7 @@ def scores(broker):
         consumer.close()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_no_wrong_score_no_second_judgement_and_budgets_to_the_cent(
     pipeline, clickhouse, broker, tmp_path
 ):
@@ -128,7 +128,7 @@ def test_no_wrong_score_no_second_judgement_and_budgets_to_the_cent(
         try:
             # Killed while it waits for answers; which of the two, depends on who has the targets.
             under_way = "SELECT owner FROM evaluation_calls FINAL WHERE state = 'reserved'"
-            until(lambda: len(pipeline.store.query(under_way)), 120, "a call is under way", 0.05)
+            until(lambda: len(pipeline.store.query(under_way)), 300, "a call is under way", 0.05)
             kill(running[0])
             running.append(start(command, tmp_path / "2.log", environment))
             left = (
@@ -138,10 +138,10 @@ def test_no_wrong_score_no_second_judgement_and_budgets_to_the_cent(
             targets = 2 * sum(EACH.values())
             until(
                 lambda: pipeline.store.query(left).row(0) == (targets, 0),
-                300, "every target has a decision that stays",
+                600, "every target has a decision that stays",
             )  # fmt: skip
         finally:
-            for process in running[1:]:
+            for process in running:
                 stop(process)
     check_decisions(pipeline.store)
     check_scores(pipeline, scores(broker))

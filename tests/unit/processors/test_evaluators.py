@@ -7,7 +7,9 @@ import json
 import msgspec
 import pytest
 
-from processors.evaluators import model, rules
+from ingest.limits import Limits
+from ingest.otlp import events_of_logs
+from processors.evaluators import model, otlp, rules
 from processors.evaluators.items import RANKS, Item, version
 from processors.evaluators.pool import event_of
 from processors.evaluators.rules import Score
@@ -234,3 +236,16 @@ def test_a_score_is_the_same_event_however_often_it_is_told():
     assert first == again
     other = msgspec.structs.replace(item, content=4)
     assert event_of(other, score, 10**18, "m").event_id != first.event_id
+
+
+def test_scores_are_read_back_from_what_others_get():
+    item = Item(
+        evaluator="e", evaluator_version="v", target_kind="interaction", target="ab" * 16,
+        content=3, agent="shop", session_id="s",
+    )  # fmt: skip
+    told = event_of(item, Score(name="e", value=0.25, label="fail", explanation="no"), 10**18, "m")
+    body = json.dumps(otlp.logs([told])).encode()
+    (read,) = events_of_logs(body, encoding="json", limits=Limits()).events
+    assert (read.kind, read.name, read.value) == ("score", "e", 0.25)
+    assert (read.agent, read.session_id, read.interaction_id) == ("shop", "s", "ab" * 16)
+    assert (read.content, read.time_unix_nano) == ("no", 10**18)
