@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -361,12 +361,13 @@ def _must_run(worker: subprocess.Popen[bytes]) -> None:
         raise Unavailable(f"the worker ended with code {worker.returncode}")
 
 
-def cpu_seconds(processes: Sequence[subprocess.Popen[bytes]]) -> float:
-    """User and system time of running processes, all threads."""
+def cpu_seconds(processes: Iterable[subprocess.Popen[bytes] | int]) -> float:
+    """User and system time of running processes, or of those with these ids, all threads."""
     total = 0.0
     for process in processes:
+        pid = process if isinstance(process, int) else process.pid
         with suppress(FileNotFoundError):
-            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return total
 

@@ -14,20 +14,18 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from dashboards import queries
-from detectors.sketch import quantile
 from processors.clickhouse import Store
 
 Key = tuple[str, str, str]
 Entry = dict[str, Any]
 
-QUANTILES: Final = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
-
+_QUANTILES: Final = ("p50", "p95", "p99")
 _NAMES: Final = ("environment", "agent", "agent_version")
 _MINUTES_KEPT_S: Final = 29 * 86_400
 _EMPTY: Final[dict[str, Any]] = {
     **dict.fromkeys(("n", "open", "unfinished", "yes", "known", "duration", "timed"), 0),
     **dict.fromkeys(("cost", "priced", "rating", "rated", "estimate", "estimated", "covered"), 0),
-    "bins": [], "counts": [], "reasons": [], "failed": [], "seen": [], "seen_n": [],
+    **dict.fromkeys(_QUANTILES), "reasons": [], "failed": [], "seen": [], "seen_n": [],
     "tool_calls": 0, "tool_errors": 0, "input_tokens": None, "output_tokens": None,
 }  # fmt: skip
 
@@ -183,9 +181,7 @@ def _scope(row: dict[str, Any]) -> Entry:
             "n": row["n"],
             "ok": row["ok"],
             "error": row["error"],
-            "duration_ms": _duration(
-                _mean(row["duration"], row["timed"]), row["bins"], row["counts"]
-            ),
+            "duration_ms": _duration(row),
         },
         "interactions": None,
         "sessions": None,
@@ -213,7 +209,7 @@ def unit(row: dict[str, Any] | None) -> dict[str, Any]:
             "low": low,
             "high": high,
         },
-        "duration_ms": _duration(_mean(row["duration"], row["timed"]), row["bins"], row["counts"]),
+        "duration_ms": _duration(row),
         "cost_usd": {
             "sum": round(row["cost"], 9) if row["priced"] else None,
             "mean": _mean(row["cost"], row["priced"]),
@@ -252,9 +248,8 @@ def wilson(yes: float, n: int, z: float = 1.959964) -> tuple[float | None, float
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _duration(mean: float | None, bins: list[int], counts: list[int]) -> dict[str, float | None]:
-    known = quantile(bins, counts, [q for _, q in QUANTILES]).tolist() if counts else [None] * 3
-    return {"mean": mean, **dict(zip((name for name, _ in QUANTILES), known, strict=True))}
+def _duration(row: Mapping[str, Any]) -> dict[str, float | None]:
+    return {"mean": _mean(row["duration"], row["timed"]), **{q: row[q] for q in _QUANTILES}}
 
 
 def _most_frequent(reasons: list[str], counts: list[int]) -> dict[str, int]:

@@ -141,7 +141,7 @@ def app_on(kafka: KafkaConfig, name: str = APP_ID) -> Any:
         broker_rebalance_timeout=6.0,
         broker_session_timeout=10.0,
         broker_heartbeat_interval=3.0,
-        broker_commit_interval=1.0,
+        broker_commit_interval=3.0,
         # It would leave the group when nothing is fetched, as without a partition, and not come
         # back. That it gets on is what health says.
         broker_max_poll_interval=7 * 86_400.0,

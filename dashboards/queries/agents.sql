@@ -276,15 +276,16 @@ WHERE {in_series:sql} AND unit = 'interactions' AND {chosen:sql} AND {busiest:sq
 GROUP BY time, agent ORDER BY time, agent
 
 -- What users wrote, under the agent they wrote about: of the latest only, as each is looked up by id.
+-- DISTINCT at the end instead of FINAL at the begin: a repeat is a row like any other until then.
 -- name: comments
 WITH latest AS
 (
     SELECT e.time AS time, e.target AS target, e.value AS value, e.agent AS agent, e.event_id AS event_id
-    FROM evaluations AS e FINAL
+    FROM evaluations AS e
     WHERE kind = 'feedback' AND e.time >= {from:time} AND e.time <= {to:time}
     ORDER BY time DESC LIMIT 1000
 )
-SELECT l.time AS time, r.environment AS environment, r.agent AS agent, r.agent_version AS agent_version,
+SELECT DISTINCT l.time AS time, r.environment AS environment, r.agent AS agent, r.agent_version AS agent_version,
     l.value AS rating, c.comment AS comment, r.failure_tool AS tool, r.interaction_id AS interaction_id,
     r.session_id AS session_id
 FROM latest AS l
@@ -298,8 +299,9 @@ INNER JOIN
 (
     SELECT interaction_id, session_id, environment, agent, agent_version, failure_tool
     FROM interaction_results FINAL
-    WHERE live AND interaction_id IN (SELECT target FROM latest) AND {chosen:sql} AND cell IN
+    PREWHERE interaction_id IN (SELECT target FROM latest) AND cell IN
         (SELECT cell FROM interaction_index WHERE interaction_id IN (SELECT target FROM latest))
+    WHERE live AND {chosen:sql}
 ) AS r ON r.interaction_id = l.target
 ORDER BY time DESC, interaction_id LIMIT 100
 

@@ -18,7 +18,7 @@ import polars as pl
 
 from detectors.outcomes import wording
 from ingest.core.events import EVALUATION_KINDS
-from processors.clickhouse import MAX_STATEMENT_BYTES, SPILLING, Store, literal
+from processors.clickhouse import MAX_STATEMENT_BYTES, SPILLING, Store, literal, one_of
 from processors.derive import results, rollups, sessions, traces, windows
 from processors.derive.judging import ResultsConfig
 from processors.write.cardinality import any_refused, as_it_is, limited
@@ -207,7 +207,7 @@ class ResultStore:
         when = self._cells_of(ids)
         if when is None:
             return set(), set()
-        events = self._query(_EVENTS.format(ids=literal(ids), when=when))
+        events = self._query(_EVENTS.format(ids=one_of(ids), when=when))
         if events.is_empty():
             return set(), set()
         events = events.with_columns(pl.col("counted", "is_root", "skewed", "of_call", "cut") != 0)
@@ -227,26 +227,26 @@ class ResultStore:
 
     def _cells_of(self, ids: list[str]) -> str | None:
         """SQL condition on the time of the events of these traces; None without any."""
-        found = self._query(_CELLS.format(ids=literal(ids)))
+        found = self._query(_CELLS.format(ids=one_of(ids)))
         if found.is_empty():
             return None
         return windows.during("time", found["start"].to_list(), windows.WIDTHS[0])
 
     def _evaluations(self, targets: list[str]) -> pl.DataFrame:
-        found = self._query(_EVALUATIONS.format(ids=literal(targets)))
+        found = self._query(_EVALUATIONS.format(ids=one_of(targets)))
         if found.is_empty():
             found = pl.DataFrame(schema=_EVALUATION_SCHEMA)
         return results.current(found.with_columns(pl.col("counted") != 0))
 
     def _sessions(self, ids: list[str]) -> set[int]:
         """Store results of sessions; returns the cells of their rows."""
-        members = self._query(_MEMBERS.format(ids=literal(ids)))
+        members = self._query(_MEMBERS.format(ids=one_of(ids)))
         if members.is_empty():
             return set()
         starts = members["cell_s"].unique().sort().cast(pl.Int64).to_list()
         when = windows.during("cell", starts, windows.WIDTHS[0])
         names = members["interaction_id"].unique().to_list()
-        rows = self._query(_INTERACTIONS.format(when=when, ids=literal(names)))
+        rows = self._query(_INTERACTIONS.format(when=when, ids=one_of(names)))
         joined = members.join(rows, on=["cell_s", "interaction_id"]).rename({"cell_s": "cell"})
         if joined.is_empty():
             return set()
