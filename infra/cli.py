@@ -23,6 +23,7 @@ from infra.commands import (
     deadletters,
     demo,
     doctor,
+    erase,
     findings,
     gateway,
     grafana,
@@ -84,6 +85,7 @@ for module in (
     planning,
     satisfaction,
     saving,
+    erase,
 ):
     module.register(app)
 

@@ -40,11 +40,13 @@ from processors.derive.result_store import ResultStore
 from processors.derive.results import ResultsConfig
 from processors.derive.window_updater import WindowUpdater
 from processors.health import Health, HealthConfig
+from processors.keeping import Keeper, Retention
 from processors.notify.service import Notifier, NotifyConfig
 from processors.stations.base import owned
 from processors.stations.detection import DetectionConfig
 from processors.stations.service import station_runner
 from processors.write.dead_letters import DeadLetterWriter
+from processors.write.erased import Tombstones
 from processors.write.event_writer import EventWriter, EventWriterConfig
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ class WorkerConfig:
     health: HealthConfig = field(default_factory=HealthConfig)
     recompute_interval: float = 0.75
     backlog_rest: float = 30.0
+    keep: Retention = field(default_factory=Retention)
     incarnation: Callable[[], str] | None = None
 
 
@@ -167,7 +170,8 @@ def build_app(config: WorkerConfig) -> faust.App:
     held = partial(_buckets, app, sink)
     app.service(station_runner(store, config.kafka.log_id, config.detection, held, tell))
     app.service(Audit(store, config.kafka.log_id, leads, sink.fresh_for))
-    app.service(DeadLetterWriter(config.kafka, store))
+    tombstones = Tombstones(store, config.sink.erasing_key)
+    app.service(DeadLetterWriter(config.kafka, store, tombstones))
     results = ResultStore(store, config.results)
     notifier = Notifier(store, config.notify, leads)
     app.service(notifier)
@@ -182,6 +186,7 @@ def build_app(config: WorkerConfig) -> faust.App:
     )
     app.service(recompute)
     app.service(Inactivity(store, results, config.kafka.log_id, leads))
+    app.service(Keeper(store, config.keep, leads))
     health = Health(config.health, partial(_places, app, sink, recompute), sink.loop_last_seen)
     health.serve()  # before anything that may hang
     app.service(health)

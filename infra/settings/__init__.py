@@ -39,6 +39,7 @@ from infra.settings.sections import (
     LogSettings,
     ProcessingSettings,
     ResultsSettings,
+    RetentionSettings,
     Section,
 )
 from ingest.core.errors import UsageError
@@ -77,6 +78,7 @@ class Settings(BaseSettings):
     redaction: RedactionSettings = Field(default_factory=RedactionSettings)
     processing: ProcessingSettings = Field(default_factory=ProcessingSettings)
     results: ResultsSettings = Field(default_factory=ResultsSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     detection: DetectionSettings = Field(default_factory=DetectionSettings)
     receiver: ReceiverSettings = Field(default_factory=ReceiverSettings)
     prices: PriceSettings = Field(default_factory=PriceSettings)
