@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -55,6 +55,8 @@ class ClickHouseConfig:
     database: str = "driftline"
     ca_file: str | None = None
     compress: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of every statement, such as those that make a cluster answer as one server does."""
 
 
 class Store:
@@ -163,6 +165,7 @@ class Store:
             database=self._config.database,
             ca_cert=self._config.ca_file,
             compress=self._config.compress,
+            settings=dict(self._config.settings),
             # Sessions would forbid concurrent statements, and nothing here needs one.
             autogenerate_session_id=False,
             query_limit=0,

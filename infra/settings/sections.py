@@ -138,6 +138,16 @@ class ClickHouseSettings(Section):
     ca_file: ExistingFile | None = Field(
         default=None, description="CA certificates (PEM) for https; without it those of the system"
     )
+    cluster: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_.-]*$",
+        description="name of a cluster in the server's configuration: tables are replicated,"
+        " inserts wait for most replicas and reads see them; not for ClickHouse Cloud, which does"
+        " so itself",
+    )
+    sharded: bool = Field(
+        default=False, description="whether that cluster has several shards, see docs/operations.md"
+    )
     reader_password: SecretStr | None = Field(
         default=None,
         description="password of the user `reader` of the embedded engine, who can only query;"
@@ -247,6 +257,37 @@ class ReasonsSettings(Section):
     )
     schemas: ExistingFile | None = Field(
         default=None, description="file with the JSON Schema of the arguments, by tool"
+    )
+
+
+class RetentionSettings(Section):
+    """How long what is kept, in days; 0 keeps it for ever, for nobody should lose data unasked."""
+
+    raw_days: int = Field(
+        default=0, ge=0, description="events, by event time; must be longer than Kafka keeps them"
+    )
+    content_days: int = Field(
+        default=0,
+        ge=0,
+        description="words of events and results: requests, answers, what tools got and gave,"
+        " messages of errors; numbers stay",
+    )
+    results_days: int = Field(
+        default=0,
+        ge=0,
+        description="results of interactions and sessions, ratings, members of clusters; whole"
+        " months go at once",
+    )
+    rollups_days: int = Field(
+        default=0, ge=0, description="rollups and windows, which dashboards read; whole months"
+    )
+    dead_letters_days: int = Field(default=0, ge=0, description="lines that became no events")
+    findings_days: int = Field(
+        default=0, ge=0, description="findings that have ended, their alerts and notifications"
+    )
+    environments: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict,
+        description='environments whose events are kept for less, as {"staging": 7}',
     )
 
 
