@@ -392,7 +392,7 @@ def test_all_count_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     check(world.pipeline, truth)
     # The reference is no mirror: another inactivity gives other counts.
     with pytest.raises(AssertionError):
-        check(world.pipeline, Truth(world.events, world.sealed, 10_000, JUDGED.trusted_scores))
+        check(world.pipeline, Truth(world.events, world.sealed, 10**6, JUDGED.trusted_scores))
     # What it would be given now, with all that was said late.
     again = Recording()
     replay(world, again)

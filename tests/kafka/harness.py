@@ -124,6 +124,7 @@ class Bed:
             ("windows", truth.WINDOWS, 6, truth.windows(true)),
             ("interactions", truth.INTERACTIONS, 1, truth.interactions(true)),
             ("sessions", truth.SESSIONS, 1, truth.sessions(true)),
+            ("rollups", truth.ROLLUPS, 5, truth.rollups(true)),
             ("evaluations", truth.EVALUATIONS, 5, truth.evaluations(true)),
         ):
             wrong = truth.differences(truth.keyed(store.query(sql), columns), expected)

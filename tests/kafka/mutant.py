@@ -111,6 +111,46 @@ def constant_version() -> None:
     )
 
 
+def results_before_sealed() -> None:
+    """Settle interactions without an end when they are computed, not when event time is past."""
+    real = Store.insert
+
+    def insert(self: Store, table: str, frame: pl.DataFrame) -> None:
+        if table == "interaction_results" and (frame["state"] == "open").any():
+            _hit("results_before_sealed")
+            unfinished = pl.col("state") == "open"
+            frame = frame.with_columns(
+                state=pl.when(unfinished).then(pl.lit("unfinished")).otherwise("state"),
+                version=pl.col("version") + unfinished.cast(pl.UInt64),
+            )
+        real(self, table, frame)
+
+    Store.insert = insert  # type: ignore[method-assign]
+
+
+def without_late_feedback() -> None:
+    """Compute results from what was said of them when their events came, and never again."""
+    real = Store.query
+
+    def query(self: Store, sql: str, *args: Any, **kwargs: Any) -> pl.DataFrame:
+        if " AS judges" not in sql:
+            return real(self, sql, *args, **kwargs)
+        found = real(self, sql, *args, **kwargs)
+        if (found["judges"] != 0).any():
+            _hit("without_late_feedback")
+        return found.filter(pl.col("judges") == 0)
+
+    Store.query = query  # type: ignore[method-assign]
+
+
+def replaced_results_twice() -> None:
+    """Add up results as they lie there, those that were replaced included."""
+    _in_statements(
+        "replaced_results_twice",
+        lambda sql: re.sub(r"(FROM (interaction|session)_results AS r) FINAL", r"\1", sql),
+    )
+
+
 def same_log() -> None:
     """Take every incarnation of a topic for the same log."""
 
@@ -176,6 +216,9 @@ MUTATIONS: dict[str, Callable[[], None]] = {
         read_without_final,
         constant_version,
         mark_after_commit,
+        results_before_sealed,
+        without_late_feedback,
+        replaced_results_twice,
         same_log,
         without_late,
     )

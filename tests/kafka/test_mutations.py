@@ -13,6 +13,7 @@ from kafka import KafkaProducer
 
 from ingest import codec
 from ingest.core.events import EVENTS_TOPIC, Event
+from tests.kafka import truth
 from tests.kafka.harness import Bed
 from tests.kafka.mutant import MUTATIONS, hit
 from tests.kafka.traffic import Traffic
@@ -99,11 +100,57 @@ def a_part_comes_late(bed: Bed, mutation: str) -> None:
     bed.check(events + late)
 
 
+def some_never_end(bed: Bed, mutation: str) -> None:
+    """Nobody knows yet whether they will."""
+    bed.worker(mutation)
+    events = Traffic(16).interactions(60, time.time_ns())
+    assert any(row["state"] == "open" for row in truth.interactions(events).values())
+    send(bed, events)
+    bed.settle()
+    bed.check(events)
+
+
+def users_speak_late(bed: Bed, mutation: str) -> None:
+    """Feedback and outcomes of interactions whose results are long stored."""
+    bed.worker(mutation)
+    events = [e for e in Traffic(17).interactions(40, time.time_ns()) if e.kind != "feedback"]
+    send(bed, events)
+    bed.settle()
+    log = bed.folder / "worker-1.log"
+    eventually(lambda: "reconciled" in log.read_text(), 60)
+    late = [
+        Event(
+            event_id=f"{name}-{kind}", time_unix_nano=time.time_ns(), agent="judge", kind=kind,
+            value=float(n % 3 == 0), target=name,
+        )
+        for n, name in enumerate(truth.interactions(events))
+        for kind in ("feedback", "outcome")
+    ]  # fmt: skip
+    send(bed, late)
+    bed.settle()
+    bed.check(events + late)
+
+
+def results_are_replaced(bed: Bed, mutation: str) -> None:
+    """What is known of an interaction grows, and no merge drops what was known before."""
+    bed.store.command("SYSTEM STOP MERGES interaction_results")
+    bed.worker(mutation)
+    events = Traffic(18).interactions(40, time.time_ns())
+    send(bed, events[::2])
+    bed.settle()
+    send(bed, events[1::2])
+    bed.settle()
+    bed.check(events)
+
+
 SCENARIOS: dict[str, tuple[Scenario, str]] = {
     "commit_before_insert": (killed_after_the_commit, "events differ"),
     "mark_after_commit": (killed_after_the_commit, "windows differ"),
     "read_without_final": (every_event_comes_twice, "windows differ"),
     "constant_version": (a_slow_writer_comes_last, "windows differ"),
+    "results_before_sealed": (some_never_end, "interactions differ"),
+    "without_late_feedback": (users_speak_late, "interactions differ"),
+    "replaced_results_twice": (results_are_replaced, "rollups differ"),
     "same_log": (the_topic_is_made_anew, "accepted"),
     "without_late": (a_part_comes_late, "windows differ"),
 }

@@ -34,9 +34,14 @@ INTERACTIONS = """
 SELECT interaction_id, environment, agent, agent_version, session_id, user_id,
     toUnixTimestamp64Nano(start) AS start, toUnixTimestamp64Nano(end) AS end,
     events, llm_calls, tool_calls, tool_errors, input_tokens, output_tokens,
-    toInt64(round(cost_usd * 1e9)) AS cost, status, if(state = 'ended', success, NULL) AS success,
-    satisfaction_n
+    toInt64(round(cost_usd * 1e9)) AS cost, state, status, success, satisfaction_n
 FROM interactions
+"""
+
+ROLLUPS = """
+SELECT environment, agent, width_s, toUnixTimestamp(start) AS start, agent_version,
+    n, open, unfinished, succeeded, success_known, tool_calls, satisfaction_n
+FROM rollups FINAL WHERE unit = 'interactions' AND n > 0
 """
 
 SESSIONS = """
@@ -125,10 +130,13 @@ def interactions(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
         if event.kind not in _EVALUATIONS and event.interaction_id:
             groups[event.interaction_id].append(event)
     rated = Counter(e.target for e in distinct(events) if e.kind == "feedback")
-    return {name: _interaction(group, rated[name]) for name, group in groups.items()}
+    outcomes = {e.target: e.value for e in distinct(events) if e.kind == "outcome"}
+    return {
+        name: _interaction(group, rated[name], outcomes.get(name)) for name, group in groups.items()
+    }
 
 
-def _interaction(events: list[Event], rated: int) -> dict[str, Any]:
+def _interaction(events: list[Event], rated: int, outcome: float | None) -> dict[str, Any]:
     first, sums = events[0], Counter[str]()
     for event in events:
         sums.update(_sums(event))
@@ -137,6 +145,7 @@ def _interaction(events: list[Event], rated: int) -> dict[str, Any]:
     priced = sums["priced"] > 0 and all(e.cost_usd is not None for e in calls)
     timed = closing and closing[0].duration_ms is not None
     begun = closing if timed else events
+    said = {"ok": 1, "error": 0}[closing[0].status] if closing else None
     return {
         "environment": first.environment,
         "agent": first.agent,
@@ -152,8 +161,10 @@ def _interaction(events: list[Event], rated: int) -> dict[str, Any]:
         "input_tokens": _known(e.input_tokens for e in calls),
         "output_tokens": _known(e.output_tokens for e in calls),
         "cost": sums["cost"] if priced else None,
+        # None of the traffic is as old as what is given up.
+        "state": "ended" if closing else "open",
         "status": closing[0].status if closing else "",
-        "success": {"ok": 1, "error": 0}[closing[0].status] if closing else None,
+        "success": said if outcome is None else int(outcome >= 0.5),
         "satisfaction_n": rated,
     }
 
@@ -161,6 +172,29 @@ def _interaction(events: list[Event], rated: int) -> dict[str, Any]:
 def _known(values: Iterable[int | None]) -> int | None:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
+
+
+def rollups(events: Iterable[Event]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Interactions added up per environment, agent, width, start and version."""
+    found: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
+    for row in interactions(events).values():
+        second = row["end"] // 10**9
+        for width in (60, 3600, 86_400):
+            start = second // width * width
+            key = row["environment"], row["agent"], width, start, row["agent_version"]
+            found[key].update(
+                n=1,
+                open=row["state"] == "open",
+                succeeded=row["success"] == 1,
+                success_known=row["success"] is not None,
+                tool_calls=row["tool_calls"],
+                satisfaction_n=row["satisfaction_n"] > 0,
+            )
+    names = ("n", "open", "unfinished", "succeeded", "success_known", "tool_calls")
+    return {
+        key: {name: int(sums[name]) for name in (*names, "satisfaction_n")}
+        for key, sums in found.items()
+    }
 
 
 def sessions(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
