@@ -195,6 +195,13 @@ clients: ## build the locked environments of the instrumented agents that the te
 		test -x $$env/bin/python || $(PYTHON) -m venv $$env; \
 		$$env/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $$lock && touch $$env/.built || exit 1; \
 	done
+	@if command -v npm > /dev/null; then for lock in tests/clients/locks/*/package-lock.json; do \
+		env=tests/clients/env-$$(basename $$(dirname $$lock)); \
+		if test -e $$env/.built -a ! $$lock -nt $$env/.built; then continue; fi; \
+		echo "$$env ..."; \
+		mkdir -p $$env && cp $$(dirname $$lock)/package*.json $$env \
+			&& npm ci --prefix $$env --ignore-scripts --no-audit --no-fund --loglevel=error && touch $$env/.built || exit 1; \
+	done; else echo "npm is not there; the agents on Node are left out"; fi
 
 format: $(STAMP) ## rewrite the code in the project's style
 	@$(BIN)/ruff format .

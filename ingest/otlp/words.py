@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from ingest.otlp import chat_messages
@@ -23,6 +24,8 @@ _TOLD: Final = (
     "text", "content", "reply", "message", "messages", "completion", "summary", "raw", "value",
 )  # fmt: skip
 _ARGUMENTS: Final = ("args", "kwargs")
+_PRINTED: Final = re.compile(r"[A-Z]\w*\(\w+=")
+"""How Python prints an object: data of a program, and no words (LlamaIndex's steps)."""
 
 
 def asked(value: Any) -> str | None:
@@ -53,7 +56,8 @@ def _is_state(found: dict[str, Any]) -> bool:
 
 def _words(found: Any, keys: tuple[str, ...], of_messages: Any, depth: int = 4) -> str | None:
     if isinstance(found, str):
-        is_said = found.strip() not in _HIDDEN and not looks_like_json(found)
+        is_object = looks_like_json(found) or _PRINTED.match(found)
+        is_said = found.strip() not in _HIDDEN and not is_object
         return without_media(found) if is_said else None
     if depth == 0 or not isinstance(found, CONTAINERS):
         return None
@@ -125,11 +129,15 @@ def arguments(value: Any) -> Any:
     >>> arguments('{"args": [], "kwargs": {"city": "Paris"}}')
     '{"city":"Paris"}'
     """
-    if isinstance(value, str) and value.startswith('{"args"'):
+    if isinstance(value, str) and value.startswith(('{"args"', '{"kwargs"')):
         found = structure(value)
-        whole = isinstance(found, dict) and found.keys() >= {*_ARGUMENTS}
-        if whole and not (found["args"] and found["kwargs"]):
-            return encode(found["args"] or found["kwargs"]).decode()
+        if not isinstance(found, dict):
+            return value
+        args, kwargs = (found.get(name) for name in _ARGUMENTS)
+        if ("args" in found and "kwargs" in found and not (args and kwargs)) or (
+            kwargs and found.keys() == {"kwargs"}
+        ):
+            return encode(args or kwargs).decode()
     return value
 
 

@@ -13,6 +13,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -21,6 +22,9 @@ MODEL = "stub-1-2026"
 """The model that answers, whichever was asked for."""
 
 CACHED, REASONING = 40, 8
+
+SCENARIOS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("scenarios.json").read_text())
+TURNS = [turn for scenario in SCENARIOS for turn in scenario["turns"]]
 
 
 class Model:
@@ -47,19 +51,22 @@ class Model:
         }
         journal = self.journal[request.match_info["client"]]
         journal.append(entry)
-        user = next(m for m in reversed(messages) if m["role"] == "user")
-        said = _text(user)
+        said, answered = _turn(messages)
+        entry["turn"] = said
         if "model fails" in said:
             entry["error"] = 400
             message = {"message": "the stub refuses", "type": "invalid_request_error"}
             return web.json_response({"error": message}, status=400)
-        calls = [] if messages[-1]["role"] == "tool" else _calls(said, asked)
+        calls = [] if answered else _calls(said, asked)
+        text = "Done: " + said
+        if not calls and "final_answer" in _offered(asked):  # frameworks whose end is a tool
+            calls = [("final_answer", {"answer": text})]
         entry["tools"] = [name for name, _ in calls]
         usage = _usage(len(messages), len(calls))
         entry.update(input=usage["prompt_tokens"], output=usage["completion_tokens"], cached=CACHED)
         answer: dict[str, Any] = {
             "role": "assistant",
-            "content": None if calls else "Done: " + said,
+            "content": None if calls else text,
         }
         if calls:
             answer["tool_calls"] = [
@@ -136,16 +143,30 @@ def _usage(messages: int, calls: int) -> dict[str, Any]:
 
 def _calls(said: str, asked: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Tools that a user's words ask for: each city's weather at once, an order, another agent."""
-    offered = {tool["function"]["name"] for tool in asked.get("tools") or ()}
+    offered = _offered(asked)
     cities = re.findall(r"weather in (\w+)|and (\w+)", said) if "weather" in said else []
     calls: list[tuple[str, dict[str, Any]]] = [
         ("get_weather", {"city": first or second}) for first, second in cities
     ]
     if "order" in said:
         calls.append(("find_order", {"number": "A-17"}))
-    if "refund" in said:
-        calls += [(name, {}) for name in sorted(offered) if name.startswith("transfer_to")]
     return [call for call in calls if call[0] in offered]
+
+
+def _offered(asked: dict[str, Any]) -> set[str]:
+    return {tool["function"]["name"] for tool in asked.get("tools") or ()}
+
+
+def _turn(messages: list[dict[str, Any]]) -> tuple[str, bool]:
+    """Return what the user said last, however wrapped, and whether work on it has come back."""
+    for place in range(len(messages) - 1, -1, -1):
+        message = messages[place]
+        if message["role"] == "user":
+            text = _text(message)
+            found = max(TURNS, key=lambda turn: (text.rfind(turn), len(turn)))
+            if found in text:
+                return found, place < len(messages) - 1
+    return "", False
 
 
 def _agent(messages: list[dict[str, Any]]) -> str | None:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-
 import agents
 import shop
-from openai import AsyncOpenAI, BadRequestError
+from openai import AsyncOpenAI
 from openinference.instrumentation import using_attributes
 from openinference.instrumentation.openai_agents import OpenAIAgentsInstrumentor
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-provider = TracerProvider()
-provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+provider = shop.provider()
 OpenAIAgentsInstrumentor().instrument(tracer_provider=provider)
 model = agents.OpenAIChatCompletionsModel("stub-1", AsyncOpenAI(max_retries=0))
 refunds = agents.Agent(name="refunds", instructions="You refund.", model=model)
@@ -28,23 +21,19 @@ agent = agents.Agent(
 )
 
 
-async def answer(said: str) -> None:
-    if "story" not in said:
-        await agents.Runner.run(agent, said)
-        return
-    async for _ in agents.Runner.run_streamed(agent, said).stream_events():
+async def run(turn: shop.Turn) -> str:
+    given = [*turn.history, {"role": "user", "content": turn.said}]
+    if not turn.stream:
+        return str((await agents.Runner.run(agent, given)).final_output)
+    streamed = agents.Runner.run_streamed(agent, given)
+    async for _ in streamed.stream_events():
         pass
+    return str(streamed.final_output)
 
 
-async def main() -> None:
-    for said in (*shop.REQUESTS, "a refund please"):
-        with (
-            contextlib.suppress(BadRequestError),
-            using_attributes(session_id=shop.SESSION, user_id=shop.USER),
-        ):
-            await answer(said)
+def answer(turn: shop.Turn) -> str:
+    with using_attributes(session_id=turn.session, user_id=shop.USER):
+        return shop.finished(run(turn))
 
 
-asyncio.run(main())
-provider.shutdown()
-shop.report(handoffs=1)
+shop.main(answer, provider.shutdown)

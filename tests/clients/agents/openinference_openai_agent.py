@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import shop
-from openai import BadRequestError, OpenAI
+from openai import OpenAI
 from openinference.instrumentation import OITracer, TraceConfig, using_attributes
 from openinference.instrumentation.openai import OpenAIInstrumentor
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-try:  # each environment has one of the two
-    from opentelemetry.exporter.otlp.json.http.trace_exporter import OTLPSpanExporter
-except ImportError:
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-provider = TracerProvider()
-provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+provider = shop.provider()
 OpenAIInstrumentor().instrument(tracer_provider=provider)
 tracer = OITracer(provider.get_tracer("shop"), config=TraceConfig())
 client = OpenAI(max_retries=0)
@@ -25,15 +15,13 @@ tools = {name: tracer.tool(function) for name, function in shop.FUNCTIONS.items(
 
 
 @tracer.agent(name="shop-assistant")
-def answer(said: str) -> str:
-    return shop.converse(client, said, tools)
+def assist(said: str) -> str:
+    return shop.converse(client, shop.turns[-1], tools)
 
 
-for said in shop.REQUESTS:
-    with (
-        contextlib.suppress(BadRequestError),
-        using_attributes(session_id=shop.SESSION, user_id=shop.USER),
-    ):
-        answer(said)
-provider.shutdown()
-shop.report()
+def answer(turn: shop.Turn) -> str:
+    with using_attributes(session_id=turn.session, user_id=shop.USER):
+        return assist(turn.said)
+
+
+shop.main(answer, provider.shutdown)

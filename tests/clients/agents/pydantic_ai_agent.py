@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import shop
 from openai import AsyncOpenAI
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from pydantic_ai import Agent, InstrumentationSettings, ModelRetry
 from pydantic_ai.capabilities import Instrumentation
-from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
-provider = TracerProvider()
-provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+provider = shop.provider()
+said: dict[str, list] = {}
 agent = Agent(
     OpenAIChatModel("stub-1", provider=OpenAIProvider(openai_client=AsyncOpenAI(max_retries=0))),
     name="shop",
@@ -40,12 +34,14 @@ def find_order(number: str) -> str:
         raise ModelRetry(str(error)) from error
 
 
-for said in shop.REQUESTS:
-    with contextlib.suppress(ModelHTTPError):
-        if "story" in said:
-            with agent.run_stream_sync(said, conversation_id=shop.SESSION) as result:
-                list(result.stream_text())
-        else:
-            agent.run_sync(said, conversation_id=shop.SESSION)
-provider.shutdown()
-shop.report()
+def answer(turn: shop.Turn) -> str:
+    given = {"message_history": said.get(turn.session), "conversation_id": turn.session}
+    if turn.stream:
+        with agent.run_stream_sync(turn.said, **given) as result:
+            return "".join(result.stream_text(delta=True))
+    result = agent.run_sync(turn.said, **given)
+    said[turn.session] = result.all_messages()
+    return result.output
+
+
+shop.main(answer, provider.shutdown)

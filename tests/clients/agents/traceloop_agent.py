@@ -6,7 +6,8 @@ import contextlib
 import os
 
 import shop
-from openai import BadRequestError, OpenAI
+from openai import OpenAI
+from opentelemetry import trace
 from traceloop.sdk import Instruments, Traceloop
 from traceloop.sdk.decorators import agent, tool, workflow
 
@@ -24,20 +25,15 @@ tools = {name: tool(name=name)(function) for name, function in shop.FUNCTIONS.it
 
 
 @agent(name="shop-assistant")
-def answer(said: str) -> str:
-    return shop.converse(client, said, tools)
+def assist(said: str) -> str:
+    return shop.converse(client, shop.turns[-1], tools)
 
 
 @workflow(name="shop")
 def handle(said: str) -> str:
-    Traceloop.set_association_properties({"session_id": shop.SESSION, "user_id": shop.USER})
-    return answer(said)
+    session = shop.turns[-1].session
+    Traceloop.set_association_properties({"session_id": session, "user_id": shop.USER})
+    return assist(said)
 
 
-for said in shop.REQUESTS:
-    with contextlib.suppress(BadRequestError):
-        handle(said)
-from opentelemetry import trace  # noqa: E402
-
-trace.get_tracer_provider().shutdown()
-shop.report()
+shop.main(lambda turn: handle(turn.said), trace.get_tracer_provider().shutdown)

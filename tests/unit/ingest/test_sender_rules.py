@@ -243,6 +243,14 @@ class TestF_Words:
         ]
         assert structure("[" * 100_000) is None
 
+    def test_a_printed_object_is_no_answer(self) -> None:
+        assert words.told("StopEvent(result=AgentOutput(response='Done'))") is None
+        assert words.told("Use f(x=1), or F(x).") == "Use f(x=1), or F(x)."
+
+    def test_arguments_by_name_alone_are_unwrapped(self) -> None:
+        assert words.arguments('{"kwargs": {"city": "Paris"}}') == '{"city":"Paris"}'
+        assert words.arguments('{"kwargs": {}, "other": 1}') == '{"kwargs": {}, "other": 1}'
+
     def test_results_and_arguments_are_unwrapped(self) -> None:
         told = {
             "openinference.span.kind": "TOOL",
