@@ -113,14 +113,14 @@ def _one_stream(seed: int, n: int, envs: Sequence[str] = ()) -> dict[tuple[str, 
 
 
 def _orders(quick: bool, seed: int) -> list[dict[str, Any]]:
-    """How far clusters depend on the order of arrival: every pair of random orders of a stream."""
-    n, orders = (800, 4) if quick else (2000, 20)
+    """How far clusters depend on arrival: every pair of random orders of the planted stream."""
+    n, orders, refits = (2000, 3, 2) if quick else (4000, 20, 4)
     failures = planted.stream(n, seed).failures
     labels = []
     for order in range(orders):
         turned = np.random.default_rng([seed, order]).permutation(n)
         clusters, done = FailureClusters(seed=seed), 0
-        for part in np.array_split(turned, 2):
+        for part in np.array_split(turned, refits):
             clusters.assign_many([failures[i] for i in part])
             clusters.refit([failures[i] for i in turned[: done + part.size]])
             done += part.size
