@@ -38,8 +38,8 @@ WHERE account = {account:String} AND state != 'withdrawn'
 """
 
 _HISTORY: Final = f"""
-SELECT call_id, owner, attempt, state, item, reserved, toString(at) AS at, answer, model,
-    latency_ms, toFloat64(charge_usd) AS usd, priced,
+SELECT call_id, owner, attempt, state, toString(reason) AS reason, item, reserved,
+    toString(at) AS at, answer, model, latency_ms, toFloat64(charge_usd) AS usd, priced,
     dateDiff('second', reserved, now64(3)) AS age_s
 FROM evaluation_calls FINAL
 WHERE reserved > now() - {_REMEMBERED} AND state != 'withdrawn' AND evaluator = {{evaluator:String}}

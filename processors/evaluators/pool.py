@@ -244,7 +244,8 @@ class Pool:
         budget = spec.budget
         if item.run:
             budget = await asyncio.to_thread(self._records.budget_of, item.run, spec.name)
-        outcome = Outcome("failed", "attempts_used")
+        # Whoever made all attempts may have died before it could say so.
+        outcome = Outcome("failed", own[-1]["reason"] if own else "")
         for attempt in range(len(own), spec.attempts):
             grant = await self._ledger.reserve(
                 item, attempt, request.hash, request.most_usd(), budget
