@@ -127,7 +127,8 @@ AUXILIARY: Final = frozenset(
     {
         "service", "service_version", "workflow", "tool", "input", "output", "system", "tools",
         "parameters", "first_token_s", "first_token_ms", "first_token_at", "input_cost",
-        "output_cost", "input_audio", "output_audio", "usage", "cost", "metadata", "exception_message", *KEPT_AS,
+        "output_cost", "input_audio", "output_audio", "usage", "cost", "metadata",
+        "exception_message", *KEPT_AS,
     }
 )  # fmt: skip
 """What is understood on the way to a field."""
