@@ -1,9 +1,9 @@
 """The books: every line that arrived is stored once, a duplicate, a collision or a dead letter.
 
 Read from ClickHouse alone. ``lines = rows + dead-lettered`` holds per partition of each log, with
-offsets that leave no gap; ``rows = stored + duplicates + collisions`` holds over all of them, and
-every event that a window ever counted is still stored. All that is up to where the ledger has come,
-for the lines of a record are stored before it is booked.
+offsets that leave no gap; ``rows = stored + expired + duplicates + collisions`` holds over all of
+them, and every event that a window ever counted is still stored or has expired. All that is up to
+where the ledger has come, for the lines of a record are stored before it is booked.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, Final
 from ingest.core.events import EVENTS_TOPIC
 from processors.audit import count_lost_events
 from processors.clickhouse import Store, literal
+from processors.keeping import horizons
+from processors.write.erased import MARK
 
 _BOOKED_WITHIN_S: Final = 10.0
 _ASK_EVERY_S: Final = 0.2
@@ -56,16 +58,24 @@ GROUP BY log_id, partition, offset
 
 _DEAD_LETTERS: Final = f"""
 SELECT log_id, topic, partition, count() AS n FROM dead_letters FINAL
-WHERE {_LETTERS} AND {_BOOKED} GROUP BY log_id, topic, partition
+WHERE {_LETTERS} AND {_BOOKED} AND {{live_letters}} GROUP BY log_id, topic, partition
+UNION ALL
+SELECT log_id, topic, partition, sum(rows) AS n FROM expired FINAL
+WHERE table = 'dead_letters' AND topic = '{EVENTS_TOPIC}' GROUP BY log_id, topic, partition
 """
 
 # An event bears the place of its last copy: one that was booked is booked, whatever comes again.
 _KEY: Final = "(agent, time, event_id, payload_hash)"
 _EVENTS: Final = f"""
-SELECT count() AS kept, uniqExact(event_id) AS distinct FROM events FINAL
-WHERE {_BOOKED} OR {_KEY} IN
+SELECT count() AS kept, uniqExact(event_id) AS distinct,
+    countIf(startsWith(event_id, '{MARK}')) AS erased FROM events FINAL
+WHERE {{live_events}} AND ({_BOOKED} OR {_KEY} IN
     (SELECT agent, time, event_id, payload_hash FROM events WHERE {_BOOKED} AND {_KEY} IN
-        (SELECT agent, time, event_id, payload_hash FROM events WHERE NOT {_BOOKED}))
+        (SELECT agent, time, event_id, payload_hash FROM events WHERE NOT {_BOOKED})))
+"""
+
+_EXPIRED: Final = """
+SELECT sum(rows), sum(collisions), sum(erased) FROM expired FINAL WHERE table = 'events'
 """
 
 _Rows = list[tuple[Any, ...]]
@@ -78,9 +88,11 @@ def account(store: Store) -> dict[str, Any]:
     -------
     dict
         ``balanced``, ``accepted``, ``stored``, ``duplicates``, ``collisions``, ``dead_lettered``,
-        ``late`` (an "of which" of accepted), ``lost`` (events that windows counted and that are no
-        longer stored, which the ledger alone would take for duplicates), ``unbooked`` (lines that
-        are stored and that the ledger has not got some seconds later: their worker hangs or is
+        ``late`` (an "of which" of accepted), ``expired`` (events that retention took away;
+        ``stored`` is without them), ``erased`` (an "of which" of both: rows of people who were
+        erased count on under a pseudonym), ``lost`` (events that windows counted and that
+        are no longer stored, which the ledger alone would take for duplicates), ``unbooked`` (lines
+        that are stored and that the ledger has not got some seconds later: their worker hangs or is
         dead, or they come from elsewhere; no other number counts them, and the books do not
         balance) and ``partitions``, each with its own ``balanced`` and with the offsets that were
         ``passed_over``, because Kafka has no record for them: the ends of transactions.
@@ -93,18 +105,22 @@ def account(store: Store) -> dict[str, Any]:
     awaited = _await_booking(store)
     booked = _booked(store)
     ends = _ends(booked)
-    letters = {
-        (log_id, topic, partition): n
-        for log_id, topic, partition, n in _ask(store, _DEAD_LETTERS, ends)
+    letters: dict[tuple[str, str, int], int] = {}
+    live = {
+        "{live_events}": horizons(store).live(),
+        "{live_letters}": horizons(store, "dead_letters").live("ingested", None),
     }
+    for *place, n in _ask(store, _DEAD_LETTERS, ends, live):
+        letters[tuple(place)] = letters.get(tuple(place), 0) + n
     partitions = [
         _partition(row, letters.get((row["log_id"], row["topic"], row["partition"]), 0))
         for row in booked
     ]
-    ((kept, distinct),) = _ask(store, _EVENTS, ends)
+    ((kept, distinct, erased),) = _ask(store, _EVENTS, ends, live)
+    ((expired, expired_collisions, expired_erased),) = store.query(_EXPIRED).rows()
     accepted = sum(p["rows"] for p in partitions)
     lost = count_lost_events(store)
-    duplicates = accepted - kept - lost
+    duplicates = accepted - kept - lost - expired
     unbooked = sum(n for *_, n in _unbooked(awaited, ends))
     return {
         "balanced": duplicates >= 0
@@ -113,11 +129,13 @@ def account(store: Store) -> dict[str, Any]:
         and all(p["balanced"] for p in partitions),
         "accepted": accepted,
         "stored": distinct,
+        "expired": expired - expired_collisions,
         "duplicates": duplicates,
-        "collisions": kept - distinct,
+        "collisions": kept - distinct + expired_collisions,
         "dead_lettered": sum(p["dead_lettered"] for p in partitions),
         "late": sum(p["late"] for p in partitions),
         "lost": lost,
+        "erased": erased + expired_erased,
         "unbooked": unbooked,
         "partitions": partitions,
     }
@@ -158,11 +176,18 @@ def _unbooked(stored: _Rows, ends: Mapping[tuple[str, int], int]) -> _Rows:
     ]
 
 
-def _ask(store: Store, statement: str, ends: Mapping[tuple[str, int], int]) -> _Rows:
+def _ask(
+    store: Store,
+    statement: str,
+    ends: Mapping[tuple[str, int], int],
+    live: Mapping[str, str] | None = None,
+) -> _Rows:
     """Rows of a statement that asks what is booked up to these offsets."""
     places = ", ".join(literal(f"{log_id}/{partition}") for log_id, partition in ends)
     logs = literal({log_id for log_id, _ in ends} or [""])
     up_to = _UP_TO.format(logs=logs, places=f"[{places}]", ends=list(ends.values()))
+    for name, condition in (live or {}).items():
+        statement = statement.replace(name, condition)
     return store.query(up_to + statement).rows()
 
 

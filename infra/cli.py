@@ -23,6 +23,7 @@ from infra.commands import (
     deadletters,
     demo,
     doctor,
+    erase,
     evaluators,
     findings,
     gateway,
@@ -88,6 +89,7 @@ for module in (
     planning,
     satisfaction,
     saving,
+    erase,
 ):
     module.register(app)
 

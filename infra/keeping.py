@@ -1,4 +1,4 @@
-"""What is stored, how fast it grows, and which whole partitions a retention would drop.
+"""What is stored, and how fast it grows.
 
 Sizes come from ClickHouse; everything else is pure. Growth is by event time: what a partition of a
 day or month holds. Tables without such partitions grow too little to matter and have no pace.
@@ -6,12 +6,12 @@ day or month holds. Tables without such partitions grow too little to matter and
 
 from __future__ import annotations
 
-import calendar
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
+
+from processors.keeping import days_of
 
 _LOOK_BACK_DAYS: Final = 7
 _WARN_DAYS: Final = 7.0
@@ -110,26 +110,6 @@ def table_of(name: str, partitions: Iterable[tuple[str, int, int]], today: date)
     )
 
 
-def days_of(partition: str) -> tuple[date, date] | None:
-    """First and last day of a partition by day or month; None for any other.
-
-    >>> days_of("202602")
-    (datetime.date(2026, 2, 1), datetime.date(2026, 2, 28))
-    >>> days_of("tuple()") is None
-    True
-    """
-    if not re.fullmatch(r"\d{6}(\d\d)?", partition):
-        return None
-    try:
-        year, month = int(partition[:4]), int(partition[4:6])
-        if len(partition) == 8:
-            day = date(year, month, int(partition[6:]))
-            return day, day
-        return date(year, month, 1), date(year, month, calendar.monthrange(year, month)[1])
-    except ValueError:
-        return None
-
-
 def pace(partitions: Mapping[str, int], today: date) -> float | None:
     """Bytes per day of the last seven whole days; a month counts by the days it has had.
 
@@ -150,14 +130,3 @@ def pace(partitions: Mapping[str, int], today: date) -> float | None:
         if overlap > 0:
             grown += size * overlap / ((last - first).days + 1)
     return grown / _LOOK_BACK_DAYS if timed else None
-
-
-def expired(partitions: Iterable[str], keep_days: int, today: date) -> list[str]:
-    """Partitions of which every moment is older than ``keep_days``; only those may be dropped.
-
-    >>> expired(["20260301", "20260302", "202602", "tuple()"], 6, date(2026, 3, 8))
-    ['202602', '20260301']
-    """
-    bound = today - timedelta(days=keep_days)
-    old = [(p, span) for p in partitions if (span := days_of(p)) is not None and span[1] < bound]
-    return sorted(partition for partition, _ in old)

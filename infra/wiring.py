@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from infra.runtime_home import RuntimeHome
+from infra.schema.cluster import EXACT, Cluster
 from infra.settings.sections import revealed
 from ingest.core.errors import Unavailable
 from ingest.core.kafka import KafkaConfig
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ingest.redaction import Redactor
     from processors.app import WorkerConfig
     from processors.clickhouse import ClickHouseConfig
-    from processors.derive.results import ResultsConfig
+    from processors.keeping import Retention
 
 
 def kafka(settings: Settings) -> KafkaConfig:
@@ -79,7 +80,13 @@ def clickhouse(settings: Settings, *, reader: bool = False) -> ClickHouseConfig:
         password=password,
         database=section.database,
         ca_file=_text(section.ca_file),
+        settings=EXACT if section.cluster else {},
     )
+
+
+def cluster(settings: Settings) -> Cluster:
+    """Where migrations run."""
+    return Cluster(settings.clickhouse.cluster, settings.clickhouse.sharded)
 
 
 def client(config: ClickHouseConfig, database: str | None = None) -> Any:
@@ -100,6 +107,7 @@ def client(config: ClickHouseConfig, database: str | None = None) -> Any:
             password=config.password,
             database=database or config.database,
             ca_cert=config.ca_file,
+            settings=dict(config.settings),
             autogenerate_session_id=False,
         )
     except ClickHouseError as error:
@@ -111,6 +119,19 @@ def redactor(settings: Settings) -> Redactor:
     from infra.settings.redaction import redactor as of_settings
 
     return of_settings(settings)
+
+
+def erasing_key(redacting: Redactor) -> bytes:
+    """What makes the pseudonyms of people who were erased."""
+    return redacting.key_for("erased people")
+
+
+def retention(settings: Settings) -> Retention:
+    """How long what is kept."""
+    from processors.keeping import Retention
+
+    given = settings.retention.model_dump()
+    return Retention(**{name.removesuffix("_days"): value for name, value in given.items()})
 
 
 def limits(settings: Settings) -> Limits:
@@ -126,6 +147,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
     from dataclasses import replace
 
     from infra.settings.notify import notify_config
+    from infra.settings.results import results_config
     from infra.topics import log_id
     from ingest.core.events import EVENTS_TOPIC
     from processors.app import WorkerConfig
@@ -156,8 +178,9 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
             letters=DeadLettersConfig(
                 redacting.redact_text, processing.keep_originals_hours, redacting.keeps_text_of
             ),
+            erasing_key=erasing_key(redacting),
         ),
-        results=judged(settings),
+        results=results_config(settings.results),
         detection=DetectionConfig(**detection.model_dump()),
         health=HealthConfig(
             port=health_port or settings.health.port,
@@ -166,17 +189,11 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
             marks_rest=processing.backlog_rest_s,
         ),
         notify=notify_config(settings),
+        keep=retention(settings),
         incarnation=lambda: log_id(brokers, EVENTS_TOPIC),
         recompute_interval=processing.recompute_interval_s,
         backlog_rest=processing.backlog_rest_s,
     )
-
-
-def judged(settings: Settings) -> ResultsConfig:
-    """How interactions are judged."""
-    from processors.derive.results import ResultsConfig
-
-    return ResultsConfig(settings.results.inactivity_s, settings.results.trusted_scores)
 
 
 def _address(settings: Settings, name: str, variable: str) -> str:

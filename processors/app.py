@@ -35,15 +35,17 @@ from ingest.core.health.sampler import PartitionPosition
 from ingest.core.kafka import KafkaConfig
 from processors.audit import Audit
 from processors.clickhouse import ClickHouseConfig, Store
+from processors.derive.judging import ResultsConfig
 from processors.derive.result_store import ResultStore
-from processors.derive.results import ResultsConfig
 from processors.derive.window_updater import WindowUpdater
 from processors.health import Health, HealthConfig
+from processors.keeping import Keeper, Retention
 from processors.notify.service import Notifier, NotifyConfig
 from processors.stations.base import owned
 from processors.stations.detection import DetectionConfig
 from processors.stations.service import station_runner
 from processors.write.dead_letters import DeadLetterWriter
+from processors.write.erased import Tombstones
 from processors.write.event_writer import EventWriter, EventWriterConfig
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ class WorkerConfig:
     health: HealthConfig = field(default_factory=HealthConfig)
     recompute_interval: float = 0.75
     backlog_rest: float = 30.0
+    keep: Retention = field(default_factory=Retention)
     incarnation: Callable[[], str] | None = None
 
 
@@ -141,7 +144,7 @@ def app_on(kafka: KafkaConfig, name: str = APP_ID) -> Any:
         broker_rebalance_timeout=6.0,
         broker_session_timeout=10.0,
         broker_heartbeat_interval=3.0,
-        broker_commit_interval=1.0,
+        broker_commit_interval=3.0,
         # It would leave the group when nothing is fetched, as without a partition, and not come
         # back. That it gets on is what health says.
         broker_max_poll_interval=7 * 86_400.0,
@@ -169,12 +172,13 @@ def build_app(config: WorkerConfig) -> faust.App:
     leads = partial(_leads, app)
     tell = partial(sink.tell, FINDINGS_TOPIC)
     held = partial(_buckets, app, sink)
+    tombstones = Tombstones(store, config.sink.erasing_key)
     results = ResultStore(store, config.results)
     stations = station_runner(store, results, config.kafka.log_id, config.detection, held, tell)
     app.service(stations)
     audit = Audit(results, config.kafka.log_id, leads, sink.fresh_for)
     app.service(audit)
-    app.service(DeadLetterWriter(config.kafka, store))
+    app.service(DeadLetterWriter(config.kafka, store, tombstones))
     notifier = Notifier(store, config.notify, leads)
     app.service(notifier)
     recompute = WindowUpdater(
@@ -187,6 +191,7 @@ def build_app(config: WorkerConfig) -> faust.App:
         partial(_exit, BUG_EXIT),
     )
     app.service(recompute)
+    app.service(Keeper(store, config.keep, leads))
     health = Health(
         config.health,
         partial(_places, app, sink, recompute),

@@ -22,6 +22,7 @@ from ingest.core.health.verdict import StationHealth
 from processors.clickhouse import Store
 from processors.derive import dirty_marks, result_audit, sealing, windows
 from processors.derive.result_store import ResultStore
+from processors.keeping import horizons
 from processors.write.cardinality import limited
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ FROM
         toUnixTimestamp(toStartOfInterval(time, INTERVAL 10 SECOND)) AS start,
         count() + countIf((event_id, time, payload_hash) IN
             (SELECT event_id, time, payload_hash FROM collisions)) AS n
-    FROM events AS e FINAL WHERE {_IN_SPAN} GROUP BY environment, agent, start
+    FROM events AS e FINAL WHERE {_IN_SPAN} AND {{live_events}} GROUP BY environment, agent, start
 ) AS stored
 FULL OUTER JOIN
 (
@@ -89,7 +90,7 @@ FULL OUTER JOIN
     FROM windows AS w FINAL
     WHERE w.width_s = 10 AND scope = 'all'
         AND w.start >= toDateTime({{lo:UInt32}}, 'UTC')
-        AND w.start < toDateTime({{hi:UInt32}}, 'UTC')
+        AND w.start < toDateTime({{hi:UInt32}}, 'UTC') AND {{live_windows}}
     GROUP BY environment, agent, start
 ) AS derived USING (environment, agent, start)
 WHERE stored != derived
@@ -107,7 +108,7 @@ FROM
         count() + countIf((event_id, time, payload_hash) IN
             (SELECT event_id, time, payload_hash FROM collisions)) AS n
     FROM events AS e FINAL
-    WHERE {_IN_SPAN}
+    WHERE {_IN_SPAN} AND {{whole_events}}
         AND e.kind NOT IN ('feedback', 'score', 'outcome') AND e.interaction_id != ''
     GROUP BY start
 ) AS stored
@@ -116,6 +117,7 @@ FULL OUTER JOIN
     SELECT toUnixTimestamp(cell) AS start, sum(seen) AS n
     FROM interaction_results FINAL
     WHERE cell >= toDateTime({{lo:UInt32}}, 'UTC') AND cell < toDateTime({{hi:UInt32}}, 'UTC')
+        AND {{whole_results}}
     GROUP BY start
 ) AS derived USING (start)
 WHERE stored != derived
@@ -199,11 +201,26 @@ def differences(store: Store) -> pl.DataFrame:
         When ClickHouse is away.
     """
     spans = _spans(store)
-    found = [_compare(store, statement, spans) for statement in (_CELLS, _PARTS)]
+    found = [_compare(store, live, spans) for live in _live(store, _CELLS, _PARTS)]
     for finer, width in itertools.pairwise(windows.WIDTHS):
         statement = _COARSER.format(finer=finer, width=width)
         found.append(_compare(store, statement, _aligned(spans, width), _SETTINGS))
     return _concat(found)
+
+
+def _live(store: Store, *statements: str) -> list[str]:
+    """The statements, of what retention has not taken away."""
+    known = horizons(store)
+    conditions = {
+        "{live_events}": known.live("e.time", "e.environment"),
+        "{live_windows}": known.live("w.start", "w.environment"),
+        # Of a trace rows that count elsewhere do not say of which environment they are.
+        "{whole_events}": known.latest.live("e.time", None),
+        "{whole_results}": known.latest.live("cell", None),
+    }
+    for name, condition in conditions.items():
+        statements = tuple(statement.replace(name, condition) for statement in statements)
+    return list(statements)
 
 
 def _compare(
@@ -279,7 +296,8 @@ def count_lost_events(store: Store) -> int:
     Unavailable
         When ClickHouse is away.
     """
-    different = _compare(store, _CELLS, _spans(store))
+    (cells,) = _live(store, _CELLS)
+    different = _compare(store, cells, _spans(store))
     if different.is_empty():
         return 0
     gone = different["derived"].cast(pl.Int64) - different["stored"].cast(pl.Int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -55,6 +55,8 @@ class ClickHouseConfig:
     database: str = "driftline"
     ca_file: str | None = None
     compress: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of every statement, such as those that make a cluster answer as one server does."""
 
 
 class Store:
@@ -163,6 +165,7 @@ class Store:
             database=self._config.database,
             ca_cert=self._config.ca_file,
             compress=self._config.compress,
+            settings=dict(self._config.settings),
             # Sessions would forbid concurrent statements, and nothing here needs one.
             autogenerate_session_id=False,
             query_limit=0,
@@ -181,6 +184,25 @@ def _narrow(table: pa.Table) -> pa.Table:
         for field in table.schema
     ]
     return table.cast(pa.schema(schema))
+
+
+def one_of(values: Sequence[str]) -> str:
+    r"""SQL that may follow ``IN``, for thousands of strings: parsed once, four times faster.
+
+    Examples
+    --------
+    >>> one_of(["a", "it's"]).replace("\x1f", "|")
+    "(SELECT arrayJoin(splitByChar('|', 'a|it\\'s')))"
+    >>> one_of(["a\x1fb"]).replace("\x1f", "|")
+    "('a|b')"
+    """
+    if not values or any(_SEPARATOR in value for value in values):
+        return literal(values)
+    joined = literal(_SEPARATOR.join(values))
+    return f"(SELECT arrayJoin(splitByChar({literal(_SEPARATOR)}, {joined})))"
+
+
+_SEPARATOR: Final = "\x1f"
 
 
 def literal(values: str | Iterable[str]) -> str:

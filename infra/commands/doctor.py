@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Look for what is wrong in Kafka, ClickHouse, clocks, settings, Grafana and prices.
+    """Look for what is wrong in Kafka, ClickHouse, clocks, settings, Grafana, notifiers, prices.
 
     Changes nothing. Prints one line per finding with what to do, and nothing when all is well; exit
     code 1 when something must be done. What is only advice does not count.
@@ -51,6 +51,7 @@ def complaints(settings: Settings) -> Iterator[Complaint]:
     yield from _of_clickhouse(settings)
     yield from surroundings.of_prices(settings)
     yield from surroundings.of_grafana(settings)
+    yield from surroundings.of_notifiers(settings)
 
 
 def _of_kafka(settings: Settings) -> Iterator[Complaint]:

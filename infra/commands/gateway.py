@@ -90,6 +90,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
     return GatewayConfig(
         host=section.host,
         port=PORT if section.port is None else section.port,
+        hosts=frozenset(filter(None, section.hosts.lower().split(","))),
         tls=_tls(section.tls_certfile, section.tls_keyfile),
         limits=Limits(
             max_body_bytes=section.max_body_mb << 20,

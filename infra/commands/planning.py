@@ -70,21 +70,32 @@ def storage(
         int | None,
         typer.Option(min=1, metavar="DAYS", help="Show what keeping so many days would free."),
     ] = None,
+    expire: Annotated[
+        bool, typer.Option("--expire", help="Take away now what is older than retention.* says.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show how much each table takes, how fast it grows, and for how many days there is room.
 
     Growth is that of the last seven whole days, by event time. Exit code 1 when the disk is full
-    within seven days at that pace, or nine tenths full. Drops nothing.
+    within seven days at that pace, or nine tenths full. Drops nothing without --expire; workers
+    do that by themselves, once an hour.
 
     Examples: driftline storage
               driftline storage --keep 30
+              driftline storage --expire
               driftline storage --json | jq .days_left
     """
     from infra import keeping, wiring
     from infra.settings import load
+    from processors.clickhouse import Store
+    from processors.keeping import expire as expire_now
 
-    config = wiring.clickhouse(load())
+    settings = load()
+    config = wiring.clickhouse(settings)
+    gone = expire_now(Store(config), wiring.retention(settings)) if expire else {}
+    for table, what in gone.items():
+        say(f"{table}: {', '.join(what)} went")
     with wiring.client(config) as client:
         found = keeping.measure(client, config.database)
     free = {} if keep is None else _freed(found, keep)
@@ -98,6 +109,7 @@ def storage(
                 "bytes_per_day": found.bytes_per_day,
                 "days_left": found.days_left,
                 "warnings": found.warnings,
+                "expired": gone,
             }
         )
     else:
@@ -120,7 +132,7 @@ def storage(
 
 def _freed(found: Storage, keep: int) -> dict[str, int]:
     """Bytes of whole partitions that are older, by table."""
-    from infra.keeping import expired
+    from processors.keeping import expired
 
     today = datetime.now(UTC).date()
     return {

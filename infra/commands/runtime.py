@@ -171,23 +171,32 @@ def worker(health_port: HealthPort = None) -> None:
     run_worker(config)
 
 
-def migrate_command() -> None:
+def migrate_command(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the SQL and what it costs; change nothing.")
+    ] = False,
+) -> None:
     """Create or update the tables and create missing topics. Safe to repeat.
 
     `driftline up` does this by itself; run it once before workers that use an existing Kafka and
-    ClickHouse.
+    ClickHouse. A database that a newer version has made is refused.
 
-    Example: driftline migrate
+    Examples: driftline migrate
+              driftline migrate --dry-run
     """
     from infra import wiring
-    from infra.schema.migrate import migrate
+    from infra.schema import migrate
     from infra.settings import load
     from infra.topics import create_topics, driftline_topics
 
     settings = load()
-    config = wiring.clickhouse(settings)
+    config, cluster = wiring.clickhouse(settings), wiring.cluster(settings)
     with wiring.client(config, database="default") as client:
-        applied = migrate(client, config.database)
+        if dry_run:
+            for step in migrate.dry_run(client, config.database, cluster):
+                emit(f"-- {step.migration}: {step.cost}\n{step.sql.strip()};\n")
+            return
+        applied = migrate.migrate(client, config.database, cluster=cluster)
     kafka = settings.kafka
     created = create_topics(
         wiring.kafka(settings),

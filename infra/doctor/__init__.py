@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Area = Literal["kafka", "clickhouse", "clocks", "settings", "grafana", "prices"]
+Area = Literal["kafka", "clickhouse", "clocks", "settings", "grafana", "notifiers", "prices"]
 
 
 @dataclass(frozen=True, slots=True)

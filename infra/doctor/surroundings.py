@@ -53,6 +53,22 @@ def of_settings(settings: Settings) -> Iterator[Complaint]:
                 f"Kafka is reached by {kafka.security_protocol}: events can be read on the way",
                 "set kafka.security_protocol to SSL or SASL_SSL, or be sure of the network between",
             )
+    keep = settings.retention
+    shortest = min([days for days in (keep.raw_days, *keep.environments.values()) if days] or [0])
+    if 0 < shortest * 24 <= kafka.retention_hours:
+        yield _fault(
+            "retention_below_kafka",
+            f"events are kept for {shortest} days, records in Kafka for {kafka.retention_hours} h:"
+            " what is read again after an outage could not be told from what has expired",
+            "set retention.raw_days and retention.environments to more than kafka.retention_hours",
+        )
+    if keep.raw_days and 0 < keep.results_days < keep.raw_days:
+        yield _fault(
+            "results_before_events",
+            f"results are kept for {keep.results_days} days, events for {keep.raw_days}: the audit"
+            " would compute the results again that have expired",
+            "set retention.results_days to at least retention.raw_days",
+        )
     if settings.processing.workers > kafka.partitions:
         yield _fault(
             "idle_workers",
@@ -137,6 +153,37 @@ def of_grafana(settings: Settings) -> Iterator[Complaint]:
             f"Grafana cannot query ClickHouse: {error}",
             "set grafana.clickhouse_url to the address by which Grafana reaches it, and publish",
         )
+
+
+def of_notifiers(settings: Settings) -> Iterator[Complaint]:
+    """Whether anybody is told of findings, and whether who is told can be reached."""
+    import socket
+    from importlib.util import find_spec
+    from urllib.parse import urlsplit
+
+    notify = settings.notify
+    urls = [("notify.alertmanager_url", notify.alertmanager_url)]
+    urls += [("notify.webhook_url", notify.webhook_url)]
+    named = [(name, str(url)) for name, url in urls if url]
+    if notify.services is not None and find_spec("apprise") is None:
+        yield Complaint(
+            "notifiers",
+            "apprise_missing",
+            "notify.services is set, and the package that reaches them is not installed",
+            "install the extra `notify`, as in the lock or image of the worker",
+        )
+    for name, url in named:
+        place = urlsplit(url)
+        port = place.port or (443 if place.scheme == "https" else 80)
+        try:
+            socket.create_connection((place.hostname or "", port), timeout=3).close()
+        except OSError as error:
+            yield Complaint(
+                "notifiers",
+                "notifier_unreachable",
+                f"{name} {place.scheme}://{place.hostname}:{port} does not answer: {error}",
+                "correct it, or let this host reach it; findings wait until then",
+            )
 
 
 def _local(server: str) -> bool:

@@ -26,6 +26,7 @@ from infra.embedded.engine import Engine
 from infra.embedded.http_query import decompress, statement
 from infra.embedded.memory_file import MemoryFile
 from infra.embedded.statements import MIB, EngineError, Result
+from ingest.core.hosts import is_ours
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -35,7 +36,6 @@ READER_BODY_BYTES = MIB
 BODIES_BYTES = 2 * BODY_BYTES
 RESULTS_BYTES = 512 * MIB
 SEND_S = 120.0  # a client that has not read its result by then is left
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 # More requests wait their turn; the engine uses every core for one query anyway. Readers have
 # threads of their own, so that their long queries never keep a worker's insert waiting.
 THREADS = 8
@@ -54,7 +54,6 @@ _STATUS = {
     243: 507,
 }
 _BAD_ARGUMENTS, _TOO_MUCH = 36, 241
-_HOST_PORT = re.compile(r":\d*\Z")
 _QUERY_ID = re.compile(r"[ -~]{1,200}")
 # clickhouse-go opens with this and decodes only this answer at its own protocol revision.
 _HELLO = re.compile(
@@ -88,7 +87,7 @@ class Server:
         self._engine = engine
         self._credentials = credentials
         self._sandbox = sandbox
-        self._hosts = LOOPBACK.union(name.lower() for name in hosts)
+        self._hosts = frozenset(name.lower() for name in hosts)
         self._version = engine.version()
         self._bodies = Budget(BODIES_BYTES, "bodies")
         self._results = Budget(RESULTS_BYTES, "results")
@@ -112,9 +111,11 @@ class Server:
     @web.middleware
     async def _check_host(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse names that are not ours: a web page could have its own name point to loopback."""
-        name = _HOST_PORT.sub("", request.host.lower())
-        if name not in self._hosts:
-            text = f"this server is not {name!r}; add the name to DRIFTLINE_CLICKHOUSE_HOSTS\n"
+        if not is_ours(request.host, self._hosts):
+            text = (
+                f"this server is not {request.host.lower()!r}; add the name to"
+                " DRIFTLINE_CLICKHOUSE_HOSTS\n"
+            )
             return web.Response(status=403, text=text)
         return await handler(request)
 

@@ -15,9 +15,11 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from infra.schema.cluster import Cluster, render
 from ingest.core.errors import UsageError
 
 _SEPARATOR = re.compile(r"^-{8}\s*$", re.MULTILINE)
@@ -26,7 +28,7 @@ _EACH = re.compile(r"^-- each: (.+)\n", re.MULTILINE)
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 _HISTORY = """
-CREATE TABLE IF NOT EXISTS {database}.schema_migrations
+CREATE TABLE IF NOT EXISTS schema_migrations
 (
     name String,
     checksum String,
@@ -34,6 +36,14 @@ CREATE TABLE IF NOT EXISTS {database}.schema_migrations
 )
 ENGINE = ReplacingMergeTree
 ORDER BY name
+"""
+_VIEW = re.compile(r"VIEW (?:IF NOT EXISTS )?(\w+)")
+_SERVER = Cluster()
+_TOUCHED = re.compile(r"(?:ALTER TABLE|FROM)\s+(\w+)", re.IGNORECASE)
+_REWRITES = re.compile(r"\b(UPDATE|DELETE|MATERIALIZE|MODIFY ORDER BY|MODIFY TTL)\b|MODIFY COLUMN")
+_SIZES = """
+SELECT table, toUInt64(sum(rows)), toUInt64(sum(bytes_on_disk)) FROM system.parts
+WHERE database = {db:String} AND active GROUP BY table
 """
 
 
@@ -74,7 +84,10 @@ def shipped() -> list[Migration]:
 
 
 def migrate(
-    client: Any, database: str = "driftline", migrations: Sequence[Migration] | None = None
+    client: Any,
+    database: str = "driftline",
+    migrations: Sequence[Migration] | None = None,
+    cluster: Cluster = _SERVER,
 ) -> list[str]:
     """Apply what is missing and return the names of what was applied.
 
@@ -89,6 +102,8 @@ def migrate(
         Created if it is missing.
     migrations
         Those of this version, and its views, unless given.
+    cluster
+        Where they run.
 
     Raises
     ------
@@ -96,20 +111,83 @@ def migrate(
         The name of the database is not an identifier, an applied migration has been edited, or
         the database was made by a newer version.
     """
+    _check_name(database)
+    client.command(f"CREATE DATABASE IF NOT EXISTS {database}{cluster.on}")
+    for statement in render(_HISTORY, cluster, database):
+        client.command(statement, settings={"database": database}, use_database=False)
+    pending = _pending(client, database, migrations)
+    for migration in pending:
+        _apply(client, database, migration, cluster)
+    return [migration.name for migration in pending]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A statement that `migrate` would run, and what it costs."""
+
+    migration: str
+    sql: str
+    cost: str
+
+
+def dry_run(client: Any, database: str = "driftline", cluster: Cluster = _SERVER) -> list[Step]:
+    """What `migrate` would run, in order; changes nothing.
+
+    Raises
+    ------
+    UsageError
+        As `migrate`.
+    """
+    _check_name(database)
+    known = client.query("EXISTS DATABASE " + database).result_rows[0][0]
+    has_history = (
+        known and client.query(f"EXISTS TABLE {database}.schema_migrations").result_rows[0][0]
+    )
+    pending = _pending(client, database, None) if has_history else [*shipped(), *views()]
+    rows = client.query(_SIZES, parameters={"db": database}).result_rows
+    sizes = {table: (n, size) for table, n, size in rows}
+    return [
+        Step(migration.name, sql, _cost(sql, sizes))
+        for migration in pending
+        for statement in migration.statements
+        for sql in render(statement, cluster, database, view_names())
+    ]
+
+
+def _cost(statement: str, sizes: dict[str, tuple[int, int]]) -> str:
+    """What a statement reads and writes, of tables of these rows and bytes.
+
+    >>> _cost("ALTER TABLE t MODIFY COLUMN a UInt8", {"t": (5, 3_000_000)})
+    'rewrites columns of 5 rows (t, 3.0 MB)'
+    >>> _cost("ALTER TABLE t ADD COLUMN a UInt8", {"t": (5, 3_000_000)})
+    'metadata only'
+    """
+    plain = _COMMENT.sub("", statement).strip()
+    verb = plain.split(None, 1)[0].upper()
+    touched = [(name, *sizes[name]) for name in _TOUCHED.findall(plain) if name in sizes]
+    if not touched or verb == "CREATE" or (verb == "ALTER" and not _REWRITES.search(plain)):
+        return "metadata only"
+    table, n, size = touched[0]
+    does = "reads" if verb == "INSERT" else "rewrites columns of"
+    return f"{does} {n} rows ({table}, {size / 1e6:.1f} MB)"
+
+
+def _check_name(database: str) -> None:
     if not _DATABASE.fullmatch(database):
         raise UsageError(f"{database!r} is not a name for a database; use letters, digits and _")
+
+
+def _pending(client: Any, database: str, migrations: Sequence[Migration] | None) -> list[Migration]:
+    """What is missing; of all migrations also every view whose text has changed."""
     wanted = list(shipped() if migrations is None else migrations)
-    client.command(f"CREATE DATABASE IF NOT EXISTS {database}")
-    client.command(_HISTORY.format(database=database))
     rows = client.query(f"SELECT name, checksum FROM {database}.schema_migrations FINAL")  # noqa: S608
     applied = dict(rows.result_rows)
     _refuse_other_history(wanted, applied, database)
     pending = [migration for migration in wanted if migration.name not in applied]
-    for migration in pending:
-        _apply(client, database, migration)
     # Views need all tables; whoever asks for chosen migrations may have some only.
-    replaced = _apply_views(client, database, applied) if migrations is None else []
-    return [migration.name for migration in pending] + replaced
+    if migrations is None:
+        pending += [view for view in views() if applied.get(view.name) != view.checksum]
+    return pending
 
 
 def views() -> list[Migration]:
@@ -133,17 +211,17 @@ def _view(text: str, words: dict[str, str]) -> Migration:
     return Migration(f"view {words['view']}", text)
 
 
-def _apply_views(client: Any, database: str, applied: dict[str, str]) -> list[str]:
-    """Replace every view whose text differs from the one that was applied last."""
-    changed = [view for view in views() if applied.get(view.name) != view.checksum]
-    for view in changed:
-        _apply(client, database, view)
-    return [view.name for view in changed]
+@cache
+def view_names() -> frozenset[str]:
+    """Names of everything that is a view."""
+    texts = [migration.text for migration in (*shipped(), *views())]
+    return frozenset(name for text in texts for name in _VIEW.findall(text))
 
 
-def _apply(client: Any, database: str, migration: Migration) -> None:
+def _apply(client: Any, database: str, migration: Migration, cluster: Cluster) -> None:
     for statement in migration.statements:
-        client.command(statement, settings={"database": database}, use_database=False)
+        for sql in render(statement, cluster, database, view_names()):
+            client.command(sql, settings={"database": database}, use_database=False)
     client.insert(
         f"{database}.schema_migrations",
         [[migration.name, migration.checksum]],
@@ -160,8 +238,9 @@ def _refuse_other_history(
             continue
         if name not in known:
             raise UsageError(
-                f"database {database} has migration {name}, which this version does not know;"
-                " use the newer driftline, or another database"
+                f"database {database} has migration {name}, which this version does not know: there"
+                " is no way back to an older one. Use the newer driftline, or restore the backup"
+                " from before the upgrade into another database"
             )
         if known[name] != checksum:
             raise UsageError(

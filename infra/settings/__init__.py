@@ -40,6 +40,7 @@ from infra.settings.sections import (
     LogSettings,
     ProcessingSettings,
     ResultsSettings,
+    RetentionSettings,
     Section,
 )
 from ingest.core.errors import UsageError
@@ -78,6 +79,7 @@ class Settings(BaseSettings):
     redaction: RedactionSettings = Field(default_factory=RedactionSettings)
     processing: ProcessingSettings = Field(default_factory=ProcessingSettings)
     results: ResultsSettings = Field(default_factory=ResultsSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     detection: DetectionSettings = Field(default_factory=DetectionSettings)
     evaluators: EvaluatorsSettings = Field(default_factory=EvaluatorsSettings)
     receiver: ReceiverSettings = Field(default_factory=ReceiverSettings)
@@ -158,6 +160,8 @@ def describe(settings: Settings, overrides: Mapping[str, Any] | None = None) -> 
             value = "********"
         elif isinstance(value, Path):
             value = str(value)
+        elif isinstance(value, Section | dict):
+            value = holder.model_dump(mode="json")[name]
         in_file = file.get(name) if section is None else file.get(section, {}).get(name)
         if section is None and (overrides or {}).get(name) is not None:
             source = "command line"

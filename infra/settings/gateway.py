@@ -25,6 +25,13 @@ class GatewaySettings(Section):
         description="port to listen on; without it 4318, OpenTelemetry's own, and under"
         " `driftline up` one that follows the port base",
     )
+    hosts: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9.-]+(,[A-Za-z0-9.-]+)*)?$",
+        description="names, separated by commas, under which a gateway without tokens may be"
+        " addressed beside those of loopback, so that no web page reaches it under a name of its"
+        " own; with tokens any name will do",
+    )
     tokens_file: Path | None = Field(
         default=None,
         description="file of bearer tokens; without it tokens.json of the home folder, and while"

@@ -138,6 +138,16 @@ class ClickHouseSettings(Section):
     ca_file: ExistingFile | None = Field(
         default=None, description="CA certificates (PEM) for https; without it those of the system"
     )
+    cluster: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_.-]*$",
+        description="name of a cluster in the server's configuration: tables are replicated,"
+        " inserts wait for most replicas and reads see them; not for ClickHouse Cloud, which does"
+        " so itself",
+    )
+    sharded: bool = Field(
+        default=False, description="whether that cluster has several shards, see docs/operations.md"
+    )
     reader_password: SecretStr | None = Field(
         default=None,
         description="password of the user `reader` of the embedded engine, who can only query;"
@@ -218,6 +228,69 @@ class ProcessingSettings(Section):
     )
 
 
+class BudgetSettings(Section):
+    """What one interaction may take; more is the reason `budget_exceeded`."""
+
+    steps: float | None = Field(
+        default=60,
+        gt=0,
+        description="model calls, tool calls and retrievals; no longer recorded one succeeded",
+    )
+    duration_ms: float | None = Field(default=None, gt=0, description="milliseconds")
+    tokens: float | None = Field(default=None, gt=0, description="tokens read and written")
+    cost_usd: float | None = Field(default=None, gt=0, description="dollars")
+
+
+class ReasonsSettings(Section):
+    """Which structural reasons are looked for, and which of them fail (docs/outcomes.md)."""
+
+    off: frozenset[str] = Field(default=frozenset(), description="codes that are not looked for")
+    thresholds: dict[str, float] = Field(
+        default_factory=dict, description="smallest measure that counts, by code"
+    )
+    severities: dict[str, Literal["fails", "fails_session", "marks"]] = Field(
+        default_factory=dict, description="whether a code fails or only marks, by code"
+    )
+    budget: BudgetSettings = Field(default_factory=BudgetSettings)
+    tools: frozenset[str] | None = Field(
+        default=None, description="names of all tools; a call of any other is an unknown tool"
+    )
+    schemas: ExistingFile | None = Field(
+        default=None, description="file with the JSON Schema of the arguments, by tool"
+    )
+
+
+class RetentionSettings(Section):
+    """How long what is kept, in days; 0 keeps it for ever, for nobody should lose data unasked."""
+
+    raw_days: int = Field(
+        default=0, ge=0, description="events, by event time; must be longer than Kafka keeps them"
+    )
+    content_days: int = Field(
+        default=0,
+        ge=0,
+        description="words of events and results: requests, answers, what tools got and gave,"
+        " messages of errors; numbers stay",
+    )
+    results_days: int = Field(
+        default=0,
+        ge=0,
+        description="results of interactions and sessions, ratings, members of clusters; whole"
+        " months go at once",
+    )
+    rollups_days: int = Field(
+        default=0, ge=0, description="rollups and windows, which dashboards read; whole months"
+    )
+    dead_letters_days: int = Field(default=0, ge=0, description="lines that became no events")
+    findings_days: int = Field(
+        default=0, ge=0, description="findings that have ended, their alerts and notifications"
+    )
+    environments: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict,
+        description='environments whose events are kept for less, as {"staging": 7}',
+    )
+
+
 class ResultsSettings(Section):
     """How interactions are judged."""
 
@@ -231,6 +304,24 @@ class ResultsSettings(Section):
     trusted_scores: tuple[str, ...] = Field(
         default=(),
         description="names of scores that decide success where no outcome is given",
+    )
+    outcomes: bool = Field(
+        default=True, description="look for structural reasons of failure in every interaction"
+    )
+    reasons: ReasonsSettings = Field(
+        default_factory=ReasonsSettings, description="how reasons are looked for, of all agents"
+    )
+    agents: dict[str, ReasonsSettings] = Field(
+        default_factory=dict,
+        description="the same of agents by name; what is not given is as for all",
+    )
+    satisfaction: bool = Field(
+        default=True, description="estimate dissatisfaction where the user said something"
+    )
+    satisfaction_model: ExistingFile | None = Field(
+        default=None,
+        description="estimator fitted to your own feedback by `driftline satisfaction fit`; without"
+        " it the one that ships, which has only seen simulated users",
     )
 
 

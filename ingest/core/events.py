@@ -65,6 +65,7 @@ class RejectionCode(StrEnum):
     UNSUPPORTED_VERSION = "unsupported_version"
     FUTURE_TIME = "future_time"
     ID_COLLISION = "id_collision"
+    EXPIRED = "expired"
     # Of a whole request, at the gateway:
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from itertools import chain, repeat
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from aiokafka.errors import KafkaError
 
@@ -18,20 +18,21 @@ log = logging.getLogger(__name__)
 _WAITS: Final = (0.2, 0.5, 1.0, 2.0)
 _LONGEST: Final = 5.0
 
+_Value = TypeVar("_Value")
 
-async def until_done(attempt: Callable[[], Awaitable[Any]]) -> None:
-    """Repeat ``attempt`` until it works.
+
+async def until_done(attempt: Callable[[], Awaitable[_Value]]) -> _Value:
+    """Repeat ``attempt`` until it works, and return what it does.
 
     Whoever waits here holds one batch and asks for no more, so nothing piles up meanwhile. Only a
     service being away is waited for; any other exception is a bug and leaves.
     """
     for wait in chain(_WAITS, repeat(_LONGEST)):
         try:
-            await attempt()
+            return await attempt()
         except (Unavailable, KafkaError) as error:
             log.warning("will try again in %s s: %s", wait, error)
             telemetry.RETRIES.inc()
             with telemetry.doing(f"waiting: {str(error)[:200]}"):
                 await asyncio.sleep(wait)
-        else:
-            return
+    raise AssertionError  # the waits never end

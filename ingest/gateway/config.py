@@ -16,6 +16,8 @@ class GatewayConfig:
     ----------
     host, port
         Where to listen; port 0 takes a free one.
+    hosts
+        Names beside those of loopback by which a gateway without tokens may be addressed.
     tls
         Certificate and key, None for plain HTTP.
     limits
@@ -39,6 +41,7 @@ class GatewayConfig:
 
     host: str = "127.0.0.1"
     port: int = 4318
+    hosts: frozenset[str] = frozenset()
     tls: ssl.SSLContext | None = None
     limits: Limits = field(default_factory=Limits)
     max_connections: int = 1000

@@ -28,6 +28,7 @@ _MAX_REASONS: Final = 20
 _STATUS: Final[dict[str, int]] = {
     RejectionCode.UNAUTHENTICATED: 401,
     RejectionCode.FORBIDDEN: 403,
+    "unknown_host": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "body_timeout": 408,

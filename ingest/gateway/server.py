@@ -29,6 +29,7 @@ from ingest.access import Grant
 from ingest.core.errors import Overloaded, Rejected, UsageError
 from ingest.core.events import RejectionCode
 from ingest.core.health.verdict import Reason, Verdict
+from ingest.core.hosts import is_ours
 from ingest.core.telemetry import REGISTRY
 from ingest.gateway import metrics, routes
 from ingest.gateway.admission import AdmissionResult, Redact, Refusal, admit, span_of
@@ -153,6 +154,9 @@ class Gateway:
             raise Rejected(
                 RejectionCode.UNAUTHENTICATED, "expected Authorization: Bearer and a known token"
             )
+        anybody = self._policy.grant(None) is not None
+        if anybody and not is_ours(request.host, self._config.hosts):
+            raise Rejected("unknown_host", "add the name to DRIFTLINE_GATEWAY_HOSTS, or use tokens")
         encoding = _encoding(request, route)
         with self._outbox.reserve() as hold:
             self._outbox.check()

@@ -116,6 +116,10 @@ class Redactor:
             out += self._some(events[start:end], captures[start:end])
         return out
 
+    def key_for(self, purpose: str) -> bytes:
+        """A key for something else, which says nothing about that of the pseudonyms."""
+        return hashlib.blake2b(purpose.encode(), key=self._config.key[:64]).digest()
+
     def keeps_text_of(self, agent: str | None) -> bool:
         """Whether text of an agent may be kept at all; None is an agent that is not known.
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from processors.clickhouse import Store
 from processors.derive import rollups
 from processors.derive.result_store import ResultStore
+from processors.keeping import horizons
 
 _LOW: Final = "bitAnd(version, 0xFFFFFFFFFF)"
 _AT_ONCE: Final = 50_000
@@ -24,6 +25,8 @@ FROM
 (
     SELECT trace_id, intDiv(max({_LOW}), 2) - sum(seen) AS heard FROM interaction_results FINAL
     WHERE trace_id IN (SELECT target FROM evaluations) GROUP BY trace_id
+    -- of expired events nothing can be computed again
+    HAVING min(cell) >= toDateTime({{horizon}} * 86400, 'UTC')
 ) AS r
 INNER JOIN
     (SELECT target AS trace_id, count() AS said FROM evaluations FINAL GROUP BY target) AS e
@@ -93,7 +96,8 @@ def repair(results: ResultStore) -> int:
         When ClickHouse is away; a repeat finds the rest.
     """
     store = results.store
-    found = _each(store, _UNHEARD, results.update_traces)
+    unheard = _UNHEARD.format(horizon=horizons(store).all)
+    found = _each(store, unheard, results.update_traces)
     found += _each(store, _SESSIONS, results.update_sessions)
     for unit in rollups.UNITS:
         found += _each(store, _minutes(unit), results.roll_up)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from mode import Service
 
-from ingest.codec import Rejection, decode, split_lines
+from ingest.codec import Decoded, Rejection, decode, split_lines
 from ingest.core import telemetry
 from ingest.core.dead_letters import (
     WHY_NOT,
@@ -39,6 +40,7 @@ from ingest.core.kafka import KafkaConfig
 from ingest.core.retry import until_done
 from ingest.redaction import Redactor
 from processors.clickhouse import Store
+from processors.write.erased import Tombstones
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +110,29 @@ def kept_of(
     return Kept(columns, [line if config.keeps_text_of(agent_of(line)) else None for line in raw])
 
 
+def refuse_expired(
+    decoded: Decoded, kept: Kept, expired: pl.Series, values: Sequence[bytes | None]
+) -> tuple[Decoded, Kept]:
+    """What is left without the events of a time of which nothing is kept any more.
+
+    They become dead letters like any other line that is no event, but for their text.
+    """
+    if not expired.any():
+        return decoded, kept
+    gone = decoded.frame.filter(expired)
+    refused = []
+    for record, line in gone.select("record", "line").iter_rows():
+        raw = split_lines(values[record])[line]
+        sha = hashlib.sha256(raw).hexdigest()
+        refused.append(
+            Rejection(record, line, RejectionCode.EXPIRED, "older than retention", len(raw), sha)
+        )
+    columns = gone.select("environment", "agent", kept=pl.lit(""), text=pl.lit("")).cast(_COLUMNS)  # type: ignore[arg-type]
+    originals = [*kept.originals, *([None] * len(refused))] if kept.originals else []
+    left = Decoded(decoded.frame.filter(~expired), decoded.lines, [*decoded.rejections, *refused])
+    return left, Kept(pl.concat([kept.columns, columns]), originals)
+
+
 def original_rows(
     letters: pl.DataFrame, originals: list[bytes | None], hours: float
 ) -> pl.DataFrame:
@@ -126,10 +151,13 @@ def original_rows(
 class DeadLetterWriter(Service):  # type: ignore[misc]
     """Brings dead letters that others have sent to the table; insert first, then commit."""
 
-    def __init__(self, kafka: KafkaConfig, store: Store, **kwargs: Any) -> None:
+    def __init__(
+        self, kafka: KafkaConfig, store: Store, tombstones: Tombstones, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self._kafka = kafka
         self._store = store
+        self._tombstones = tombstones
         self._consumer: AIOKafkaConsumer = None
 
     async def on_stop(self) -> None:
@@ -155,8 +183,11 @@ class DeadLetterWriter(Service):  # type: ignore[misc]
             records = [record.value for part in fetched.values() for record in part]
             if not records:
                 continue
+            letters, _ = await until_done(
+                partial(asyncio.to_thread, self._tombstones.clear, foreign_rows(records), [])
+            )
             for table, rows in (
-                ("dead_letters", foreign_rows(records)),
+                ("dead_letters", letters),
                 ("ignored_records", ignored_rows(records)),
                 ("heartbeats", beat_rows(records)),
             ):

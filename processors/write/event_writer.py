@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -44,13 +45,21 @@ from ingest.core.retry import until_done
 from processors.clickhouse import Store
 from processors.consumer import EventConsumer, OffsetRange, Records
 from processors.derive import dirty_marks, sealing
+from processors.keeping import KnownHorizons
 from processors.partition_state import PartitionState, Progress
 from processors.write import rows
 from processors.write.cardinality import CardinalityConfig, CardinalityLimiter
-from processors.write.dead_letters import DeadLettersConfig, Kept, kept_of, original_rows
+from processors.write.dead_letters import (
+    DeadLettersConfig,
+    Kept,
+    kept_of,
+    original_rows,
+    refuse_expired,
+)
+from processors.write.erased import Tombstones
 
 _REPORT_SECONDS: Final = 0.5
-_QUIET_REPORT_SECONDS: Final = 4.0  # while nothing moves; below `watermarks._FRESH_NS`
+_QUIET_REPORT_SECONDS: Final = 8.0  # while nothing moves; below `watermarks._FRESH_NS`
 _QUIET_AFTER: Final = timedelta(seconds=5)
 _HEARTBEAT_SECONDS: Final = 10.0
 _DELIVERED_SECONDS: Final = 5.0
@@ -63,6 +72,7 @@ class EventWriterConfig:
 
     Larger blocks cost ClickHouse less per row; ``linger`` bounds how long a quiet topic waits.
     ``session_timeout`` is how long a dead worker's partitions stay unread.
+    ``erasing_key`` makes the pseudonyms of people who were erased.
     """
 
     batch_bytes: int = 48 << 20
@@ -70,6 +80,7 @@ class EventWriterConfig:
     session_timeout: float = 10.0
     names: CardinalityConfig = field(default_factory=CardinalityConfig)
     letters: DeadLettersConfig = field(default_factory=DeadLettersConfig)
+    erasing_key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(slots=True)
@@ -145,6 +156,8 @@ class EventWriter(Service):  # type: ignore[misc]
         self._store = store
         self._config = config
         self._names = CardinalityLimiter(store, config.names)
+        self._horizons = KnownHorizons(store)
+        self._tombstones = Tombstones(store, config.erasing_key)
         self._fatal = fatal
         self._reader = EventConsumer(
             kafka,
@@ -285,13 +298,18 @@ class EventWriter(Service):  # type: ignore[misc]
             [CANONICAL_HEADER in r.headers for r in records],
         )
         self._check_quality(fetched, decoded)
+        values = [r.value for r in records]
+        kept = kept_of(values, decoded.rejections, self._config.letters)
+        # Only now: what is too old is no sign of a broken sender.
+        horizons = self._horizons.refresh()
+        decoded, kept = refuse_expired(decoded, kept, horizons.expired(decoded.frame), values)
         return Batch(
             decoded,
             np.array([r.partition for r in records], dtype=np.uint32),
             np.array([r.offset for r in records], dtype=np.uint64),
             gaps,
             _after(fetched),
-            kept_of([r.value for r in records], decoded.rejections, self._config.letters),
+            kept,
             sum(len(r.value or b"") for r in records),
             _newest(fetched),
         )
@@ -324,16 +342,21 @@ class EventWriter(Service):  # type: ignore[misc]
         passed = self._reader.passed()
         commits = self._reader.after(passed) | batch.commits
         books = pl.concat([ledger, self._empty_rows(batch.gaps + passed)])
+        events = await until_done(partial(asyncio.to_thread, self._tombstones.apply, events))
         await until_done(lambda: asyncio.to_thread(self._names.admit, events))
         await self._insert("events", events)
         await self._insert("evaluations", rows.evaluation_rows(events))
         await self._produce_marks(events)
         if decoded.rejections:
             letters = rows.dead_letter_rows(decoded, *where).hstack(batch.kept.columns)
-            if any(original is not None for original in batch.kept.originals):
+            letters, originals = await until_done(
+                partial(asyncio.to_thread, self._tombstones.clear, letters, batch.kept.originals)
+            )
+            if any(original is not None for original in originals):
                 hours = self._config.letters.originals_hours
-                originals = original_rows(letters, batch.kept.originals, hours)
-                await self._insert("dead_letter_originals", originals)
+                await self._insert(
+                    "dead_letter_originals", original_rows(letters, originals, hours)
+                )
             await self._insert("dead_letters", letters)
             await self._produce_dead_letters(letters)
         # Whoever reads on after a crash must know of these marks; nothing says so after the commit.

@@ -15,8 +15,8 @@ from ingest.codec import decode, encode
 from ingest.core.events import EVENTS_TOPIC, Event
 from processors.clickhouse import ClickHouseConfig, Store
 from processors.derive import dirty_marks, rollups, windows
+from processors.derive.judging import ResultsConfig
 from processors.derive.result_store import ResultStore
-from processors.derive.results import ResultsConfig
 from processors.write import rows
 from processors.write.cardinality import CardinalityLimiter
 from tests.conftest import ClickHouse
@@ -43,16 +43,25 @@ class Pipeline:
 
     def deliver(self, events: list[Event]) -> None:
         """Store a record of events and remember which cells it touched."""
+        stored = self.decoded(events)
+        self.write(stored)
+
+    def decoded(self, events: list[Event]) -> pl.DataFrame:
+        """Rows of ``events``, booked as the next record."""
         decoded = decode([encode(events)], [FAR])
         assert not decoded.rejections
         place = np.zeros(1, np.uint32), np.array([self.offset], np.uint64)
         stored = rows.event_rows(decoded, "log", *place)
-        self.names.admit(stored)
-        self.store.insert("events", stored)
-        self.store.insert("evaluations", rows.evaluation_rows(stored))
         late = np.zeros(len(stored), np.bool_)
         self.store.insert("ledger", rows.ledger_rows(decoded, "log", EVENTS_TOPIC, *place, late))
         self.offset += 1
+        return stored
+
+    def write(self, stored: pl.DataFrame) -> None:
+        """Store rows of ``events`` and what goes with them."""
+        self.names.admit(stored)
+        self.store.insert("events", stored)
+        self.store.insert("evaluations", rows.evaluation_rows(stored))
         self.dirty.append(dirty_marks.dirty_cells(stored))
 
     def recompute(self, cells: pl.DataFrame | None = None) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -13,14 +16,20 @@ from typing import Any
 
 import pytest
 
+from dashboards.accounting import account
 from infra import saving, wiring
 from infra.embedded.clickhouse import start_clickhouse
 from infra.embedded.process import stop
 from infra.runtime_home import RuntimeHome
+from infra.schema.cluster import Cluster
 from infra.schema.migrate import migrate
 from ingest.core.errors import UsageError
-from processors.clickhouse import ClickHouseConfig
-from tests.conftest import run_driftline
+from processors import audit
+from processors.clickhouse import ClickHouseConfig, literal
+from processors.derive import result_audit, sealing
+from tests.conftest import ClickHouse, run_driftline
+from tests.integration.pipeline_harness import Pipeline, check, collided
+from tests.integration.pipeline_reference import Truth, traffic
 from tests.support.common import free_port
 
 PASSWORD = "password"
@@ -44,6 +53,11 @@ def engine(home: Path) -> Iterator[Any]:
         stop(process)
 
 
+def clickhouse_of(client: Any) -> ClickHouse:
+    """The database driftline of the engine that a client speaks to."""
+    return ClickHouse(int(client.url.rpartition(":")[2]), "driftline", password=PASSWORD)
+
+
 def test_a_runtime_comes_back_from_its_backup(tmp_path: Path) -> None:
     first, second, archive = tmp_path / "first", tmp_path / "second", tmp_path / "driftline.tar"
     with engine(first) as client:
@@ -53,13 +67,13 @@ def test_a_runtime_comes_back_from_its_backup(tmp_path: Path) -> None:
         client.insert("driftline.events", rows, column_names=["time", "event_id", "agent", "kind"])
         before = client.query(DIGEST).result_rows
     (first / "redaction.key").write_text("key")
-    (first / "runtime.json").write_text("{}")
 
     lock = RuntimeHome(first).acquire()
     running = run_driftline("backup", str(archive), home=first)
     assert running.returncode == 2
     assert "already runs" in running.stderr
     os.close(lock)
+    (first / "runtime.json").write_text("{}")
     saved = run_driftline("backup", str(archive), home=first)
     assert saved.returncode == 0, saved.stderr
     assert archive.stat().st_mode & 0o077 == 0
@@ -112,9 +126,75 @@ def test_what_must_not_be_restored_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_server_saves_itself(tmp_path: Path) -> None:
-    done = run_driftline(
-        "backup", "x.tar", home=tmp_path, environment={"DRIFTLINE_CLICKHOUSE_URL": "http://a:8123"}
-    )
+@pytest.mark.parametrize("cluster", [Cluster(), Cluster("main"), Cluster("main", sharded=True)])
+def test_a_server_saves_its_books_first(clickhouse: ClickHouse, cluster: Cluster) -> None:
+    saved = saving.server_backup("driftline", "june", cluster)
+    restored = saving.server_restore("driftline", "june", cluster)
+    assert "ledger" in saved[0]
+    assert "-books" in saved[0]
+    with clickhouse.client() as client:
+        for statement in saved + restored:
+            assert client.query(f"SELECT formatQuery({literal(statement)})").result_rows
+
+
+def test_what_a_server_refuses_is_said(clickhouse: ClickHouse, tmp_path: Path) -> None:
+    server = {
+        "DRIFTLINE_CLICKHOUSE_URL": clickhouse.url,
+        "DRIFTLINE_CLICKHOUSE_PASSWORD": clickhouse.password,
+        "DRIFTLINE_CLICKHOUSE_DATABASE": clickhouse.database,
+    }
+    done = run_driftline("backup", "june", home=tmp_path, environment=server)
     assert done.returncode == 2
-    assert "BACKUP DATABASE" in done.stderr
+    assert "BACKUP TABLE" in done.stderr
+    done = run_driftline("backup", "a/../b", home=tmp_path, environment=server)
+    assert done.returncode == 2
+    assert "is no name" in done.stderr
+
+
+@pytest.mark.timeout(900)
+def test_a_backup_under_load_and_what_kafka_has_since(tmp_path: Path) -> None:
+    """The store is lost after it; restored and read on, it is as if nothing had happened."""
+    events = collided(traffic(11, count=600))
+    parts = [events[n::40] for n in range(40)]
+    first, second, archive = tmp_path / "first", tmp_path / "second", tmp_path / "driftline.tar"
+    with engine(first) as client:
+        migrate(client, "driftline")
+        working = Pipeline(clickhouse_of(client))
+        delivered = threading.Event()
+
+        def work() -> None:
+            for number, part in enumerate(parts):
+                working.deliver(part)
+                if number % 3 == 0:
+                    working.recompute()
+                if number == 8:
+                    delivered.set()
+
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(work)
+            assert delivered.wait(120)
+            about = {"version": "1", "migrations": [], "taken": ""}
+            saving.save_running(RuntimeHome(first), archive, about, client, "driftline")
+            working_on = not done.done()
+            done.result()
+        assert working_on, "the backup was to be taken under load"
+        assert not (first / "clickhouse" / "shadow").exists() or not any(
+            (first / "clickhouse" / "shadow").glob("backup*")
+        )
+    shutil.rmtree(first)  # the store is lost, and Kafka is not
+
+    saving.restore(archive, RuntimeHome(second), [])
+    with engine(second) as client:
+        assert migrate(client, "driftline") == []
+        restored = Pipeline(clickhouse_of(client))
+        known = sealing.ledger_end(restored.store, "log", 0)
+        assert 9 <= known < len(parts)
+        restored.offset = known
+        for part in parts[known:]:
+            restored.deliver(part)
+        restored.recompute()
+        audit.find_collisions(restored.store)
+        audit.reconcile(restored.store)
+        result_audit.repair(restored.store)
+        check(restored, Truth(events))
+        assert account(restored.store)["balanced"]

@@ -18,6 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from ingest.core import telemetry
 from ingest.core.errors import UsageError
 from ingest.core.health.verdict import Verdict
+from ingest.core.hosts import is_ours
 
 LOOPBACK: Final = "127.0.0.1"
 _TIMEOUT_S: Final = 5.0
@@ -62,6 +63,7 @@ def serve(port: int, component: str, judged: Callable[[], Verdict], host: str = 
 
     class Handler(_Handler):
         name = component
+        checks_host = host == LOOPBACK
         verdict = staticmethod(judged)
 
     try:
@@ -87,11 +89,16 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _TIMEOUT_S
     server_version, sys_version = "driftline", ""
     name: str
+    checks_host: bool
     verdict: Callable[[], Verdict]
 
     def do_GET(self) -> None:
         """Answer one of the three paths."""
         path = self.path.partition("?")[0]
+        # Only who listens on loopback is reached by web pages alone.
+        if self.checks_host and not is_ours(self.headers.get("Host", "")):
+            self._answer(403, b'{"error":"this server is addressed as localhost or 127.0.0.1"}')
+            return
         if path not in ("/healthz", "/readyz", "/metrics"):
             self._answer(404, b'{"error":"try /healthz, /readyz or /metrics"}')
             return

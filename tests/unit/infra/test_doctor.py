@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -131,6 +132,11 @@ SETTINGS = {
     "kafka_without_tls": {"DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS": "kafka.example.com:9092"},
     "idle_workers": {"DRIFTLINE_PROCESSING_WORKERS": "5"},
     "capture_full": {"DRIFTLINE_REDACTION_CAPTURE": "full"},
+    "retention_below_kafka": {"DRIFTLINE_RETENTION_ENVIRONMENTS": '{"staging": 7}'},
+    "results_before_events": {
+        "DRIFTLINE_RETENTION_RAW_DAYS": "60",
+        "DRIFTLINE_RETENTION_RESULTS_DAYS": "30",
+    },
 }
 
 
@@ -166,3 +172,20 @@ def test_prices_grow_old(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert codes('{"models": {}, "date": "2026-01-01"}') == ["prices_old"]
     assert codes('{"models": {}}') == ["prices_without_date"]
     assert codes('{"models": 1}') == ["prices_unreadable"]
+
+
+def test_notifiers_that_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    monkeypatch.setenv("DRIFTLINE_NOTIFY_ALERTMANAGER_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("DRIFTLINE_NOTIFY_SERVICES", "json://127.0.0.1")
+    assert list(surroundings.of_notifiers(load())) == []
+    listening.close()
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    found = list(surroundings.of_notifiers(load()))
+    assert [complaint.code for complaint in found] == ["apprise_missing", "notifier_unreachable"]
+    assert f"127.0.0.1:{port}" in found[1].what
+
+
+def test_at_least_twenty_faults_are_planted() -> None:
+    assert len({*KAFKA, *CLICKHOUSE, *SETTINGS}) >= 20

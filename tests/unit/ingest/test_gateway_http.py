@@ -31,7 +31,7 @@ from ingest.gateway.admission import AdmissionResult, Refusal
 from ingest.gateway.config import GatewayConfig
 from ingest.limits import Limits
 from tests.support.common import eventually
-from tests.unit.ingest.gateway_harness import served
+from tests.unit.ingest.gateway_harness import ANYONE, served
 
 NOW = 1_780_000_000_000_000_000
 PROTOBUF = "application/x-protobuf"
@@ -493,3 +493,17 @@ def _all(wire: socket.socket) -> bytes:
         return wire.recv(4096)
     except ConnectionError:
         return b""
+
+
+def test_a_web_page_under_a_name_of_its_own_is_refused() -> None:
+    """Its name points to loopback, and without tokens nothing else tells it apart."""
+    event = {"event_id": "1", "time_unix_nano": 1, "agent": "a", "kind": "span"}
+    with served(GatewayConfig(port=0, hosts=frozenset({"proxy.example"}))) as gateway:
+        refused = gateway.post("/v1/events", event, Host="evil.example:4318")
+        assert (refused.status, json.loads(refused.body)["code"]) == (403, "unknown_host")
+        for name in ("localhost", "127.0.0.1:1", "Proxy.example"):
+            assert gateway.post("/v1/events", event, Host=name).status == 200
+    tokens = {"Bearer t": ANYONE}
+    with served(grant=tokens.get) as gateway:  # type: ignore[arg-type]
+        named = {"Host": "gateway.example", "Authorization": "Bearer t"}
+        assert gateway.post("/v1/events", event, **named).status == 200

@@ -43,6 +43,14 @@ def get(probes: Probes, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
+def test_another_name_is_refused(probes: Probes) -> None:
+    """A web page whose name points to loopback reads nothing."""
+    url = f"http://127.0.0.1:{probes.port}/metrics"
+    named = urllib.request.Request(url, headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(named, timeout=5)
+
+
 @pytest.mark.parametrize(
     ("stalled_s", "ready", "healthy"), [(9, 200, 200), (11, 503, 200), (61, 503, 503)]
 )

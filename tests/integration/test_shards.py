@@ -1,0 +1,172 @@
+"""A cluster: its statements parse, and what is merged over shards is what one server answers.
+
+No cluster runs here. Two databases of one engine stand for two shards and tables over both for the
+Distributed ones: FINAL collapses within each of them, as it does within a shard.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dashboards import agent_report
+from dashboards.accounting import account
+from infra.schema.cluster import SHARDED_BY, Cluster, render
+from infra.schema.migrate import dry_run, shipped, view_names, views
+from processors import audit
+from processors.clickhouse import ClickHouseConfig, Store
+from tests.conftest import ClickHouse
+from tests.integration.pipeline_harness import Pipeline, collided
+from tests.integration.pipeline_reference import traffic
+
+pytestmark = pytest.mark.timeout(900)  # for machines that are busy
+
+_CLUSTERS = (Cluster("main"), Cluster("main", sharded=True))
+
+
+@pytest.mark.parametrize("cluster", _CLUSTERS)
+def test_every_statement_of_a_cluster_parses(clickhouse: ClickHouse, cluster: Cluster) -> None:
+    created, altered = set(), set()
+    with clickhouse.client() as client:
+        for migration in (*shipped(), *views()):
+            for statement in migration.statements:
+                for sql in render(statement, cluster, "driftline", view_names()):
+                    client.command(f"EXPLAIN AST {sql}")
+                    if "\nINSERT INTO" not in f"\n{sql}":
+                        assert "ON CLUSTER 'main'" in sql
+                    if found := re.search(r"CREATE TABLE IF NOT EXISTS (\w+) ON", sql):
+                        created.add(found[1])
+                        assert "ENGINE = Replicated" in sql or "ENGINE = Distributed" in sql
+                    if found := re.search(r"ALTER TABLE (\w+) ON", sql):
+                        altered.add(found[1])
+    assert {"events", "erasures"} <= {name.removesuffix("_local") for name in created}
+    assert ("events_local" in created) == ("events_local" in altered) == cluster.sharded
+    assert altered <= created | view_names()
+
+
+def test_what_chooses_the_shard_is_of_the_sorting_key(clickhouse: ClickHouse) -> None:
+    with clickhouse.client() as client:
+        keys = dict(
+            client.query(
+                "SELECT name, sorting_key FROM system.tables"
+                " WHERE database = currentDatabase() AND endsWith(engine, 'MergeTree')"
+            ).result_rows
+        )
+    for table, column in SHARDED_BY.items():
+        assert column in keys[table].split(", "), table
+
+
+@pytest.fixture
+def single(pipeline: Pipeline) -> Pipeline:
+    """One server with everything that is hard: copies, collisions, late feedback."""
+    events = collided(traffic(7))
+    for part in (events[::2], events[1::2], events[::3]):
+        pipeline.deliver(part)
+        pipeline.recompute()
+    audit.find_collisions(pipeline.store)
+    return pipeline
+
+
+class Shards:
+    """The same rows over two databases."""
+
+    def __init__(self, clickhouse: ClickHouse, by: dict[str, str]) -> None:
+        self.of, self.names = clickhouse, [f"{clickhouse.database}_{n}" for n in (0, 1)]
+        self.merged = f"{clickhouse.database}_merged"
+        with clickhouse.client() as client:
+            for name in (*self.names, self.merged):
+                client.command(f"CREATE DATABASE {name}")
+            tables = client.query(
+                "SELECT name FROM system.tables WHERE database = currentDatabase()"
+                " AND endsWith(engine, 'MergeTree')"
+            ).result_columns[0]
+            for table in tables:
+                key = f"cityHash64({by[table]})" if table in by else "0"
+                for n, name in enumerate(self.names):
+                    client.command(f"CREATE TABLE {name}.{table} AS {table}")
+                    client.command(
+                        f"INSERT INTO {name}.{table} SELECT * FROM {table} WHERE {key} % 2 = {n}",
+                        settings={"optimize_on_insert": 0, "max_partitions_per_insert_block": 0},
+                    )
+                over = "|".join(self.names)
+                client.command(
+                    f"CREATE TABLE {self.merged}.{table} AS {table}"
+                    f" ENGINE = Merge(REGEXP('^({over})$'), '^{table}$')"
+                )
+            for migration in (*shipped(), *views()):
+                for statement in migration.statements:
+                    if re.search(r"^CREATE .*VIEW", statement, re.MULTILINE):
+                        where = {"database": self.merged}
+                        client.command(statement, settings=where, use_database=False)
+
+    def store(self) -> Store:
+        c = self.of
+        return Store(ClickHouseConfig(c.url, c.user, c.password, self.merged))
+
+    def drop(self) -> None:
+        with self.of.client() as client:
+            for name in (self.merged, *self.names):
+                client.command(f"DROP DATABASE {name} SYNC")
+
+
+@pytest.fixture
+def shards(clickhouse: ClickHouse, single: Pipeline) -> Iterator[Shards]:
+    made = Shards(clickhouse, dict(SHARDED_BY))
+    yield made
+    made.drop()
+
+
+def answers(store: Store) -> dict[str, Any]:
+    """What every reader of ours asks, of a database."""
+    found: dict[str, Any] = {
+        "books": account(store),
+        "metrics": agent_report.collect(store, agent_report.Selection(), parts=True),
+        "differences": audit.differences(store).rows(),
+    }
+    for name in sorted(view_names()):
+        found[name] = sorted(map(repr, store.query(f"SELECT * FROM {name}").rows()))
+    for table in ("windows", "interaction_results", "session_results", "rollups", "evaluations"):
+        found[table] = store.query(f"SELECT * FROM {table} FINAL ORDER BY ALL").rows()
+    return found
+
+
+def test_answers_over_shards_are_those_of_one_server(single: Pipeline, shards: Shards) -> None:
+    for part in shards.names:
+        n = single.store.query(f"SELECT count() AS n FROM {part}.events")["n"][0]
+        assert n > 100
+    one, merged = answers(single.store), answers(shards.store())
+    assert one.keys() == merged.keys()
+    for name, answer in one.items():
+        assert merged[name] == answer, name
+    assert one["books"]["collisions"] > 10
+    assert one["books"]["duplicates"] > 10
+
+
+def test_copies_on_different_shards_would_be_noticed(
+    clickhouse: ClickHouse, single: Pipeline
+) -> None:
+    made = Shards(clickhouse, dict(SHARDED_BY) | {"events": "offset"})
+    try:
+        assert account(made.store())["duplicates"] != account(single.store)["duplicates"]
+    finally:
+        made.drop()
+
+
+def test_a_dry_run_says_what_it_costs(clickhouse: ClickHouse, single: Pipeline) -> None:
+    with clickhouse.client() as client:
+        assert dry_run(client, clickhouse.database) == []
+        fresh = dry_run(client, "nowhere")
+        assert {step.cost for step in fresh} == {"metadata only"}
+        assert len(fresh) > 100
+        client.command(
+            "ALTER TABLE schema_migrations DELETE WHERE name = '0008_results'",
+            settings={"mutations_sync": 2},
+        )
+        steps = dry_run(client, clickhouse.database)
+    events = single.store.query("SELECT count() AS n FROM events")["n"][0]
+    costs = [step.cost for step in steps if step.cost != "metadata only"]
+    assert len(costs) == 1
+    assert costs[0].startswith(f"reads {events} rows (events, ")
