@@ -94,11 +94,11 @@ function drawTable(panel, results) {
 function cell(column, record) {
   const value = record[column.name];
   if (value === null || value === undefined) return h("td", { class: "unknown" }, unknown);
-  if (column.type === "time") return h("td", {}, clock(value));
+  if (column.type === "time") return h("td", { class: "time" }, clock(value));
   const text = column.type === "number" ? format(value, column.set.unit, column.set.decimals) : Array.isArray(value) ? value.join(", ") : String(value);
   const href = text === "" ? null : linkOf(column.name, value, record) || ownLink(column.set.links, record);
   const inner = href ? h("a", { href }, text) : text;
-  return h("td", { class: [column.type === "number" ? "number" : "", column.set.custom?.cellOptions ? colourOf(value, column.set.thresholds) : ""].join(" ").trim() }, inner);
+  return h("td", { class: [column.type === "number" ? "number" : text.length > 24 && text.includes(" ") ? "long" : "", column.set.custom?.cellOptions ? colourOf(value, column.set.thresholds) : ""].join(" ").trim() }, inner);
 }
 
 // A link of the dashboard's JSON as one of the board; null where it needs more than we know.
