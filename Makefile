@@ -9,7 +9,7 @@ TOOLS := .cache/deploy
 
 DECODERS := lines events feedback otlp unpacking redaction
 
-.PHONY: help setup lock demo up test test-kafka test-clients test-alerts test-browser test-deploy audit notice chaos fuzz fuzz-http fuzz-sql $(DECODERS:%=fuzz-%) check bench bench-gateway bench-dashboards peers clients format clean
+.PHONY: help setup lock demo up test test-kafka test-clients test-alerts test-browser test-grafana test-deploy audit notice chaos fuzz fuzz-http fuzz-sql $(DECODERS:%=fuzz-%) check bench bench-gateway bench-dashboards peers clients format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,27 @@ test-alerts: $(STAMP) ## notifications through a real Alertmanager, rules by pro
 
 test-browser: $(STAMP) ## the board in a real Chromium; Debian: chromium chromium-driver, and npm for axe-core
 	@timeout --foreground 900 $(BIN)/python -m pytest tests/browser -m browser -v
+
+GRAFANA_SCHEMA := 13.2.3
+
+$(TOOLS)/bin/driver: tests/grafana/driver/main.go tests/grafana/driver/go.mod tests/grafana/driver/go.sum
+	@if command -v go > /dev/null; then \
+	    echo "building clickhouse-go from its Go module (a minute, once) ..."; \
+	    mkdir -p $(@D) && cd $(<D) && go build -o $(CURDIR)/$@ .; \
+	fi
+
+$(TOOLS)/grafana/dashboard.schema.json:
+	@mkdir -p $(@D); if command -v npm > /dev/null; then cd $(@D) \
+	    && npm install --no-save --silent --ignore-scripts @grafana/schema@$(GRAFANA_SCHEMA) ts-json-schema-generator@2.10.0 \
+	    && npx --no-install ts-json-schema-generator --no-type-check --type Dashboard \
+	        --path node_modules/@grafana/schema/dist/types/raw/dashboard/x/types.gen.d.ts > made.json \
+	    && mv made.json $(@F); \
+	fi
+
+test-grafana: $(STAMP) $(TOOLS)/bin/driver $(TOOLS)/grafana/dashboard.schema.json ## dashboards and rules by Grafana's types, queries by its ClickHouse driver; needs Go and npm
+	@timeout --foreground 900 $(BIN)/python -m pytest tests/grafana -m grafana -v
+	@$(BIN)/python -m pytest tests/unit/dashboards
+	@if command -v promtool > /dev/null; then $(BIN)/python -m pytest tests/alerts/test_prometheus.py -m alerts; fi
 
 chaos: $(STAMP) $(KAFKA) ## every fault against a running pipeline, from outside: at most 30 minutes; SEED=1
 	@timeout --foreground 1900 $(BIN)/python -m tests.chaos --seed $(or $(SEED),1)

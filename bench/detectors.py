@@ -53,7 +53,7 @@ Results = list[dict[str, Any]]
 
 ARL: Final = 10_000.0
 _PACKAGES: Final = ("driftline", "numpy", "scipy", "scikit-learn")
-_ENVIRONMENTS: Final = ("river", "frouros", "evidently", "nannyml")
+_ENVIRONMENTS: Final = ("river", "frouros", "evidently", "nannyml", "validanytime", "caliper")
 _LADDER: Final = np.geomspace(10, 1e8, 200)
 
 

@@ -148,18 +148,14 @@ class _Tools:
     def regression_export(self, subject: str, limit: int = 20) -> Row:
         """Failing cases of an incident or a cluster, as cases to test a fix against.
 
-        subject: a finding id or a cluster id. Each case has the request, what failed, the tools
-        used and the answer that was given.
+        subject: a finding id or a cluster id. Each case has the messages up to the request, the
+        tools at hand, what failed, a rubric, and the interactions that failed so; the same as
+        `driftline regressions export` writes.
         """
 
         def read() -> Row:
-            found = self._lookup.incident(subject)
-            rows = found["failures"] if found else None
-            if rows is None:
-                found = self._lookup.cluster(subject)
-                rows = found["interactions"] if found else None
-            cases = [_case(row) for row in _found(rows, "incident or cluster", subject)]
-            return {"subject": subject, "cases": cases[: min(max(limit, 1), _ITEMS)]}
+            cases = self._lookup.cases(subject, min(max(limit, 1), _ITEMS))
+            return {"subject": subject, "cases": _found(cases, "incident or cluster", subject)}
 
         return _safe(read)
 
@@ -193,19 +189,6 @@ def _brief(finding: Row) -> Row:
         "causes", "evidence", "examples",
     )  # fmt: skip
     return {name: finding[name] for name in kept if name in finding}
-
-
-def _case(row: Row) -> Row:
-    return {
-        "interaction_id": row["interaction_id"],
-        "agent": row["agent"],
-        "agent_version": row["agent_version"],
-        "request": row["request"],
-        "answer": row["answer"],
-        "failure_reason": row["failure_reason"],
-        "failure_tool": row["failure_tool"],
-        "failure_template": row["failure_template"],
-    }
 
 
 def shortened(value: Any) -> Any:

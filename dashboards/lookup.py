@@ -1,7 +1,7 @@
 """One thing, with everything that is known of it: for the board, the report and assistants.
 
 Every function reads, and returns JSON types; times are RFC 3339. An id that is not stored gives
-None. Tables that a later version brings (clusters, verdicts) are read where they exist.
+None.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from dashboards import queries
 from dashboards.agent_report import wilson
 from processors.clickhouse import Store
+from processors.regressions import load_cases
 
 Row = dict[str, Any]
-
-MAX_EVENTS: Final = 2_000
-"""Events of a conversation that are shown; more are counted."""
 
 _ACTIVE: Final = "ended IS NULL AND status NOT IN ('resolved', 'recovered', 'accepted', 'closed')"
 
@@ -44,18 +43,6 @@ _FILTERS: Final = {
     " OR interaction_id = {search:String} OR session_id = {search:String})",
     "outcome": "success = {outcome:UInt8}",
 }
-
-_EVENTS: Final = """
-SELECT event_id, parent_id, kind, name, model, agent, status, error_type, error_message, time,
-    duration_ms, time_to_first_token_ms, input_tokens, output_tokens, cost_usd, content,
-    tool_arguments, tool_result, attributes, value, reason
-FROM events FINAL
-WHERE interaction_id = {id:String}
-    AND time >= {since:DateTime64(9)} AND time < {until:DateTime64(9)}
-    AND (event_id, time, payload_hash) NOT IN (SELECT event_id, time, payload_hash FROM collisions)
-ORDER BY time - toIntervalNanosecond(toInt64(ifNull(duration_ms, 0) * 1e6)), event_id
-LIMIT {limit:UInt32}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +98,10 @@ class Lookup:
     def incidents(self, *, days: float = 7.0, active: bool = False) -> list[Row]:
         """Findings that stand for an incident, those that last first, newest first."""
         since = self._now() - timedelta(days=days)
-        head = "AND incident = ''" if "incident" in self._columns("findings") else ""
         rows = self.rows(
             f"""
             SELECT * FROM findings FINAL
-            WHERE (({_ACTIVE}) OR found >= {{since:DateTime64(3)}}) {head}
+            WHERE (({_ACTIVE}) OR found >= {{since:DateTime64(3)}}) AND incident = ''
             ORDER BY ({_ACTIVE}) DESC, found DESC, finding_id LIMIT 200
             """,
             {"since": since},
@@ -171,54 +157,39 @@ class Lookup:
         )
 
     def interaction(self, interaction_id: str) -> Row | None:
-        """An interaction with its events in order and what was said of it."""
-        result = self._result(interaction_id)
-        trace = result["trace_id"] if result else interaction_id
-        events, total = self._events(trace)
-        if result is None and not events:
+        """An interaction, or those of a trace, with all events and what was said of it."""
+        turns = self._named("sessions.turn", interaction=interaction_id)
+        if not turns:
             return None
-        return {
-            "result": result,
-            "events": events,
-            "events_total": total,
-            "evaluations": self._evaluations([interaction_id, trace]),
-        }
+        targets = {turn[name] for turn in turns for name in ("interaction_id", "trace_id")}
+        said = self._named("sessions.evaluations", targets="\x1f".join(sorted(targets)))
+        return self._conversation(turns, said)
 
     def session(self, session_id: str) -> Row | None:
-        """A conversation: its interactions in order, each with its events."""
-        listed = self.rows(
-            """
-            SELECT DISTINCT interaction_id FROM session_index FINAL WHERE session_id = {id:String}
-            ORDER BY cell, interaction_id LIMIT 200
-            """,
-            {"id": session_id},
-        )
-        ids = [row["interaction_id"] for row in listed] or [
-            row["interaction_id"]
-            for row in self.rows(
-                "SELECT interaction_id FROM interactions WHERE session_id = {id:String}"
-                " ORDER BY start, interaction_id LIMIT 200",
-                {"id": session_id},
-            )
-        ]
-        found = [one for i in ids if (one := self.interaction(i)) is not None]
-        if not found:
+        """A conversation: its interactions in order, all events, and what was said of them."""
+        turns = self._named("sessions.turns", session=session_id)
+        if not turns:
             return None
-        found.sort(key=_start_of)
-        result = self.rows(
-            "SELECT * FROM sessions WHERE session_id = {id:String}", {"id": session_id}
-        )
+        whole = self._named("sessions.session", session=session_id)
+        said = self._named("sessions.session_evaluations", session=session_id)
+        return {"session": whole[0] if whole else None, **self._conversation(turns, said)}
+
+    def _conversation(self, turns: list[Row], evaluations: list[Row]) -> Row:
+        traces = dict.fromkeys(turn["trace_id"] for turn in turns)
+        parts = [self._named("sessions.events", trace=trace) for trace in traces]
         return {
-            "session_id": session_id,
-            "result": result[0] if result else None,
-            "interactions": found,
-            "evaluations": self._evaluations([session_id]),
+            "interactions": turns,
+            "events": [event for part in parts for event in part],
+            "events_total": sum(part[0]["of_trace"] for part in parts if part),
+            "evaluations": evaluations,
         }
 
-    def clusters(self, limit: int = 100) -> list[Row] | None:
-        """Failure clusters, largest first; None while nothing clusters."""
-        if not self._columns("clusters"):
-            return None
+    def _named(self, name: str, **values: str) -> list[Row]:
+        query = queries.render(name, values)
+        return self.rows(query.sql, query.parameters)
+
+    def clusters(self, limit: int = 100) -> list[Row]:
+        """Failure clusters, largest first."""
         return self.rows(
             "SELECT * FROM clusters FINAL WHERE status != 'merged' ORDER BY size DESC, cluster"
             " LIMIT {limit:UInt32}",
@@ -227,8 +198,6 @@ class Lookup:
 
     def cluster(self, cluster: str) -> Row | None:
         """A failure cluster with its lineage and examples."""
-        if not self._columns("clusters"):
-            return None
         rows = self.rows(
             "SELECT * FROM clusters FINAL WHERE cluster = {id:String} LIMIT 1", {"id": cluster}
         )
@@ -242,6 +211,24 @@ class Lookup:
         )
         found["interactions"] = self._by_ids(found.get("examples") or [])
         return found
+
+    def cases(self, subject: str, limit: int) -> list[Row] | None:
+        """Failures of an incident or a cluster as cases to test a fix against.
+
+        The same as `driftline regressions export` writes. None where there is no such subject.
+        """
+        found = self.incident(subject)
+        if found is not None:
+            failed, cluster = found["failures"], ""
+        elif (grown := self.cluster(subject)) is not None:
+            failed, cluster = grown["interactions"], subject
+        else:
+            return None
+        only = [] if cluster else [row["interaction_id"] for row in failed]
+        made: list[Row] = []
+        for agent in sorted({row["agent"] for row in failed}):
+            made += map(asdict, load_cases(self._store, agent, cluster, only=only))
+        return made[:limit]
 
     def senders(self) -> list[Row] | None:
         """What sends events, and what it leaves out; None where that is not recorded."""
@@ -316,8 +303,6 @@ class Lookup:
 
     def verdicts(self, agent: str, baseline: str, candidate: str) -> list[Row]:
         """Stored verdicts on two versions; empty where nothing compares them."""
-        if not self._columns("verdicts"):
-            return []
         return self.rows(
             "SELECT * FROM verdicts FINAL WHERE agent = {agent:String}"
             " AND baseline = {baseline:String} AND candidate = {candidate:String} ORDER BY measure",
@@ -405,51 +390,6 @@ class Lookup:
             {"ids": [str(i) for i in ids]},
         )
 
-    def _result(self, interaction_id: str) -> Row | None:
-        # By its cells first; a further interaction of a trace is not in the index by its own id.
-        for where in (
-            "cell IN (SELECT cell FROM interaction_index WHERE interaction_id = {id:String}) AND",
-            "",
-        ):
-            rows = self.rows(
-                f"SELECT * FROM interactions WHERE {where} interaction_id = {{id:String}} LIMIT 1",
-                {"id": interaction_id},
-            )
-            if rows:
-                return rows[0]
-        return None
-
-    def _events(self, trace: str) -> tuple[list[Row], int]:
-        bounds = self.ask(
-            "SELECT count() AS n, min(cell) AS lo, max(cell) AS hi FROM interaction_index"
-            " WHERE interaction_id = {id:String}",
-            {"id": trace},
-        )
-        n, first, last = bounds.rows[0]
-        if not n:
-            return [], 0
-        window = {
-            "id": trace,
-            "since": datetime.fromisoformat(first),
-            "until": datetime.fromisoformat(last) + timedelta(seconds=10),
-        }
-        events = self.rows(_EVENTS, {**window, "limit": MAX_EVENTS + 1})
-        if len(events) <= MAX_EVENTS:
-            return events, len(events)
-        total = self.ask(
-            "SELECT count() AS n FROM events FINAL WHERE interaction_id = {id:String}"
-            " AND time >= {since:DateTime64(9)} AND time < {until:DateTime64(9)}",
-            window,
-        )
-        return events[:MAX_EVENTS], int(total.rows[0][0])
-
-    def _evaluations(self, targets: list[str]) -> list[Row]:
-        return self.rows(
-            "SELECT target, kind, name, user_id, value, reason, time FROM current_evaluations"
-            " WHERE target IN {targets:Array(String)} ORDER BY time LIMIT 200",
-            {"targets": sorted(set(targets))},
-        )
-
 
 def _bare(kind: str) -> str:
     """A type without what stands around it.
@@ -524,8 +464,3 @@ def _rate(yes: int, known: int) -> Row:
 
 def _time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
-
-
-def _start_of(found: Row) -> str:
-    result, events = found["result"], found["events"]
-    return str(result["start"] if result else events[0]["time"] if events else "")

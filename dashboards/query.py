@@ -80,7 +80,6 @@ def query_variable(name: str, label: str, statement: str) -> Json:
         "label": label,
         "datasource": datasource_ref(),
         "query": {"refId": name, "queryType": "sql", "editorType": "sql", "rawSql": sql},
-        "definition": sql,
         "refresh": 2,
         "sort": 1,
         "multi": True,

@@ -183,8 +183,8 @@ def _deadman(components: Sequence[str]) -> Rule:
         lookback_s=21_600,
         above=QUIET_SECONDS,
         summary="driftline: no sign of life of {{ $labels.component }}",
-        description='Last one {{ printf "%.0f" $values.A.Value }} s ago (86400: none within the'
-        " last hour).",
+        description='Last one {{ printf "%.0f" $values.A.Value }} s ago (86400: none within'
+        " six hours).",
         steps=_DEADMAN_STEPS,
         board=links.PIPELINE,
         panel_id=84,

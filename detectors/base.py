@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from typing import Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,26 +23,6 @@ Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
 
 _LAYOUT = 3  # of snapshots: raised when the arrays of a detector change
-
-
-@runtime_checkable
-class Detector(Protocol):
-    """A sequential change detector over many streams."""
-
-    @property
-    def detected(self) -> Bools:
-        """Whether each stream is in a detected change now, shape (n_streams,)."""
-
-    @property
-    def e_value(self) -> Floats:
-        """Evidence against "nothing has changed" at the last tick, shape (n_streams,)."""
-
-    def snapshot(self) -> Snapshot:
-        """Parameters and state as JSON types; the same snapshot restores the same bits."""
-
-    @classmethod
-    def restore(cls, snapshot: Snapshot) -> Self:
-        """Build the detector of a snapshot again."""
 
 
 def pack(array: NDArray[Any]) -> dict[str, Any]:

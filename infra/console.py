@@ -4,7 +4,8 @@ Results go to standard output, everything else to standard error. With ``--json`
 one JSON value, and an error is one JSON object.
 
 Names and texts come from agents. What a terminal would obey, or would show in another order than it
-stands, is written out instead (``\x1b``); JSON is exact.
+stands, is written out instead (``\x1b``). In tab-separated lines a text that a spreadsheet would
+take for a formula begins with an apostrophe. JSON is exact.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def print_table(
     if not (narrated or sys.stdout.isatty()):
         emit("\t".join(columns))
         for row in rows:
-            emit("\t".join(_plain(value) for value in row))
+            emit("\t".join(_inert(_plain(value)) for value in row))
         return
     from rich.table import Table
 
@@ -108,6 +109,19 @@ def _shown(value: Any) -> str:
     from rich.markup import escape
 
     return "[dim]-[/dim]" if value is None else escape(_plain(value))
+
+
+def _inert(text: str) -> str:
+    """A cell that no spreadsheet computes.
+
+    >>> _inert("=1+1"), _inert("-0.5"), _inert("+1.5 of 30")
+    ("'=1+1", '-0.5', '+1.5 of 30')
+    """
+    return "'" + text if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+_FORMULA: Final = re.compile(r"[=@+-]")
+_NUMBER: Final = re.compile(r"[+-][\d.,]+(e[+-]?\d+)?%?( of \d+)?")
 
 
 def _plain(value: Any) -> str:

@@ -12,6 +12,7 @@ MODULES: Final = {
     "pyarrow": "worker",
     "scipy": "worker",
     "sklearn": "worker",
+    "jsonschema": "evaluator",
     "grafana_api": "grafana",
     "requests": "grafana",
     "urllib3": "grafana",

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ingest.core.connection import check_connection
 from ingest.core.errors import Unavailable, UsageError
-from ingest.core.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC, FINDINGS_TOPIC
+from ingest.core.events import (
+    DEAD_LETTERS_TOPIC,
+    DIRTY_TOPIC,
+    EVALUATE_TOPIC,
+    EVENTS_TOPIC,
+    FINDINGS_TOPIC,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +62,7 @@ def driftline_topics(partitions: int, retention_hours: int) -> list[Topic]:
     """Every topic of driftline."""
     return [
         Topic(name, partitions, retention_hours)
-        for name in (EVENTS_TOPIC, DIRTY_TOPIC, DEAD_LETTERS_TOPIC, FINDINGS_TOPIC)
+        for name in (EVENTS_TOPIC, DIRTY_TOPIC, DEAD_LETTERS_TOPIC, FINDINGS_TOPIC, EVALUATE_TOPIC)
     ]
 
 

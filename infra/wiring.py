@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ingest.redaction import Redactor
     from processors.app import WorkerConfig
     from processors.clickhouse import ClickHouseConfig
+    from processors.derive.results import ResultsConfig
     from processors.keeping import Retention
 
 
@@ -150,7 +151,6 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
     from infra.topics import log_id
     from ingest.core.events import EVENTS_TOPIC
     from processors.app import WorkerConfig
-    from processors.derive.results import ResultsConfig
     from processors.health import HealthConfig
     from processors.stations.detection import DetectionConfig
     from processors.write.cardinality import CardinalityConfig
@@ -180,7 +180,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
             ),
             erasing_key=erasing_key(redacting),
         ),
-        results=ResultsConfig(settings.results.inactivity_s, settings.results.trusted_scores),
+        results=judged(settings),
         detection=DetectionConfig(**detection.model_dump()),
         health=HealthConfig(
             port=health_port or settings.health.port,
@@ -194,6 +194,13 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
         recompute_interval=processing.recompute_interval_s,
         backlog_rest=processing.backlog_rest_s,
     )
+
+
+def judged(settings: Settings) -> ResultsConfig:
+    """How interactions are judged."""
+    from processors.derive.results import ResultsConfig
+
+    return ResultsConfig(settings.results.inactivity_s, settings.results.trusted_scores)
 
 
 def _address(settings: Settings, name: str, variable: str) -> str:

@@ -62,16 +62,6 @@ class Grant(msgspec.Struct, frozen=True):
         agents = "" if self.agents is None else "/" + ",".join(sorted(self.agents))
         return f"{self.environment or ''}{agents}"
 
-    def admits(self, environment: str, agent: str) -> bool:
-        """Whether an event of this environment and agent may come from this bearer.
-
-        >>> Grant("team", "production", frozenset({"shop"})).admits("production", "billing")
-        False
-        """
-        return self.environment in (None, environment) and (
-            self.agents is None or agent in self.agents
-        )
-
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A token as kept: everything but the token.

@@ -30,7 +30,16 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from ingest import otlp
 from ingest.core import telemetry
-from ingest.core.dead_letters import DeadLetter, IgnoredReport, KeepsTextOf, Redact, letter
+from ingest.core.dead_letters import (
+    BEAT_S,
+    Beat,
+    DeadLetter,
+    IgnoredReport,
+    KeepsTextOf,
+    Redact,
+    beat,
+    letter,
+)
 from ingest.core.errors import Rejected, Unavailable
 from ingest.core.events import DEAD_LETTERS_TOPIC, Event, RejectionCode
 from ingest.core.health import probes
@@ -95,7 +104,7 @@ class Translated:
 
     events: list[tuple[str, list[Event]]] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
-    reports: list[IgnoredReport] = field(default_factory=list)
+    reports: list[IgnoredReport | Beat] = field(default_factory=list)
     bad: list[bool] = field(default_factory=list)
 
 
@@ -220,7 +229,7 @@ class ReceiverProducer:
             self.close()
             raise
 
-    def _send(self, letters: list[DeadLetter | IgnoredReport]) -> None:
+    def _send(self, letters: list[DeadLetter | IgnoredReport | Beat]) -> None:
         if not letters:
             return
         config = ProducerConfig(topic=DEAD_LETTERS_TOPIC)
@@ -265,6 +274,7 @@ class OtlpKafkaReceiver:
         self._consumer: AIOKafkaConsumer = None
         self._committed: dict[TopicPartition, int] = {}
         self._turned: dict[str, float] = {}
+        self._beaten = float("-inf")
         self._facts = Snapshot(at=time.monotonic())
 
     def stop(self) -> None:
@@ -310,6 +320,9 @@ class OtlpKafkaReceiver:
                 )
                 if fetched:
                     await self._take(fetched)
+                if time.monotonic() - self._beaten >= BEAT_S:
+                    self._beaten = time.monotonic()
+                    await self._deliver(Translated(reports=[beat("receiver")]))
         finally:
             sampling.cancel()
             with contextlib.suppress(KafkaError, asyncio.TimeoutError):

@@ -35,7 +35,6 @@ from ingest.core.health.sampler import PartitionPosition
 from ingest.core.kafka import KafkaConfig
 from processors.audit import Audit
 from processors.clickhouse import ClickHouseConfig, Store
-from processors.derive.inactivity import Inactivity
 from processors.derive.result_store import ResultStore
 from processors.derive.results import ResultsConfig
 from processors.derive.window_updater import WindowUpdater
@@ -135,13 +134,12 @@ class _App(faust.App):  # type: ignore[misc]
         return transport
 
 
-def build_app(config: WorkerConfig) -> faust.App:
-    """A fresh Faust app with sink, recompute agent and detection attached."""
-    store = Store(config.clickhouse)
-    app = _App(
-        APP_ID,
-        broker=[f"kafka://{server}" for server in config.kafka.bootstrap_servers.split(",")],
-        broker_credentials=_credentials(config.kafka),
+def app_on(kafka: KafkaConfig, name: str = APP_ID) -> Any:
+    """A Faust app without topics; its name is that of its consumer group."""
+    return _App(
+        name,
+        broker=[f"kafka://{server}" for server in kafka.bootstrap_servers.split(",")],
+        broker_credentials=_credentials(kafka),
         # Faust's defaults make the first join of some brokers take a minute.
         broker_rebalance_timeout=6.0,
         broker_session_timeout=10.0,
@@ -160,6 +158,12 @@ def build_app(config: WorkerConfig) -> faust.App:
         stream_recovery_delay=0.0,
         processing_guarantee="at_least_once",
     )
+
+
+def build_app(config: WorkerConfig) -> faust.App:
+    """A fresh Faust app with sink, recompute agent and detection attached."""
+    store = Store(config.clickhouse)
+    app = app_on(config.kafka)
     dirty = app.topic(DIRTY_TOPIC, value_serializer="raw", value_type=bytes, acks=False)
     incarnation = config.incarnation or (lambda: config.kafka.log_id)
     sink = EventWriter(config.kafka, store, config.sink, _stop_for, incarnation)
@@ -168,11 +172,13 @@ def build_app(config: WorkerConfig) -> faust.App:
     leads = partial(_leads, app)
     tell = partial(sink.tell, FINDINGS_TOPIC)
     held = partial(_buckets, app, sink)
-    app.service(station_runner(store, config.kafka.log_id, config.detection, held, tell))
-    app.service(Audit(store, config.kafka.log_id, leads, sink.fresh_for))
     tombstones = Tombstones(store, config.sink.erasing_key)
-    app.service(DeadLetterWriter(config.kafka, store, tombstones))
     results = ResultStore(store, config.results)
+    stations = station_runner(store, results, config.kafka.log_id, config.detection, held, tell)
+    app.service(stations)
+    audit = Audit(results, config.kafka.log_id, leads, sink.fresh_for)
+    app.service(audit)
+    app.service(DeadLetterWriter(config.kafka, store, tombstones))
     notifier = Notifier(store, config.notify, leads)
     app.service(notifier)
     recompute = WindowUpdater(
@@ -185,9 +191,13 @@ def build_app(config: WorkerConfig) -> faust.App:
         partial(_exit, BUG_EXIT),
     )
     app.service(recompute)
-    app.service(Inactivity(store, results, config.kafka.log_id, leads))
     app.service(Keeper(store, config.keep, leads))
-    health = Health(config.health, partial(_places, app, sink, recompute), sink.loop_last_seen)
+    health = Health(
+        config.health,
+        partial(_places, app, sink, recompute),
+        sink.loop_last_seen,
+        lambda: [*stations.health(), audit.health()],
+    )
     health.serve()  # before anything that may hang
     app.service(health)
 

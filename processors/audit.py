@@ -18,6 +18,7 @@ import polars as pl
 from mode import Service
 
 from ingest.core.errors import Unavailable
+from ingest.core.health.verdict import StationHealth
 from processors.clickhouse import Store
 from processors.derive import dirty_marks, result_audit, sealing, windows
 from processors.derive.result_store import ResultStore
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _EVERY_S: Final = 10.0
 _SHARE: Final = 0.03
+_LONGEST_S: Final = 1800.0
 _BACKLOG_REST_S: Final = 60.0
 _SETTINGS: Final = {"max_threads": 1}
 _RECONCILE_S: Final = 3600.0
@@ -136,7 +138,7 @@ HAVING stored != derived
 """
 
 
-def find_collisions(store: Store) -> int:
+def find_collisions(results: ResultStore) -> int:
     """Find events displaced by another payload of their id; dead-letter and uncount them.
 
     Returns
@@ -149,11 +151,12 @@ def find_collisions(store: Store) -> int:
     Unavailable
         When ClickHouse is away; a repeat finds the same.
     """
-    passes = 1 + int(store.query(_SIZE)["n"][0]) // _IDS_PER_PASS
-    return sum(_find_collisions(store, passes, number) for number in range(passes))
+    passes = 1 + int(results.store.query(_SIZE)["n"][0]) // _IDS_PER_PASS
+    return sum(_find_collisions(results, passes, number) for number in range(passes))
 
 
-def _find_collisions(store: Store, passes: int, number: int) -> int:
+def _find_collisions(results: ResultStore, passes: int, number: int) -> int:
+    store = results.store
     share = {"passes": passes, "number": number}
     # Nearly always there are none, and the second look need not be.
     if store.query(_SUSPECTED.format(**share) + "LIMIT 1", settings=_SETTINGS).is_empty():
@@ -175,7 +178,7 @@ def _find_collisions(store: Store, passes: int, number: int) -> int:
         )  # fmt: skip
         store.insert("collisions", losers.select("event_id", "agent", "time", "payload_hash"))
         cells = losers.select("environment", "agent", "start").unique()
-        _recompute(store, cells.with_columns(width_s=windows.WIDTHS[0]))
+        _recompute(results, cells.with_columns(width_s=windows.WIDTHS[0]))
         found += len(losers)
         if len(losers) < _LOSERS_AT_ONCE:
             return found
@@ -253,13 +256,13 @@ def _as_spans(bounds: list[int]) -> list[dict[str, int]]:
     return [{"lo": lo, "hi": hi} for lo, hi in itertools.pairwise([0, *bounds, _END_OF_TIME])]
 
 
-def reconcile(store: Store, suspected: pl.DataFrame | None = None) -> int:
+def reconcile(results: ResultStore, suspected: pl.DataFrame | None = None) -> int:
     """Compute again every window that was not made from exactly what is stored.
 
     Parameters
     ----------
-    store
-        The database.
+    results
+        Computes them.
     suspected
         Earlier `differences`: only windows that differ now as they did then are computed.
 
@@ -273,12 +276,12 @@ def reconcile(store: Store, suspected: pl.DataFrame | None = None) -> int:
     Unavailable
         When ClickHouse is away; a repeat finds the rest.
     """
-    dropped = windows.drop_misnamed(store)
-    different = differences(store)
+    dropped = windows.drop_misnamed(results.store)
+    different = differences(results.store)
     if suspected is not None:
         different = different.join(suspected, on=different.columns, how="semi")
     if not different.is_empty():
-        _recompute(store, different.drop("stored", "derived"))
+        _recompute(results, different.drop("stored", "derived"))
     return len(different) + dropped
 
 
@@ -301,16 +304,16 @@ def count_lost_events(store: Store) -> int:
     return int(gone.clip(0).sum())
 
 
-def _recompute(store: Store, found: pl.DataFrame) -> None:
+def _recompute(results: ResultStore, found: pl.DataFrame) -> None:
     """Compute these windows, and the coarser ones that they lie in."""
     found = found.with_columns(pl.col("start").cast(pl.Int64))
     cells = found.filter(pl.col("width_s") == windows.WIDTHS[0])
     if not cells.is_empty():
-        ResultStore(store).update(cells)
+        results.update(cells)
     for width in windows.WIDTHS:
         within = found.filter(pl.col("width_s") <= width)
         if not within.is_empty():
-            windows.recompute(store, width, dirty_marks.rollup_cells(within, width))
+            windows.recompute(results.store, width, dirty_marks.rollup_cells(within, width))
 
 
 class Audit(Service):  # type: ignore[misc]
@@ -324,14 +327,15 @@ class Audit(Service):  # type: ignore[misc]
 
     def __init__(
         self,
-        store: Store,
+        results: ResultStore,
         log_id: str,
         leads: Callable[[], bool],
         fresh_for: Callable[[], float],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._store = store
+        self._results = results
+        self._store = results.store
         self._fresh_for = fresh_for
         self._log_id = log_id
         self._leads = leads
@@ -339,6 +343,15 @@ class Audit(Service):  # type: ignore[misc]
         self._rest = _EVERY_S
         self._due = 0.0
         self._suspected: tuple[pl.DataFrame, tuple[int, ...]] | None = None
+        self._since: float | None = None
+        self._error = ""
+
+    def health(self, now: float | None = None) -> StationHealth:
+        """How it stands: stalled while it fails, or when a look takes longer than any should."""
+        at = time.monotonic() if now is None else now
+        since = at if self._since is None else self._since
+        allowed = 0.0 if self._error else _LONGEST_S
+        return StationHealth("audit", 0, max(0.0, at - since - allowed), error=self._error)
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _run(self) -> None:
@@ -352,12 +365,21 @@ class Audit(Service):  # type: ignore[misc]
             waited = 0.0
             if not self._leads():
                 self._due = 0.0  # whoever takes over begins with it
-                self._suspected = None
+                self._suspected = self._since = None
+                self._error = ""
                 continue
-            try:
-                await asyncio.to_thread(self._look)
-            except Unavailable as error:
-                log.warning("audit put off: %s", error)
+            await self._try()
+
+    async def _try(self) -> None:
+        """Look; a look that fails is tried again, and health says since when."""
+        self._since = time.monotonic() if self._since is None else self._since
+        try:
+            await asyncio.to_thread(self._look)
+        except Unavailable as error:
+            self._error = str(error)
+            log.warning("audit put off: %s", error)
+        else:
+            self._since, self._error = None, ""
 
     def _look(self) -> None:
         started = time.monotonic()
@@ -379,7 +401,7 @@ class Audit(Service):  # type: ignore[misc]
     def _search(self) -> None:
         stored = int(self._store.query("SELECT sum(rows) AS n FROM ledger")["n"][0] or 0)
         if stored != self._seen:
-            found = find_collisions(self._store)
+            found = find_collisions(self._results)
             if found:
                 log.warning("%s events have the id of another event and do not count", found)
             self._seen = stored
@@ -392,6 +414,6 @@ class Audit(Service):  # type: ignore[misc]
         suspected, marked = self._suspected
         if not sealing.worked_off(reports, marked):
             return
-        different = reconcile(self._store, suspected) + result_audit.repair(self._store)
+        different = reconcile(self._results, suspected) + result_audit.repair(self._results)
         log.info("reconciled: %s windows differed from what they are made of", different)
         self._due, self._suspected = time.monotonic() + _RECONCILE_S, None

@@ -9,9 +9,10 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from detectors.compare.verdicts import Verdict, compare_paired
 from processors.clickhouse import Store
 from processors.stations.base import RESULTS
-from processors.stations.versions import MEASURES, Pair, comparison, judge, sums
+from processors.stations.versions import MEASURES, Measure, Pair, comparison, judge, sums
 
 _HOUR: Final = 3600
 _ALPHA: Final = 0.05
@@ -31,6 +32,22 @@ FROM findings FINAL
 WHERE incident = '' AND severity = 'page' AND kind != 'version'
     AND environment = {environment:String} AND agent IN ({agent:String}, '')
     AND NOT startsWith(causes, '[{"attribute":"agent_version"')
+"""
+
+_SESSIONS: Final = """
+SELECT t.task AS task, s.agent_version AS agent_version, s.success AS success,
+    s.satisfaction AS satisfaction, s.duration_ms AS duration_ms, s.cost_usd AS cost_usd,
+    s.input_tokens AS input_tokens, s.output_tokens AS output_tokens, s.tool_errors AS tool_errors
+FROM sessions AS s
+INNER JOIN
+(
+    SELECT session_id, any(JSONExtractString(attributes, {by:String})) AS task FROM events
+    WHERE environment = {environment:String} AND agent = {agent:String} AND time >= {since:DateTime}
+        AND JSONHas(attributes, {by:String})
+    GROUP BY session_id
+) AS t ON t.session_id = s.session_id
+WHERE s.environment = {environment:String} AND s.agent = {agent:String}
+    AND s.agent_version IN ({baseline:String}, {candidate:String})
 """
 
 
@@ -63,6 +80,86 @@ def compare_versions(
     return compare_rows(rows, (environment, agent), baseline, candidate, hours)
 
 
+def compare_tasks(
+    store: Store,
+    environment: str,
+    agent: str,
+    baseline: str,
+    candidate: str,
+    by: str,
+    since: datetime | None = None,
+) -> dict[str, Any]:
+    """The same of sessions on the same tasks, whenever they ran.
+
+    Parameters
+    ----------
+    by
+        Attribute of events that names the task of a session: ``tau2.task_id``.
+
+    Returns
+    -------
+    dict
+        ``measures`` as of `compare_versions`, ``tasks``: how many both versions did.
+    """
+    rows = task_sessions(store, environment, agent, baseline, candidate, by, since)
+    return compare_pairs(rows, (environment, agent), baseline, candidate)
+
+
+def task_sessions(
+    store: Store,
+    environment: str,
+    agent: str,
+    baseline: str,
+    candidate: str,
+    by: str,
+    since: datetime | None = None,
+) -> pl.DataFrame:
+    """Sessions of two versions with their ``task``, as `compare_tasks` reads them."""
+    given: dict[str, Any] = {
+        "environment": environment,
+        "agent": agent,
+        "baseline": baseline,
+        "candidate": candidate,
+        "by": by,
+        "since": since or datetime.fromtimestamp(0),  # noqa: DTZ006 - the beginning of time
+    }
+    return store.query(_SESSIONS, given)
+
+
+def compare_pairs(
+    rows: pl.DataFrame, owner: tuple[str, str], baseline: str, candidate: str
+) -> dict[str, Any]:
+    """Verdicts from sessions with their ``task``; several of a task count by their mean. Pure."""
+    if rows.is_empty():
+        return {"measures": [], "tasks": 0}
+    means = rows.group_by("task", "agent_version").agg(
+        m.expression.mean().alias(m.name) for m in MEASURES
+    )
+    old, new = (means.filter(pl.col("agent_version") == v) for v in (baseline, candidate))
+    both = old.join(new, on="task", suffix=" new")
+    measures = []
+    for m in MEASURES:
+        differences = (both[f"{m.name} new"] - both[m.name]).drop_nulls().to_numpy()
+        verdict = compare_paired(
+            differences, margin=m.width, higher_is_better=m.higher_is_better,
+            alpha=_ALPHA, tuned_for=max(len(both), 1),
+        )  # fmt: skip
+        measures.append(_told(m, verdict, owner, baseline, candidate))
+    return {"measures": measures, "tasks": len(both)}
+
+
+def _told(
+    m: Measure, verdict: Verdict, owner: tuple[str, str], baseline: str, candidate: str
+) -> dict[str, Any]:
+    found = comparison(m, verdict, (*owner, candidate), baseline, 0)
+    return {
+        "measure": m.name, "verdict": found.verdict, "effect": found.effect,
+        "low": found.low, "high": found.high, "unit": found.unit,
+        "n": {"baseline": found.n_baseline, "candidate": found.n_candidate},
+        "needed": found.needed,
+    }  # fmt: skip
+
+
 def hours_of(spans: Iterable[tuple[int, ...]]) -> set[int]:
     """Hours that spans of time (s) touch.
 
@@ -91,15 +188,7 @@ def compare_rows(
     for m in MEASURES:
         table = pair.table(m.name)
         verdict = judge(m, table if len(table) else np.zeros((1, 6)), _ALPHA)
-        found = comparison(m, verdict, (*owner, candidate), baseline, 0)
-        measures.append(
-            {
-                "measure": m.name, "verdict": found.verdict, "effect": found.effect,
-                "low": found.low, "high": found.high, "unit": found.unit,
-                "n": {"baseline": found.n_baseline, "candidate": found.n_candidate},
-                "needed": found.needed,
-            }
-        )  # fmt: skip
+        measures.append(_told(m, verdict, owner, baseline, candidate))
     touched = {hour for part in pair.hours.values() for hour in part}
     shared = len(pair.table("tool_errors"))
     excluded = len(set(known["decided"].to_numpy() // _HOUR * _HOUR) & without)

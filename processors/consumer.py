@@ -7,9 +7,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 from aiokafka import (
@@ -25,13 +22,13 @@ from aiokafka.errors import (
 )
 
 from ingest.core import fetch_wait
-from ingest.core.circuit_breaker import BadLines
 from ingest.core.errors import DriftlineError, Unavailable
 from ingest.core.events import EVENTS_TOPIC
 from ingest.core.health.sampler import PartitionPosition
 from ingest.core.kafka import KafkaConfig
 from processors.clickhouse import Store
 from processors.derive import sealing
+from processors.partition_state import PartitionState, without
 
 log = logging.getLogger(__name__)
 
@@ -43,27 +40,6 @@ _RECORD_BYTES: Final = 1 << 20  # what a record is expected to have before one w
 
 Records = dict[TopicPartition, list[ConsumerRecord]]
 """Records as they were fetched, of each partition in order."""
-
-
-@dataclass(slots=True)
-class PartitionState:
-    """How far one partition has come.
-
-    Offsets: where reading ``begun``, the next that is ``expected``, the next to be ``stored``; None
-    until it is known where to begin. ``read`` is the timestamp of the last record, ms.
-    ``watermark`` is event time in ns; ``advanced`` is when rows were last stored.
-    ``marked`` is how far marks reach that whoever read before has made, per partition.
-    """
-
-    begun: int | None = None
-    expected: int | None = None
-    stored: int | None = None
-    read: int = 0
-    watermark: int = 0
-    marked: tuple[int, ...] = ()
-    # A partition that is new to us counts as moving, until it is known not to.
-    advanced: datetime = field(default_factory=lambda: datetime.now(UTC))
-    bad: BadLines = field(default_factory=BadLines)
 
 
 class OffsetRange(NamedTuple):
@@ -182,7 +158,7 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Partitions that may be read, the one first that is furthest behind."""
         ours = self.assignment()
         begun = [p for p, place in self.held.items() if p in ours and place.begun is not None]
-        return sorted(begun, key=lambda p: self.held[p].read)
+        return sorted(begun, key=lambda p: self.held[p].newest)
 
     async def _poll(self, at_once: int, wait: float, *partitions: TopicPartition) -> Records:
         """Take records; partitions may move meanwhile, and are fetched again where they begin."""
@@ -263,9 +239,8 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if self.held.get(partition) is not place or position <= place.expected:
             return
         gap = OffsetRange(partition, place.expected, position)
-        if (empty := await self._without_deleted(gap)) is not None:
+        if (empty := await self._without_deleted(gap)) is not None and place.skip(position):
             self._skipped += empty
-            place.expected = place.stored = position
 
     async def _begin_new(self) -> None:
         new = [p for p in self.assignment() if p in self.held and self.held[p].begun is None]
@@ -300,30 +275,21 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             _tell_of_deleted(OffsetRange(partition, begun, first))
         begun = max(first, begun)
         self._consumer.seek(partition, begun)
-        place.begun = place.expected = place.stored = begun
-        place.watermark, place.marked = last.watermark, last.marked
+        place.begin(begun, last.watermark, last.marked)
 
     async def _follow(
         self, partition: TopicPartition, records: list[ConsumerRecord]
     ) -> list[OffsetRange]:
         """Notice a log that began anew, and return the offsets that Kafka has no record for."""
-        place, first = self.held.get(partition), records[0].offset
-        gaps: list[OffsetRange] = []
-        if records[-1].offset - first >= len(records):
-            offsets = [record.offset for record in records]
-            gaps += [
-                OffsetRange(partition, one + 1, other)
-                for one, other in pairwise(offsets)
-                if one + 1 < other
-            ]
-        if place is None:
-            return gaps  # it has moved away just now
-        expected, place.expected = place.expected, records[-1].offset + 1
-        place.read = records[-1].timestamp
-        if expected is not None and first < expected:
+        place, offsets = self.held.get(partition), [record.offset for record in records]
+        if place is None:  # it has moved away just now
+            return [OffsetRange(partition, *span) for span in without(offsets)]
+        taken = place.take(offsets, records[-1].timestamp)
+        gaps = [OffsetRange(partition, *span) for span in taken.between]
+        if taken.again:
             await self.check_incarnation()
-        elif expected is not None and first > expected:
-            before = OffsetRange(partition, expected, first)
+        elif taken.before is not None:
+            before = OffsetRange(partition, *taken.before)
             if (empty := await self._without_deleted(before)) is None:
                 self._unverified.append(before)  # its records are read all the same
             else:
@@ -391,9 +357,11 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         for partition, offset in commits.items():
             self._pending_commits[partition] = max(offset, self._pending_commits.get(partition, 0))
-        begun = {p: self.held[p].begun or 0 for p in self._begun()}
+        ours = self._begun()
         self._pending_commits = {
-            p: o for p, o in self._pending_commits.items() if p in begun and o >= begun[p]
+            p: o
+            for p, o in self._pending_commits.items()
+            if p in ours and self.held[p].may_commit(o)
         }
         if not self._pending_commits:
             return

@@ -31,6 +31,8 @@ _OTHERS: Final = {
     "version_cost_usd": "cost of version {value} beside the one before",
     "version_tokens": "tokens of version {value} beside the one before",
     "version_tool_errors": "tool errors of version {value} beside the one before",
+    "judge_drift": "departures of judge {value} from its own verdicts on anchors",
+    "judged": "passes by judge {value}, which did not change itself,",
     "cluster_surge": "failures of cluster {value}",
     "cluster_emerging": "failures of the new cluster {value}",
     "cluster_regressed": "failures of cluster {value}, which had ended,",

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mode import Service
 
 from ingest.core.health import probes
 from ingest.core.health.sampler import PartitionPosition, Sampler
-from ingest.core.health.verdict import Limits, Snapshot, Verdict, judge
+from ingest.core.health.verdict import Limits, Snapshot, StationHealth, Verdict, judge
 
 _SAMPLE_S: Final = 0.5
 
@@ -46,6 +46,10 @@ class Health(Service):  # type: ignore[misc]
         Where every partition stands, without waiting for anything.
     turned
         When each loop of the sink last went round; empty until it has joined its group.
+    role
+        Name of the process in its answers.
+    stations
+        How stations and the audit stand, without waiting for anything.
     """
 
     def __init__(
@@ -53,12 +57,16 @@ class Health(Service):  # type: ignore[misc]
         config: HealthConfig,
         places: Callable[[], Iterable[PartitionPosition]],
         loop_last_seen: Mapping[str, float],
+        stations: Callable[[], Iterable[StationHealth]],
+        role: str = "worker",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._config = config
         self._places = places
         self._turned = loop_last_seen
+        self._role = role
+        self._stations = stations
         self._sampler = Sampler(config.marks_rest)
         self._facts = Snapshot(at=time.monotonic())
 
@@ -71,7 +79,7 @@ class Health(Service):  # type: ignore[misc]
             The port is in use.
         """
         if self._config.port is not None:
-            probes.serve(self._config.port, "worker", self.verdict, self._config.host)
+            probes.serve(self._config.port, self._role, self.verdict, self._config.host)
 
     def verdict(self) -> Verdict:
         """Judge the last sample. From any thread."""
@@ -81,7 +89,9 @@ class Health(Service):  # type: ignore[misc]
     async def _sample(self) -> None:
         while not self.should_stop:
             if self._turned:
-                self._facts = self._sampler.sample(
-                    self._places(), self._turned, time.monotonic(), time.time_ns() // 1_000_000
+                now = time.monotonic()
+                facts = self._sampler.sample(
+                    self._places(), self._turned, now, time.time_ns() // 1_000_000
                 )
+                self._facts = replace(facts, stations=list(self._stations()))
             await self.sleep(_SAMPLE_S)

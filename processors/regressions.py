@@ -25,6 +25,7 @@ VERSION: Final = 1
 
 _TURNS: Final = 20  # earlier turns of a session that are its context
 _SPACES: Final = re.compile(r"\s+")
+_TEMPLATE: Final = re.compile(r"\{(?=[{%#])")
 _CASE_ID: Final = re.compile(r"\b(rc_[0-9a-f]{16})\b")
 
 _RUBRICS: Final[Mapping[str, str]] = {
@@ -91,6 +92,7 @@ LEFT JOIN (SELECT interaction_id, cluster FROM cluster_members FINAL) AS m
     ON m.interaction_id = r.interaction_id
 WHERE r.success = 0 AND r.request != '' AND r.agent = {agent:String}
     AND ({cluster:String} = '' OR m.cluster = {cluster:String})
+    AND (empty({only:Array(String)}) OR r.interaction_id IN {only:Array(String)})
 ORDER BY end, interaction_id
 LIMIT {limit:UInt32}
 """
@@ -106,9 +108,14 @@ ORDER BY session_id, end, interaction_id
 """
 
 
-def load_cases(store: Store, agent: str, cluster: str = "", limit: int = 5_000) -> list[Case]:
-    """Cases of the stored failures of an agent, each once, oldest first."""
-    given = {"agent": agent, "cluster": cluster, "limit": limit}
+def load_cases(
+    store: Store, agent: str, cluster: str = "", limit: int = 5_000, only: Sequence[str] = ()
+) -> list[Case]:
+    """Cases of the stored failures of an agent, each once, oldest first.
+
+    With ``cluster`` those of a cluster, with ``only`` those of these interactions.
+    """
+    given = {"agent": agent, "cluster": cluster, "limit": limit, "only": list(only)}
     return cases(store.query(_FAILED, given), store.query(_TURNS_OF, {"agent": agent}))
 
 
@@ -186,12 +193,15 @@ def _question(case: Case) -> str:
 
 
 def _promptfoo(case: Case) -> dict[str, Any]:
-    return {
+    """One test, whose texts are no templates: promptfoo fills in secrets of its environment."""
+    test = {
         "description": case.id,
         "vars": {"question": _question(case), "messages": json.dumps(case.messages)},
         "assert": [{"type": "llm-rubric", "value": case.rubric}],
         "metadata": _metadata(case),
     }
+    inert: dict[str, Any] = json.loads(_TEMPLATE.sub(r"{\\u200b", json.dumps(test)))
+    return inert
 
 
 def _inspect(case: Case) -> dict[str, Any]:

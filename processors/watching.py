@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from processors.clickhouse import Store
+from processors.derive.results import ResultsConfig
 from processors.signals import BY_NAME
 from processors.stations.base import BUCKETS, moment
 from processors.stations.detection import Detection, DetectionConfig, DetectionState
@@ -37,13 +38,14 @@ FROM
 ) AS seen
 INNER JOIN
 (
-    SELECT toStartOfHour(cell + if(state = 'unfinished', 900, 0)) AS hour, count() AS n
+    SELECT toStartOfHour(cell + if(state = 'unfinished', {given_up:UInt32}, 0)) AS hour,
+        count() AS n
     FROM interaction_results FINAL WHERE live AND state != 'open' GROUP BY hour
 ) AS stored ON stored.hour = seen.hour
 """
 
 
-def watch(store: Store) -> dict[str, Any]:
+def watch(store: Store, judged: ResultsConfig) -> dict[str, Any]:
     """Streams, stations, and how many interactions came after detection had read their hour."""
     states = store.query(_STATES)
     streams = [
@@ -53,7 +55,7 @@ def watch(store: Store) -> dict[str, Any]:
     ]
     stations = store.query(_STATIONS).to_dicts()
     until = min((s["position"] for s in stations), default=moment(0))
-    late = store.query(_LATE, {"until": until})
+    late = store.query(_LATE, {"until": until, "given_up": judged.read_after_s})
     return {
         "streams": streams,
         "stations": [{k: v for k, v in s.items() if k != "most"} for s in stations],

@@ -71,6 +71,88 @@ def frouros():
     return {"frouros_cusum": (cusum, (10, 20, 35, 50, 100), "any")}
 
 
+class Learnt:
+    """Learns from its first thousand values, then watches; begins anew when it has rung."""
+
+    def __init__(self, fit):
+        self._fit, self._seen, self._rings = fit, [], None
+        self.drift_detected = False
+
+    def update(self, x):  # noqa: D102
+        if len(self._seen) < 1000:
+            self._seen.append(float(x))
+            return
+        self._rings = self._rings or self._fit(self._seen)
+        self.drift_detected = self._rings(float(x))
+        if self.drift_detected:
+            self._rings = self._fit(self._seen)
+
+
+def validanytime():
+    from validanytime_detectors.monitors import compile_monitor
+
+    def e_detector(arl=10_000.0):
+        def fit(seen):
+            null = float(np.clip(np.mean(seen), 1e-3, 0.999))
+            monitor = compile_monitor(
+                {"kind": "e_detector", "arl_target": arl, "null_mean": null}
+            )  # fmt: skip
+            state = [monitor.init]
+
+            def rings(x):
+                state[0], _, alarm = monitor.step(state[0], x)
+                return alarm
+
+            return rings
+
+        return Learnt(fit)
+
+    return {"validanytime_e_detector": (e_detector, (20, 100, 500, 2_500, 10_000), "rate")}
+
+
+def caliper():
+    from drift_caliper import Baseline, Judge, JudgeProviderResponse, Monitor, fit_cusum, fit_ewma
+
+    class Values:
+        value = 0.0
+
+        def score(self, **_):
+            return JudgeProviderResponse(score=self.value, reasoning="a value of the stream")
+
+    def chart(fitting):
+        fitted = {}
+
+        def detector(arl=370.0):
+            values = Values()
+            judge = Judge.create(
+                model_version="stream-20260101", provider=values, criteria="what the stream says"
+            )
+
+            def scored(x):
+                values.value = x
+                return judge.score("a value")
+
+            def fit(seen):
+                known = (arl, tuple(seen))
+                if known not in fitted:
+                    baseline = Baseline()
+                    for x in seen:
+                        baseline.record(scored(x))
+                    fitted[known] = fitting(baseline, target_arl=float(arl))
+                monitor = Monitor(fitted[known], receivers=[])
+                return lambda x: not monitor.record(scored(x)).is_in_control
+
+            return Learnt(fit)
+
+        return detector
+
+    # Its charts are for scores; shares of failures are said not to be supported yet.
+    return {
+        "drift_caliper_ewma": (chart(fit_ewma), (100, 370, 1_000, 5_000), "metric"),
+        "drift_caliper_cusum": (chart(fit_cusum), (100, 370, 1_000, 5_000), "metric"),
+    }
+
+
 # alibi-detect's online tests install and run, but ten minutes of CPU were not enough for four runs
 # of one change (bootstrapped thresholds, kernels per event), so they are left out.
 

@@ -15,7 +15,10 @@ def build() -> Json:
         links.EVALUATORS,
         "Driftline evaluators",
         "Who judges the agents, how much of the traffic, and can the scores be trusted?",
-        [("Who judges", [names(), agreement(), coverage(), over_time()])],
+        [
+            ("Who judges", [names(), agreement(), coverage(), over_time()]),
+            ("What was judged, and what not", [decisions(), trust()]),
+        ],
         variables=[environment(), agent(), version()],
         annotations=overlays(),
         time_from="now-24h",
@@ -27,7 +30,7 @@ def names() -> Json:
     return panels.table(
         90,
         "Evaluators",
-        "Feedback, scores and outcomes by name: how many, on how many targets, mean and spread.",
+        "Feedback, scores and outcomes by name. No mean of scores whose agreement is not known.",
         "evaluators.names",
         {},
         width=14,
@@ -64,10 +67,37 @@ def over_time() -> Json:
     return panels.timeseries(
         93,
         "Mean value by evaluator",
-        "Mean of what each evaluator gave in the interval.",
+        "Mean of what each gave in the interval; scores only of judges whose agreement is known.",
         "evaluators.over_time",
         "none",
         name="${__field.labels.evaluator}",
         low=0,
         interval="5m",
+    )
+
+
+def decisions() -> Json:
+    """What became of every target of driftline's own evaluators."""
+    return panels.table(
+        94,
+        "Decisions",
+        "Of every target and evaluator exactly one: judged, or why not. Cost is of their calls.",
+        "evaluators.decisions",
+        {"coverage": "percentunit", "usd": "currencyUSD", "p95_ms": "ms"},
+        width=24,
+    )
+
+
+def trust() -> Json:
+    """Agreement of judges with people, and the rates that follow."""
+    share = ("precision", "recall", "pass")
+    units = {f"{name}_{end}": "percentunit" for name in share for end in ("low", "high")}
+    return panels.table(
+        95,
+        "How far to trust them",
+        "Agreement with people's labels, else with outcomes, with 95 % intervals; the pass rate is "
+        "what people would pass, from labels and judgements together.",
+        "evaluators.trust",
+        {"precision": "percentunit", "recall": "percentunit", "pass_rate": "percentunit", **units},
+        width=24,
     )

@@ -18,6 +18,7 @@ def build() -> Json:
         "Which failures hit most people, which are new, and what do they look like?",
         [
             ("Groups", [groups(), new()]),
+            ("Clusters", [clusters()]),
             ("Where", [agents.reasons(), by_tool()]),
             ("Examples", [examples()]),
         ],
@@ -52,6 +53,21 @@ def new() -> Json:
         {},
         widths=_WIDTHS,
         links=links.BY_EXAMPLE,
+    )
+
+
+def clusters() -> Json:
+    """Failure clusters, new and returned ones first."""
+    return panels.table(
+        65,
+        "Failure clusters",
+        "Kinds of failure with an id that lasts, which failures of different wording can share. "
+        "New and regressed ones come first. Share: failures of n interactions since the first. "
+        "`driftline clusters show ID` has examples and lineage.",
+        "failures.clusters",
+        {"share": "percentunit"},
+        widths={"name": 380},
+        links=links.BY_CLUSTER,
     )
 
 

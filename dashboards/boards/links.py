@@ -52,6 +52,7 @@ BY_EXAMPLE: Final[dict[str, Json]] = {
     "interaction_id": _TO_EXAMPLE,
     "fingerprint": panels.link("The failed interactions", SESSIONS, search=".fingerprint"),
 }
+BY_CLUSTER: Final[dict[str, Json]] = {**BY_AGENT, "interaction_id": _TO_EXAMPLE}
 BY_TOOL: Final[dict[str, Json]] = {
     "tool": panels.link(
         "Interactions that failed in it", SESSIONS, search=".tool", outcome="failed"

@@ -1,10 +1,18 @@
 -- Scores, outcomes and feedback: who judges, how much, how alike.
 
+-- What a judge gives means little without its agreement with people or outcomes: no mean without it.
 -- name: names
 SELECT kind, if(name = '', 'unnamed', toString(name)) AS evaluator, count() AS evaluations,
-    uniqExact(target) AS targets, avg(value) AS mean, quantileExact(0.1)(value) AS p10,
-    quantileExact(0.9)(value) AS p90, countIf(value IS NULL) AS without_value, max(time) AS last_seen
-FROM {said:sql}
+    uniqExact(target) AS targets, any(a.kappa) AS kappa,
+    if(kind = 'score' AND kappa IS NULL, NULL, avg(value)) AS mean,
+    if(kind = 'score' AND kappa IS NULL, NULL, quantileExact(0.1)(value)) AS p10,
+    if(kind = 'score' AND kappa IS NULL, NULL, quantileExact(0.9)(value)) AS p90,
+    countIf(value IS NULL) AS without_value, max(time) AS last_seen
+FROM {said:sql} AS said
+LEFT JOIN
+(
+    SELECT evaluator AS judge, argMax(kappa, day) AS kappa FROM evaluator_agreement FINAL GROUP BY judge
+) AS a ON a.judge = name AND kind = 'score'
 GROUP BY kind, evaluator ORDER BY kind, evaluations DESC, evaluator LIMIT 200
 
 -- name: over_time
@@ -12,6 +20,7 @@ SELECT toStartOfInterval(toDateTime(e.time), toIntervalSecond(greatest({interval
     concat(kind, ' ', name) AS evaluator, avg(value) AS mean
 FROM evaluations AS e FINAL
 WHERE e.time >= {from:time} AND e.time <= {to:time}
+    AND (kind != 'score' OR name IN (SELECT evaluator FROM evaluator_agreement WHERE kappa IS NOT NULL))
 GROUP BY time, evaluator ORDER BY time, evaluator
 
 -- Of the interactions of the last day of the range, the share that each evaluator has judged.
@@ -46,3 +55,24 @@ INNER JOIN
     WHERE kind = 'outcome' AND e.value IS NOT NULL GROUP BY target
 ) AS o USING (target)
 GROUP BY evaluator ORDER BY evaluator
+
+-- What became of every target, by evaluator.
+-- name: decisions
+SELECT evaluator, count() AS targets, countIf(state = 'done') AS done,
+    done / nullIf(countIf(state NOT IN ('filtered', 'not_ready')), 0) AS coverage,
+    countIf(state IN ('pending', 'not_ready')) AS waiting, countIf(state = 'filtered') AS filtered,
+    countIf(state = 'sampled_out') AS sampled_out, countIf(state = 'over_budget') AS over_budget,
+    countIf(state = 'overloaded') AS overloaded, countIf(state = 'refused') AS refused,
+    countIf(state = 'failed') AS failed,
+    arrayStringConcat(topKIf(3)(toString(reason), state = 'failed'), ', ') AS failures,
+    sum(d.cost_usd) AS usd, quantileExactIf(0.95)(latency_ms, latency_ms IS NOT NULL) AS p95_ms
+FROM decisions AS d
+WHERE end >= {from:time} AND end <= {to:time}
+GROUP BY evaluator ORDER BY evaluator LIMIT 200
+
+-- How far judges agree with people, or with outcomes where nobody labelled; the latest measurement.
+-- name: trust
+SELECT evaluator, n, labels, kappa, kappa_low, kappa_high, precision, precision_low, precision_high,
+    recall, recall_low, recall_high, pass_rate, pass_low, pass_high
+FROM evaluator_agreement FINAL
+ORDER BY day DESC LIMIT 1 BY evaluator

@@ -14,6 +14,16 @@ FROM interactions WHERE {ended_here:sql} AND success = 0
 GROUP BY fingerprint
 ORDER BY users DESC, sessions DESC, failures DESC, fingerprint LIMIT 100
 
+-- Kinds of failure as the station names them; their ids last, so a name is the same tomorrow.
+-- name: clusters
+SELECT environment, agent, cluster, name, toString(status) AS status, size AS failures,
+    opportunities AS n, if(n > 0, failures / n, NULL) AS share, first_seen, last_seen,
+    reason, tool, examples[1] AS interaction_id
+FROM clusters FINAL
+WHERE clusters.last_seen >= {from:time} AND clusters.first_seen <= {to:time}
+    AND clusters.status != 'merged' AND {environment:labels} AND {agent:labels}
+ORDER BY clusters.status IN ('new', 'regressed') DESC, failures DESC, cluster LIMIT 100
+
 -- name: by_tool
 SELECT if(failure_tool = '', 'no tool', toString(failure_tool)) AS tool, failure_reason AS reason,
     count() AS failures, uniqExactIf(user_id, user_id != '') AS users,

@@ -57,17 +57,22 @@ FROM
 )
 GROUP BY slo, environment, agent
 
--- Expected components by their last sign of life; and topics on which lines came in nearly every
+-- Expected components, and those that spoke in the time range, by their last sign of life; and topics on which lines came in nearly every
 -- minute of the last six hours, by the last line: the gateway or the receiver before them is away.
 -- name: deadman
 SELECT expected.component AS component,
     if(beats.component = '', 86400.0,
         toFloat64(dateDiff('second', beats.last_ts, now64(3)))) AS age_s
-FROM (SELECT arrayJoin({components:rows}).1 AS component) AS expected
+FROM
+(
+    SELECT arrayJoin({components:rows}).1 AS component
+    UNION DISTINCT
+    SELECT toString(component) FROM heartbeats WHERE ts >= {from:time} AND ts <= {to:time}
+) AS expected
 LEFT JOIN
 (
     SELECT toString(component) AS component, max(ts) AS last_ts
-    FROM heartbeats WHERE ts >= {to:time} - INTERVAL 1 HOUR AND ts <= {to:time} GROUP BY component
+    FROM heartbeats WHERE ts >= {from:time} AND ts <= {to:time} GROUP BY component
 ) AS beats ON expected.component = beats.component
 UNION ALL
 SELECT concat('senders of ', topic) AS component,

@@ -73,17 +73,22 @@ WHERE events.time >= begins - INTERVAL 1 HOUR AND events.time <= ends + INTERVAL
     )
 ORDER BY events.time, event_id LIMIT 2000
 
--- All events of one trace, and nothing but these; cells of event time lead to them.
+-- The events of one trace in the order in which they began, each call after what holds it; cells of
+-- event time lead to them.
 -- name: events
 WITH (SELECT min(cell) FROM interaction_index WHERE interaction_id = {trace:text}) AS begins,
     (SELECT max(cell) FROM interaction_index WHERE interaction_id = {trace:text}) AS ends
 SELECT time, event_id, parent_id, environment, agent, agent_version, kind, name, model, status,
     error_type, error_message, duration_ms, time_to_first_token_ms, input_tokens, output_tokens,
-    cached_tokens, cost_usd, content, tool_arguments, tool_result, attributes
+    cached_tokens, cost_usd, content, tool_arguments, tool_result, attributes, value, reason,
+    interaction_id, count() OVER () AS of_trace
 FROM events FINAL
 WHERE events.time >= begins AND events.time < ends + INTERVAL 10 SECOND
     AND interaction_id = {trace:text}
-ORDER BY events.time, event_id LIMIT 10000
+    AND (event_id, time, payload_hash) NOT IN (SELECT event_id, time, payload_hash FROM collisions)
+ORDER BY events.time - toIntervalNanosecond(toInt64(ifNull(duration_ms, 0) * 1e6)),
+    kind != 'interaction', ifNull(duration_ms, 0) > 0, duration_ms DESC, event_id
+LIMIT 2000
 
 -- name: evaluations
 SELECT time, target, kind, name, user_id, value, reason FROM current_evaluations

@@ -15,7 +15,7 @@ from infra.console import emit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from infra.demo import Sent
+    from infra.demo import Loop, Sent
 
 
 _WORST = (
@@ -37,7 +37,7 @@ def demo(
         int | None, typer.Option("--port-base", metavar="N", help="First port [default: 17200].")
     ] = None,
 ) -> None:
-    """Run the whole loop on simulated traffic: send, process, detect, alert, explain.
+    """Run the whole loop on simulated traffic: send, process, detect, cluster, page, export.
 
     Uses a home of its own, .driftline/demo, made anew each time.
 
@@ -45,7 +45,9 @@ def demo(
     """
     from infra import demo as steps
     from infra import wiring
-    from infra.commands.runtime import down, up
+    from infra.commands.board import token_of
+    from infra.commands.runtime import down, up_in_background
+    from infra.runtime_home import RuntimeHome
     from infra.settings import load
     from processors.clickhouse import Store
 
@@ -54,24 +56,28 @@ def demo(
     _step("1/4", "starting broker, ClickHouse engine and worker ...")
     down(home)
     steps.fresh(home)
-    up(detach=True, port_base=port_base, home=home)
-    settings = load({"home": home, "port_base": port_base})
     try:
-        hours = steps.HOURS
-        _step("2/4", f"sending {hours} h of traffic of four agents, with a tool outage in it ...")
-        with _progress() as show:
-            sent, offsets = steps.send(settings, show)
-        emit(f"      {sent.events:,} events in {sent.seconds:.1f} s")
-        _step("3/4", "computing windows, interactions and sessions ...")
-        steps.process(settings, offsets, lambda: None)
-        _step("4/4", "waiting for the detector ...")
-        store = Store(wiring.clickhouse(settings))
-        found = steps.finding(store, sent)
-        _summary(store, sent, found, time.monotonic() - begun)
+        with steps.webhook() as hook:
+            up_in_background(load({"home": home, "port_base": port_base}), hook.settings)
+            settings = load({"home": home, "port_base": port_base})
+            hours = steps.HOURS
+            _step("2/4", f"sending {hours} h of traffic of four agents, with a tool outage ...")
+            with _progress() as show:
+                sent, offsets = steps.send(settings, show)
+            emit(f"      {sent.events:,} events in {sent.seconds:.1f} s")
+            _step("3/4", "computing windows, interactions and sessions ...")
+            steps.process(settings, offsets, lambda: None)
+            _step("4/4", "waiting for the finding, its cluster and the page ...")
+            store = Store(wiring.clickhouse(settings))
+            loop = steps.follow(store, sent, hook, home / "cases.jsonl")
+            _summary(store, sent, loop, hook.url, time.monotonic() - begun)
+        running = RuntimeHome(home)
+        state = running.running() if keep else None
+        address = state.addresses.get("board") if state else None
+        _next_steps(home, f"{address}/#token={token_of(running)}" if address else None)
     finally:
         if not keep:
             down(home)
-    _next_steps(home, keep)
 
 
 def _step(number: str, text: str) -> None:
@@ -92,24 +98,23 @@ def _progress() -> Iterator[Any]:
         yield lambda share: progress.update(task, completed=share)
 
 
-def _summary(store: Any, sent: Sent, found: dict[str, Any], took: float) -> None:
+def _summary(store: Any, sent: Sent, loop: Loop, hook: str, took: float) -> None:
     from dashboards.accounting import account
     from dashboards.agent_report import collect
     from infra.commands.report import failure_text, print_summary
 
     emit("\nWhat came of it\n")
     print_summary(collect(store, parts=False), narrated=True)
-    books = account(store)
+    books, incident, found, page = account(store), sent.incident, loop.finding, loop.page
     emit(
         f"\nBooks      {books['accepted']:,} events accepted = {books['stored']:,} stored"
         f" + {books['duplicates']:,} duplicates + {books['collisions']:,} collisions;"
         f" {books['dead_lettered']:,} dead letters;"
         f" {'balanced' if books['balanced'] else 'NOT BALANCED'}"
     )
-    incident = sent.incident
-    delay = (found["found"] - found["injected"]).total_seconds()
+    delay = (found["found"] - loop.injected).total_seconds()
     emit(
-        f"Incident   injected {found['injected']:%H:%M:%S} UTC: the tool {incident['tool']} of"
+        f"Incident   injected {loop.injected:%H:%M:%S} UTC: the tool {incident['tool']} of"
         f" {incident['agent']} answers with {incident['error_type']}"
     )
     emit(
@@ -118,19 +123,27 @@ def _summary(store: Any, sent: Sent, found: dict[str, Any], took: float) -> None
     )
     emit(f"Began      {found['began']:%H:%M:%S} UTC by the detector's estimate")
     emit(f"Failing    {failure_text(found['evidence'])}")
-    alert = found["alert"]
-    emit(f"Alert      {alert['alert_key']}: {alert['status']}, {alert['severity']}")
+    emit(
+        f"Cluster    {loop.cluster['cluster']}: {loop.cluster['name']},"
+        f" {loop.cluster['size']} failures"
+    )
+    emit(f"Paged      POST {hook}, signature right, {len(page['findings'])} findings as one:")
+    emit(f"           [{page['event']}, {page['severity']}] {page['title']}")
+    emit(f"Cases      {loop.cases} to test a fix against, in {loop.file}")
     emit(f"\nAll of it took {took:.0f} s.")
 
 
-def _next_steps(home: Path, keep: bool) -> None:
+def _next_steps(home: Path, board: str | None) -> None:
     at = f"DRIFTLINE_HOME={home} .venv/bin/driftline"
-    if not keep:
+    if board is None:
         emit("\nTry next (the numbers above are kept):")
         emit(f"  {at} up --detach      # start it again, with its data")
+        emit(f"  {at} board            # the address of its pages, once it runs")
     else:
-        emit("\nIt keeps running. Try next:")
+        emit(f"\nBoard      {board}")
+        emit("\nIt keeps running; the webhook ends here. Try next:")
+    emit(f"  {at} findings show ID")
     emit(f"  {at} metrics --since 1h --scopes")
     emit(f"  {at} sql '{_WORST}'")
-    if keep:
+    if board is not None:
         emit(f"  {at} down")

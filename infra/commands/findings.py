@@ -203,6 +203,73 @@ def mute(
     _decide_finding(finding, "mute", note, length, as_json)
 
 
+@findings_app.command("simulate")
+def simulate(
+    signal: Annotated[
+        str | None, typer.Option(help="Only findings of this signal; `driftline watching` lists.")
+    ] = None,
+    since: Annotated[str, typer.Option(metavar="AGE", help="How far back: 12h, 30d.")] = "30d",
+    agent: Agent = None,
+    pages_per_week: Annotated[
+        float | None, typer.Option(help="Try this budget of false pages.", min=0.001)
+    ] = None,
+    min_effect: Annotated[
+        float | None, typer.Option(help="Try this smallest change of the failure rate.", min=0.0)
+    ] = None,
+    warm_up: Annotated[
+        float | None, typer.Option(help="Try a baseline of so many interactions.", min=10.0)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what detection would have found in the past, with other settings. Writes nothing.
+
+    Detection begins anew at the start, so the first interactions only make its baselines.
+
+    Examples: driftline findings simulate --signal failure --since 30d
+              driftline findings simulate --since 7d --pages-per-week 0.2 --json
+    """
+    from dataclasses import replace
+
+    from infra.settings import load
+    from processors.signals import BY_NAME
+    from processors.stations.detection import DetectionConfig
+    from processors.stations.rehearsal import rehearse
+
+    if signal is not None and signal not in BY_NAME:
+        raise UsageError(f"there is no signal {signal}; signals: {', '.join(sorted(BY_NAME))}")
+    tried: dict[str, Any] = {
+        "pages_per_week": pages_per_week,
+        "min_effect": min_effect,
+        "warm_up": warm_up,
+    }
+    config = DetectionConfig(**load().detection.model_dump())
+    config = replace(config, **{k: v for k, v in tried.items() if v is not None})
+    found = [
+        {**row, "causes": json.loads(row["causes"] or "[]")}
+        for row in rehearse(_store(), config, _ago(since), datetime.now(UTC))
+    ]
+    fits = [
+        row for row in found
+        if signal in (None, row["signal"]) and agent in (None, row["agent"])
+    ]  # fmt: skip
+    # A member is paged as part of its incident.
+    shown = fits if signal is not None else [row for row in fits if not row["incident"]]
+    shown.sort(key=lambda row: row["found"])
+    if as_json:
+        emit_json(shown)
+        return
+    print_table(
+        ("found", "began", "severity", "signal", "what", "lasted"),
+        [
+            (_clock(r["found"]), _clock(r["began"]), r["severity"], r["signal"], r["title"],
+             r["ended"] and str(r["ended"] - r["began"]))
+            for r in shown
+        ],
+    )  # fmt: skip
+    pages = sum(row["severity"] == "page" for row in shown)
+    say(f"{pages} would have paged, {len(shown) - pages} would have been notices")
+
+
 def _decide_finding(
     finding: str, action: str, note: str, length: str | None, as_json: bool
 ) -> None:
@@ -289,19 +356,25 @@ def compare(
     candidate: Annotated[str, typer.Option(help="The version in question.")],
     environment: Annotated[str, typer.Option(help="Where.")] = "production",
     since: Since = None,
+    tasks: Annotated[
+        str, typer.Option(metavar="ATTRIBUTE", help="Pair sessions by what it says of the task.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Compare two versions on the hours in which both had traffic. Exit 1 when one is worse.
 
     Verdicts stay valid however often one looks. Hours of incidents that are not about a version
-    are left out.
+    are left out. With --tasks, as for a benchmark that was replayed, sessions of both versions on
+    the same task are compared instead, whenever they ran.
 
-    Example: driftline compare --agent support --baseline v14 --candidate v15
+    Examples: driftline compare --agent support --baseline v14 --candidate v15
+              driftline compare --agent retail --baseline a --candidate b --tasks tau2.task_id
     """
-    from processors.compare import compare_versions
+    from processors.compare import compare_tasks, compare_versions
 
     start = None if since is None else _ago(since)
-    found = compare_versions(_store(), environment, agent, baseline, candidate, start)
+    of = (_store(), environment, agent, baseline, candidate)
+    found = compare_tasks(*of, tasks, start) if tasks else compare_versions(*of, start)
     if as_json:
         emit_json(found["measures"])
     else:
@@ -315,9 +388,10 @@ def compare(
             ],
         )  # fmt: skip
         say(
-            f"{found['hours']} hours with traffic of both;"
+            f"{found['tasks']} tasks that both did" if tasks
+            else f"{found['hours']} hours with traffic of both;"
             f" {found['excluded']} left out because of incidents"
-        )
+        )  # fmt: skip
     if any(m["verdict"] == "worse" for m in found["measures"]):
         raise typer.Exit(1)
 
@@ -327,9 +401,11 @@ def watching(as_json: Json = False) -> None:
 
     Example: driftline watching --json
     """
+    from infra.settings import load
+    from infra.wiring import judged
     from processors.watching import watch
 
-    found = watch(_store(reader=False))
+    found = watch(_store(reader=False), judged(load()))
     if as_json:
         emit_json(found)
         return

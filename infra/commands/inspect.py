@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import asdict
 from itertools import islice
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from infra.console import Json, emit_json, print_table, say
 from ingest.core.errors import Unavailable, UsageError
+
+_FILES = {".parquet": "Parquet", ".arrow": "Arrow"}
 
 
 def register(app: typer.Typer) -> None:
@@ -74,15 +78,21 @@ def sql(
         str, typer.Argument(help="One SELECT, SHOW or DESCRIBE; - reads it from stdin.")
     ],
     limit: Annotated[int, typer.Option(help="Rows to print at most.", min=1)] = 1000,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Write all rows to FILE.parquet or FILE.arrow."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Ask ClickHouse. Reads only, whatever the user may do.
 
     Prints a table on a terminal, tab-separated lines into a pipe, an array of objects with --json.
+    A file keeps the types and holds every row, whatever --limit says.
     `driftline tables` lists what there is; docs/sql.md has worked questions.
 
     Examples: driftline sql "SELECT agent, count() FROM interactions GROUP BY agent"
               driftline sql "SHOW TABLES" --json
+              driftline sql "SELECT * FROM interactions" -o interactions.parquet
     """
     from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
@@ -92,14 +102,18 @@ def sql(
     text = (sys.stdin.read() if query == "-" else query).strip().rstrip(";")
     if not text:
         raise UsageError("there is no query; try: driftline sql 'SHOW TABLES'")
+    if output is not None and output.suffix not in _FILES:
+        raise UsageError(f"{output} is neither .parquet nor .arrow")
+    form = "JSONCompactEachRowWithNames" if output is None else _FILES[output.suffix]
     config = wiring.clickhouse(load(), reader=True)
     try:
         with (
             wiring.client(config) as client,
-            client.raw_stream(
-                text, fmt="JSONCompactEachRowWithNames", settings={"readonly": "1"}
-            ) as raw,
+            client.raw_stream(text, fmt=form, settings={"readonly": "1"}) as raw,
         ):
+            if output is not None:
+                _keep(raw, output)
+                return
             # One line of names, then one more row than is printed, to know whether there are more.
             lines = [json.loads(line) for line in islice(raw, limit + 2)]
     except OperationalError as error:
@@ -113,3 +127,17 @@ def sql(
         print_table(columns, rows[:limit])
     if len(rows) > limit:
         say(f"only the first {limit} rows; --limit shows more")
+
+
+def _keep(raw: Any, output: Path) -> None:
+    """Write what ClickHouse sends to a file, which is there as a whole or not at all."""
+    part = output.with_name(f".{output.name}.part")
+    try:
+        with part.open("wb") as file:
+            shutil.copyfileobj(raw, file, 1 << 20)
+        part.replace(output)
+    except OSError as error:
+        raise UsageError(f"cannot write {output}: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    say(f"{output}: {output.stat().st_size:,} bytes")

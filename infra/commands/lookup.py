@@ -14,6 +14,7 @@ from infra.console import Json, emit, emit_json, print_table, say
 from ingest.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from dashboards.lookup import Lookup
     from processors.clickhouse import Store
 
 Row = dict[str, Any]
@@ -119,27 +120,14 @@ def interaction(
     Examples: driftline interaction 4bf92f3577b34da6a3ce929d0e0e4736
               driftline interaction ID --json
     """
-    store = _store()
-    turns = _ask(store, "sessions.turn", interaction=name)
-    if not turns:
+    found = _lookup().interaction(name)
+    if found is None:
         say(f"no interaction {name} is stored")
         raise typer.Exit(1)
-    # A trace's id names its first interaction; of several, all are shown.
-    traces = dict.fromkeys(turn["trace_id"] for turn in turns)
-    events = [event for trace in traces for event in _ask(store, "sessions.events", trace=trace)]
-    targets = "\x1f".join(turn["interaction_id"] for turn in turns)
-    found = {
-        "interactions": turns,
-        "events": [_plain_event(event) for event in events],
-        "evaluations": _ask(store, "sessions.evaluations", targets=targets),
-    }
-    if as_json:
-        emit_json(found)
-        return
-    _print_turns(turns)
-    _print_events(found["events"])
-    _print_evaluations(found["evaluations"])
-    say(f"the whole conversation: driftline session {turns[0]['session_id']}")
+    _show(found, as_json)
+    if not as_json:
+        session_id = found["interactions"][0]["session_id"]
+        say(f"the whole conversation: driftline session {session_id}")
 
 
 def session(
@@ -151,26 +139,11 @@ def session(
     Examples: driftline session s-17
               driftline session s-17 --json
     """
-    store = _store()
-    turns = _ask(store, "sessions.turns", session=name)
-    if not turns:
+    found = _lookup().session(name)
+    if found is None:
         say(f"no session {name} is stored")
         raise typer.Exit(1)
-    traces = dict.fromkeys(turn["trace_id"] for turn in turns)
-    events = [event for trace in traces for event in _ask(store, "sessions.events", trace=trace)]
-    whole = _ask(store, "sessions.session", session=name)
-    found: dict[str, Any] = {
-        "session": whole[0] if whole else None,
-        "interactions": turns,
-        "events": [_plain_event(event) for event in events],
-        "evaluations": _ask(store, "sessions.session_evaluations", session=name),
-    }
-    if as_json:
-        emit_json(found)
-        return
-    _print_turns(turns)
-    _print_events(found["events"])
-    _print_evaluations(found["evaluations"])
+    _show(found, as_json)
 
 
 def slo_command(
@@ -218,15 +191,17 @@ def slo_command(
         raise typer.Exit(1)
 
 
-def _ask(store: Store, name: str, **values: str) -> list[Row]:
-    from dashboards import queries
-
-    query = queries.render(name, values)
-    return list(store.query(query.sql, query.parameters).iter_rows(named=True))
-
-
-def _plain_event(event: Row) -> Row:
-    return event | {"attributes": json.loads(event["attributes"] or "{}")}
+def _show(found: Row, as_json: bool) -> None:
+    # On a terminal and for programs in order of completion, which is `time`.
+    found["events"].sort(key=lambda event: event["time"])
+    if as_json:
+        for event in found["events"]:
+            event["attributes"] = json.loads(event["attributes"] or "{}")
+        emit_json(found)
+        return
+    _print_turns(found["interactions"])
+    _print_events(found["events"])
+    _print_evaluations(found["evaluations"])
 
 
 def _print_turns(turns: list[Row]) -> None:
@@ -244,7 +219,7 @@ def _print_turns(turns: list[Row]) -> None:
                 ("session, user", f"{turn['session_id']}, {turn['user_id'] or 'unknown'}"),
                 (
                     "start, ms",
-                    f"{turn['start']:%Y-%m-%d %H:%M:%S}, {turn['duration_ms'] or 0:,.0f}",
+                    f"{_clock(turn['start'])}, {turn['duration_ms'] or 0:,.0f}",
                 ),
                 ("tokens in, out", (turn["input_tokens"], turn["output_tokens"])),
                 ("cost $", turn["cost_usd"]),
@@ -261,7 +236,7 @@ def _print_events(events: list[Row]) -> None:
         ("time", "agent", "kind", "name or model", "status", "ms", "text"),
         [
             (
-                f"{e['time']:%H:%M:%S.%f}"[:-3], e["agent"], e["kind"], e["name"] or e["model"],
+                e["time"][11:23], e["agent"], e["kind"], e["name"] or e["model"],
                 e["error_type"] or e["status"], e["duration_ms"],
                 e["content"] or e["error_message"] or e["tool_result"] or e["tool_arguments"],
             )
@@ -277,13 +252,23 @@ def _print_evaluations(rows: list[Row]) -> None:
             ("time", "kind", "name", "by", "value", "reason", "of"),
             [
                 (
-                    f"{r['time']:%Y-%m-%d %H:%M:%S}", r["kind"], r["name"], r["user_id"],
+                    _clock(r["time"]), r["kind"], r["name"], r["user_id"],
                     r["value"], r["reason"], r["target"],
                 )
                 for r in rows
             ],
             title="feedback, scores and outcomes",
         )  # fmt: skip
+
+
+def _clock(moment: str) -> str:
+    return moment[:19].replace("T", " ")
+
+
+def _lookup() -> Lookup:
+    from dashboards.lookup import Lookup
+
+    return Lookup(_store())
 
 
 def _store() -> Store:

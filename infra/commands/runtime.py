@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,7 +55,7 @@ def up(
     given = {"port_base": port_base, "home": home}
     settings = load(given)
     if detach:
-        _up_in_background(settings)
+        up_in_background(settings)
         return
     from infra.embedded.supervisor import Supervisor
 
@@ -97,10 +98,10 @@ def status(home: HomeOption = None, as_json: Json = False) -> None:
         else:
             emit(f"nothing runs in {running_home.path}; start it with `driftline up`")
         raise typer.Exit(1)
-    from infra.embedded.health import reasons_of
+    from infra.embedded.health import told_by
     from infra.embedded.process import memory_bytes
 
-    reasons = reasons_of(state.addresses["health"]) if "health" in state.addresses else []
+    reasons, stations = told_by(state.addresses.get("health", ""))
     memory = {part.name: memory_bytes(part.pid) for part in state.components}
     if as_json:
         emit_json(
@@ -111,6 +112,7 @@ def status(home: HomeOption = None, as_json: Json = False) -> None:
                 "home": str(running_home.path),
                 "credentials": str(running_home.path / "credentials.json"),
                 "reasons": reasons,
+                "stations": stations,
                 "memory_bytes": memory,
                 **asdict(state),
             }
@@ -126,6 +128,9 @@ def status(home: HomeOption = None, as_json: Json = False) -> None:
                 for part in state.components
             ],
         )
+        if stations:
+            names = ("station", "lag_s", "stalled_s", "streams", "error")
+            print_table(names, [tuple(station[name] for name in names) for station in stations])
         for reason in reasons:
             emit(f"not ready: {reason}")
         emit(f"home {running_home.path}" + ("" if state.ready else ", still starting"))
@@ -202,8 +207,21 @@ def migrate_command(
     emit("created: " + (", ".join(created) or "nothing new"))
 
 
-def _up_in_background(settings: Any) -> None:
-    """Start `driftline up` as a process of its own and return when it is ready."""
+def up_in_background(settings: Any, variables: Mapping[str, str] | None = None) -> None:
+    """Start `driftline up` as a process of its own and return when it is ready.
+
+    Parameters
+    ----------
+    settings
+        Where it runs.
+    variables
+        Of its environment, on top of those of this process.
+
+    Raises
+    ------
+    Unavailable
+        It was not ready in time.
+    """
     from infra.runtime_home import RuntimeHome
 
     home = RuntimeHome(settings.home)
@@ -218,6 +236,7 @@ def _up_in_background(settings: Any) -> None:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            env={**os.environ, **(variables or {})},
             start_new_session=True,
         )
     deadline = time.monotonic() + _START_S

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import json
 import os
 import signal
@@ -29,12 +30,12 @@ from pathlib import Path
 from infra.embedded.credentials import Credentials
 from infra.embedded.process import port_is_free, start, stop, wait_for_port
 from infra.embedded.sandbox import restrict
-from ingest.core.errors import DriftlineError, UsageError
+from ingest.core.errors import DriftlineError, Unavailable, UsageError
 
 HOST = "127.0.0.1"
 MEMORY_MB = 4096
 # chDB died of a signal at its start now and then on a busy machine; why is not known.
-_STARTS = 3
+_STARTS = 5
 
 
 def start_clickhouse(
@@ -84,16 +85,26 @@ def start_clickhouse(
         )
         try:
             wait_for_port(process, port, "ClickHouse", log)
-        except BaseException:
+        except BaseException as error:
             crashed = (process.poll() or 0) < 0
             stop(process)
-            if not (left and crashed):
+            if not crashed:
                 raise
+            text = f"ClickHouse crashed at its start ({process.returncode}): {_stack(log)}"
+            if not left:
+                raise Unavailable(text) from error
             with log.open("a") as file:
-                file.write(f"ClickHouse crashed at its start ({process.returncode}); again\n")
+                file.write(f"{text}; again\n")
+            time.sleep(2 ** (_STARTS - left - 3))  # 1/4 s, then twice as long each time
         else:
             return process
     raise AssertionError("the last start returns or raises")
+
+
+def _stack(log: Path) -> str:
+    """Where the process that wrote this log last crashed, on one line."""
+    text = log.read_text("utf-8", "replace").rpartition("Fatal Python error: ")[2]
+    return " | ".join(line.strip() for line in text.splitlines()[:20] if line.strip())
 
 
 def sandbox_of(port: int) -> str:
@@ -154,6 +165,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--memory-mb", type=int, default=MEMORY_MB, help="bound on memory")
     parser.add_argument("--host-name", action="append", default=[], help="another name of ours")
     arguments = parser.parse_args(argv)
+    faulthandler.enable()  # its log says where it crashed
     os.environ["TZ"] = "UTC"  # DateTime without a zone is UTC
     time.tzset()
     os.umask(0o077)

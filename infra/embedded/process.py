@@ -132,9 +132,9 @@ def wait_for_port(process: subprocess.Popen[bytes], port: int, name: str, log: P
     UsageError
         It ended with exit code 2: the caller can fix what the end of its log says.
     Unavailable
-        It ended otherwise, or did not listen within 30 seconds.
+        It ended otherwise, or did not listen within two minutes.
     """
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         code = process.poll()
         if code is not None:
@@ -145,7 +145,7 @@ def wait_for_port(process: subprocess.Popen[bytes], port: int, name: str, log: P
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    raise Unavailable(f"{name} did not listen on port {port} within 30 s; see {log}")
+    raise Unavailable(f"{name} did not listen on port {port} within 120 s; see {log}")
 
 
 def last_line(log: Path) -> str:

@@ -1,8 +1,8 @@
 """Start the parts of the embedded runtime in order, watch them, stop them.
 
-Order: broker, ClickHouse, migrations, topics, workers, gateway, OTLP receiver, board. A part that
-dies is started again at once, then after pauses that double up to half a minute. A supervisor that
-cannot write its state, because the disk is full, says so and goes on.
+Order: broker, ClickHouse, migrations, topics, workers, gateway, OTLP receiver, evaluator, board. A
+part that dies is started again at once, then after pauses that double up to half a minute. A
+supervisor that cannot write its state, because the disk is full, says so and goes on.
 
 The broker's records die with it, so its return makes a new log: topics are made anew; workers,
 gateway and receiver start over with it. A log that has grown above its bound is replaced by a new
@@ -44,6 +44,7 @@ GATEWAY_PORT: Final = 2
 HEALTH_PORT: Final = 3
 DOOR_HEALTH_PORT: Final = 4
 BOARD_PORT: Final = 5
+EVALUATOR_HEALTH_PORT: Final = 6
 WORKER_HEALTH_PORT: Final = 10
 """Ports of the services, counted from the port base; workers follow the last, one port each."""
 
@@ -151,6 +152,8 @@ class Supervisor:
         self._add_gateway()
         if self._settings.receiver.enabled:
             self._add_receiver()
+        if self._settings.evaluators.file is not None:
+            self._add_evaluator()
         if self._settings.board.enabled:
             self._add_board()
         self._state.ready = True
@@ -235,6 +238,17 @@ class Supervisor:
         command = [sys.executable, "-m", "infra.cli", "receiver", "--health-port", str(port)]
         self._add(
             Component("receiver", "starting", health=f"http://127.0.0.1:{port}"),
+            lambda: start(command, log, home),
+            essential=False,
+        )
+
+    def _add_evaluator(self) -> None:
+        log = self._home.logs / "evaluator.log"
+        home = {"DRIFTLINE_HOME": str(self._home.path)}
+        port = self._settings.port_base + EVALUATOR_HEALTH_PORT
+        command = [sys.executable, "-m", "infra.cli", "evaluator", "--health-port", str(port)]
+        self._add(
+            Component("evaluator", "starting", health=f"http://127.0.0.1:{port}"),
             lambda: start(command, log, home),
             essential=False,
         )
@@ -406,6 +420,7 @@ class Supervisor:
         for name, topics in (
             ("gateway", of_receiver),
             ("receiver", of_workers),
+            ("evaluator", of_workers),
             ("worker", of_workers),
         ):
             for part in self._parts:

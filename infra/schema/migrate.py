@@ -3,12 +3,15 @@
 A migration is a file ``NNNN_name.sql`` in ``infra/schema/migrations``, applied once, in order of
 their names, and never edited afterwards. ClickHouse has no transactional DDL, so the only way is
 forward. Views are files in ``infra/schema/views``: they may be edited, and are replaced whenever
-their text has changed. Statements are separated by a line of eight dashes.
+their text has changed. A file makes several views of one text where it begins with lines
+``-- each: {"view": NAME, "word": "text"}``: ``{word}`` in it is that text. Statements are separated
+by a line of eight dashes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from ingest.core.errors import UsageError
 
 _SEPARATOR = re.compile(r"^-{8}\s*$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
+_EACH = re.compile(r"^-- each: (.+)\n", re.MULTILINE)
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 _HISTORY = """
@@ -189,11 +193,22 @@ def _pending(client: Any, database: str, migrations: Sequence[Migration] | None)
 def views() -> list[Migration]:
     """Return the views of this version by name; unlike a migration, a view may be edited."""
     folder = files("infra") / "schema" / "views"
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return [
-        Migration(f"view {name.removesuffix('.sql')}", (folder / name).read_text("utf-8"))
-        for name in names
-    ]
+    found = []
+    for entry in folder.iterdir():
+        if entry.name.endswith(".sql"):
+            text = entry.read_text("utf-8")
+            given = [json.loads(line) for line in _EACH.findall(text)]
+            plain = _EACH.sub("", text)
+            found += [
+                _view(plain, one) for one in given or [{"view": entry.name.removesuffix(".sql")}]
+            ]
+    return sorted(found, key=lambda view: view.name)
+
+
+def _view(text: str, words: dict[str, str]) -> Migration:
+    for name, word in words.items():
+        text = text.replace(f"{{{name}}}", word)
+    return Migration(f"view {words['view']}", text)
 
 
 @cache

@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from infra.settings.board import BoardSettings
+from infra.settings.evaluators import EvaluatorsSettings
 from infra.settings.gateway import GatewaySettings
 from infra.settings.notify import NotifySettings
 from infra.settings.prices import PriceSettings
@@ -80,6 +81,7 @@ class Settings(BaseSettings):
     results: ResultsSettings = Field(default_factory=ResultsSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     detection: DetectionSettings = Field(default_factory=DetectionSettings)
+    evaluators: EvaluatorsSettings = Field(default_factory=EvaluatorsSettings)
     receiver: ReceiverSettings = Field(default_factory=ReceiverSettings)
     prices: PriceSettings = Field(default_factory=PriceSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)

@@ -7,6 +7,9 @@ ids and numbers stay as they were and it can be tried again; any other text is m
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
+import time
 from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple
 
@@ -83,6 +86,27 @@ class IgnoredReport(msgspec.Struct, frozen=True, kw_only=True, tag="ignored", ta
     name: str
     reason: str
     records: int
+
+
+BEAT_S: Final = 60.0
+"""Seconds between two signs of life of a gateway or receiver."""
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat", tag_field="report"):
+    """A sign of life of a part that reaches no store, beside the dead letters.
+
+    A row of ``heartbeats``: ``ts`` is in seconds since 1970.
+    """
+
+    ts: float
+    component: str
+    instance: str
+
+
+def beat(component: str) -> Beat:
+    """Sign of life of this process, now."""
+    instance = f"{socket.gethostname()}:{os.getpid()}"
+    return Beat(ts=time.time(), component=component, instance=instance)
 
 
 def _always(_: str | None) -> bool:

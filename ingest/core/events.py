@@ -19,6 +19,7 @@ EVENTS_TOPIC: Final = "driftline.events"
 DIRTY_TOPIC: Final = "driftline.dirty"
 DEAD_LETTERS_TOPIC: Final = "driftline.deadletters"
 FINDINGS_TOPIC: Final = "driftline.findings"
+EVALUATE_TOPIC: Final = "driftline.evaluate"
 
 MAX_FUTURE_NS: Final = 5 * 60 * 10**9
 """An event dated further ahead than this is dead-lettered, never clamped."""
@@ -42,6 +43,9 @@ Kind = Literal[
     "outcome",
     "span",
 ]
+
+LABEL: Final = "label"
+"""Name of the outcome that a person gives who looked at the work: the truth for judges."""
 
 EVALUATION_KINDS: Final = ("feedback", "score", "outcome")
 """Kinds that speak of another event; they never open an interaction or a session."""

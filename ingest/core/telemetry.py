@@ -127,6 +127,19 @@ NOTIFICATIONS_PENDING: Final = Gauge(
     ["receiver"],
     registry=REGISTRY,
 )
+EVALUATIONS: Final = Counter(
+    "driftline_evaluations",
+    "Targets that an evaluator has dealt with, by what became of them.",
+    ["evaluator", "state"],
+    registry=REGISTRY,
+)
+EVALUATION_SECONDS: Final = Histogram(
+    "driftline_evaluation_call_seconds",
+    "Time of one call to a judging model, failed ones included.",
+    ["evaluator"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
 READY: Final = Gauge("driftline_ready", "1 when /readyz answers 200, else 0.", registry=REGISTRY)
 HEALTHY: Final = Gauge(
     "driftline_healthy", "1 when /healthz answers 200, else 0.", registry=REGISTRY

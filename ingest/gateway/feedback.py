@@ -1,4 +1,4 @@
-"""A rating or a comment becomes an event of kind feedback, whenever it arrives.
+"""A rating, a label or a comment becomes an event, whenever it arrives.
 
 One rating per item, as the interface that asked knows it:
 
@@ -6,6 +6,8 @@ One rating per item, as the interface that asked knows it:
 * ``stars``: 1 to 5
 * ``csat``: a number on ``scale``, which is [1, 5] unless given; the scale may run downwards
 * ``comment``: text, alone or with a rating
+* ``label``: "pass" or "fail", what somebody who looked says of the work itself: an event of kind
+  outcome, against which judges are measured
 
 It speaks of exactly one of ``session_id``, ``interaction_id`` and ``trace_id``. ``time`` says when
 it was given, ISO 8601 or nanoseconds since 1970. The event's id is a function of all that, so a
@@ -18,14 +20,14 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 from xxhash import xxh3_128_hexdigest
 
 from ingest.core.errors import Rejected
-from ingest.core.events import Event, RejectionCode
+from ingest.core.events import LABEL, Event, RejectionCode
 from ingest.otlp.conventions import DEFAULT_SERVICE
 from ingest.otlp.truncation import content, ns_from_iso
 
@@ -54,6 +56,7 @@ class Feedback(msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unkno
     stars: int | float | None = None
     csat: int | float | None = None
     scale: tuple[float, float] | None = None
+    label: Literal["pass", "fail"] | None = None
     comment: Annotated[str, Meta(max_length=65_536)] | None = None
     reason: _Name | None = None
     time: int | str | None = None
@@ -61,7 +64,7 @@ class Feedback(msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unkno
 
 _decode = msgspec.json.Decoder(Feedback).decode
 _TARGETS: Final = ("session_id", "interaction_id", "trace_id")
-_RATINGS: Final = ("thumbs", "stars", "csat")
+_RATINGS: Final = ("thumbs", "stars", "csat", "label")
 _THUMBS: Final[dict[Any, float]] = {"up": 1.0, "down": 0.0, 1: 1.0, 0: 0.0}
 
 
@@ -124,14 +127,14 @@ def event_of(raw: bytes | msgspec.Raw, memory: Memory, now_ns: int, agent: str |
     if given.scale is not None and given.csat is None:
         raise Rejected(RejectionCode.INVALID_FIELD, "scale: only csat has a scale")
     value = _value(given, ratings[0]) if ratings else None
-    name = given.name or (ratings[0] if ratings else "comment")
+    name = LABEL if given.label else given.name or (ratings[0] if ratings else "comment")
     interaction = given.interaction_id or (_trace(given.trace_id) if given.trace_id else None)
     event = Event(
         event_id="feedback",
         time_unix_nano=0,
         agent=given.agent or agent or DEFAULT_SERVICE,
         environment=given.environment or "production",
-        kind="feedback",
+        kind="outcome" if given.label else "feedback",
         session_id=given.session_id,
         interaction_id=interaction,
         user_id=given.user_id or None,
@@ -167,6 +170,8 @@ def _read(raw: bytes | msgspec.Raw) -> Feedback:
 
 def _value(given: Feedback, rating: str) -> float:
     """The rating from 0, worst, to 1, best."""
+    if rating == "label":
+        return float(given.label == "pass")
     if rating == "thumbs":
         thumbs = given.thumbs.lower() if isinstance(given.thumbs, str) else given.thumbs
         if thumbs not in _THUMBS:

@@ -1,12 +1,13 @@
 """What became of no event: dead letters of what was refused, counts of what was ignored.
 
-Both go to the topic of dead letters about once a second, beside the answers: nobody waits for them,
-and what is more than a bound is counted in a metric instead.
+Both, and signs of life, go to the topic of dead letters about once a second, beside the answers:
+nobody waits for them, and what is more than a bound is counted in a metric instead.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from ingest.core.dead_letters import IgnoredReport, Redact, letter
+from ingest.core.dead_letters import BEAT_S, IgnoredReport, Redact, beat, letter
 from ingest.gateway import metrics
 from ingest.gateway.admission import Refusal
 from ingest.otlp import IgnoredRecords
@@ -51,6 +52,7 @@ class Reports:
         self._minute = 0
         self._counts: Counter[IgnoredRecords] = Counter()
         self._changed: set[IgnoredRecords] = set()
+        self._beaten = float("-inf")
 
     def refused(self, route: str, refusals: Sequence[Refusal]) -> None:
         """Keep what is left of refused items of one request."""
@@ -81,8 +83,11 @@ class Reports:
     async def run(self) -> None:
         """Send what there is, again and again."""
         while True:
-            await asyncio.sleep(_REST_S)
+            if time.monotonic() - self._beaten >= BEAT_S:
+                self._beaten = time.monotonic()
+                self._letters.append(msgspec.json.encode(beat("gateway")))
             await self.flush()
+            await asyncio.sleep(_REST_S)
 
     async def flush(self) -> None:
         """Send what there is now."""

@@ -127,7 +127,7 @@ AUXILIARY: Final = frozenset(
     {
         "service", "service_version", "workflow", "tool", "input", "output", "system", "tools",
         "parameters", "first_token_s", "first_token_ms", "first_token_at", "input_cost",
-        "output_cost", "usage", "cost", "metadata", "exception_message", *KEPT_AS,
+        "output_cost", "input_audio", "output_audio", "usage", "cost", "metadata", "exception_message", *KEPT_AS,
     }
 )  # fmt: skip
 """What is understood on the way to a field."""
@@ -139,8 +139,8 @@ _FORMS: Final[Mapping[str, Form]] = {
     **dict.fromkeys(
         (
             "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens",
-            "cache_write_tokens", "cost_usd", "input_cost", "output_cost", "first_token_s",
-            "first_token_ms",
+            "cache_write_tokens", "input_audio", "output_audio", "cost_usd", "input_cost",
+            "output_cost", "first_token_s", "first_token_ms",
         ),
         "number",
     ),
@@ -159,8 +159,8 @@ _ALWAYS: Final = (
 )  # fmt: skip
 _MODEL: Final = (
     "model", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens",
-    "cache_write_tokens", "cost_usd", "input_cost", "output_cost", "usage", "cost", "provider",
-    "input", "output",
+    "cache_write_tokens", "input_audio", "output_audio", "cost_usd", "input_cost", "output_cost",
+    "usage", "cost", "provider", "input", "output",
 )  # fmt: skip
 _TOOL: Final = ("tool", "tool_arguments", "tool_result")
 

@@ -382,7 +382,8 @@ MASTRA: Final = Dialect(
     kinds={
         "mastra.span.type": {
             **_of("interaction", "agent_run"),
-            **_of("llm_call", "model_generation"),
+            # Of a generation its operation decides: it is one call, or the loop around them.
+            **_of("llm_call", "model_inference"),
             **_of("tool_call", "tool_call", "mcp_tool_call"),
             **_of("span", "model_chunk", "model_step", "workflow_step", "generic"),
             "workflow_run": CHAIN,
@@ -390,12 +391,18 @@ MASTRA: Final = Dialect(
     },
     fields={
         "agent": ("gen_ai.agent.id",),
-        "session_id": ("threadId", "sessionId"),
-        "user_id": ("userId", "resourceId"),
+        "session_id": (
+            "threadId",
+            "sessionId",
+            "mastra.metadata.threadId",
+            "mastra.metadata.sessionId",
+        ),
+        "user_id": ("userId", "resourceId", "mastra.metadata.userId", "mastra.metadata.resourceId"),
         "tool_arguments": ("gen_ai.tool.input",),
         "tool_result": ("gen_ai.tool.output",),
-        "input": ("input",),
-        "output": ("output",),
+        "input": ("mastra.agent_run.input", "input"),
+        "output": ("mastra.agent_run.output", "output"),
+        "first_token_at": ("mastra.completion_start_time",),
     },
 )
 
@@ -556,6 +563,8 @@ OPENINFERENCE: Final = Dialect(
             "llm.token_count.prompt_details.cache_input",
         ),
         "reasoning_tokens": ("llm.token_count.completion_details.reasoning",),
+        "input_audio": ("llm.token_count.prompt_details.audio",),
+        "output_audio": ("llm.token_count.completion_details.audio",),
         "cache_write_tokens": ("llm.token_count.prompt_details.cache_write",),
         "cost_usd": ("llm.cost.total",),
         "input_cost": ("llm.cost.prompt",),
@@ -702,6 +711,7 @@ FAILED_IF: Final[Mapping[str, frozenset[str]]] = {
     "gen_ai.tool.success": frozenset({"false"}),
     "gen_ai.tool.status": frozenset({"error"}),
     "otel.status_code": frozenset({"ERROR"}),
+    "gen_ai.response.finish_reasons": frozenset({'["error"]'}),
     "gen_ai.thread.run.status": frozenset({"failed", "expired"}),
 }
 """Attributes, beside the status and ``error.type``, whose value says that a span failed."""

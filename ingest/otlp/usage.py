@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ingest.otlp import conventions
-from ingest.otlp.attributes import MappedAttributes, Span, gather, number, string
+from ingest.otlp.attributes import MappedAttributes, Span, number, string
 from ingest.otlp.dialects import DISJOINT, REASONING_APART
 from ingest.otlp.structures import mapping, structure
 from ingest.otlp.truncation import ns_from_iso
@@ -36,6 +36,9 @@ _DETAILS: Final = (
     "prompt_tokens_details", "input_tokens_details", "input_token_details",
     "completion_tokens_details", "output_tokens_details", "output_token_details",
 )  # fmt: skip
+_AUDIO: Final = {"input_audio": _DETAILS[:3], "output_audio": _DETAILS[3:]}
+"""Objects of a usage object that say how much of a total was audio."""
+
 _COST_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "cost_usd": ("total", "total_cost"),
     "input_cost": ("input", "input_cost"),
@@ -82,6 +85,7 @@ def _priced(
         cached=tokens["cached_tokens"],
         cache_write=tokens["cache_write_tokens"],
         reasoning=tokens["reasoning_tokens"],
+        **{field: int(found.values[field]) for field in _AUDIO if field in found.values},
     )
     cost = prices.cost(
         string(found.values.get("provider")),
@@ -98,6 +102,9 @@ def _read_usage(values: dict[str, Any]) -> bool:
     usage = mapping(structure(values["usage"]))
     details = {k: v for name in _DETAILS for k, v in mapping(usage.get(name)).items()}
     _read({**details, **usage}, _KEYS, values)
+    for field, names in _AUDIO.items():
+        for name in names:
+            _read(mapping(usage.get(name)), {field: ("audio_tokens", "audio")}, values)
     parts = (*_KEYS["cached_tokens"], *_KEYS["cache_write_tokens"])
     return "input" in usage and any(name in usage for name in parts)
 
@@ -117,22 +124,6 @@ def _whole_input(tokens: Mapping[str, int | None], disjoint: bool) -> int | None
     if of_cache and given is not None and (disjoint or of_cache > given):
         return given + of_cache
     return given
-
-
-def cost_of(
-    span_attributes: Mapping[str, Any],
-    input_tokens: int | None = None,
-    output_tokens: int | None = None,
-) -> float | None:
-    """Cost of a model call in US dollars, as its attributes say; None when any part is not known.
-
-    Instrumentations write 0 for a price they do not know, so a zero is no cost; of its parts one
-    may be zero when no such tokens were used.
-    """
-    values = gather(span_attributes, "llm_call").values
-    values.setdefault("input_tokens", input_tokens)
-    values.setdefault("output_tokens", output_tokens)
-    return _cost_said(values)
 
 
 def _cost_said(values: Mapping[str, Any]) -> float | None:

@@ -135,10 +135,6 @@ class Redactor:
         text = _unescaped(text)
         return next((new for _, new in self._found([text], lambda _: False)), text)
 
-    def redact_bytes(self, raw: bytes) -> bytes:
-        """`redact_text` of raw bytes, such as a line that is no event; they need not be UTF-8."""
-        return self.redact_text(raw.decode("utf-8", "replace")).encode()
-
     def _some(self, events: Sequence[Event], captures: Sequence[Capture]) -> list[Event]:
         out = list(map(self._prepared, events, captures))
         texts: list[str] = []

@@ -82,7 +82,7 @@ WHERE low != made_from LIMIT {_AT_ONCE}
 """  # noqa: S608 - of our own constants
 
 
-def repair(store: Store) -> int:
+def repair(results: ResultStore) -> int:
     """Compute again every result that was not made from exactly what is stored.
 
     Returns
@@ -95,7 +95,7 @@ def repair(store: Store) -> int:
     Unavailable
         When ClickHouse is away; a repeat finds the rest.
     """
-    results = ResultStore(store)
+    store = results.store
     unheard = _UNHEARD.format(horizon=horizons(store).all)
     found = _each(store, unheard, results.update_traces)
     found += _each(store, _SESSIONS, results.update_sessions)

@@ -115,8 +115,8 @@ class ResultStore:
     """
 
     def __init__(self, store: Store, config: ResultsConfig | None = None) -> None:
-        self._store = store
-        self._config = config or ResultsConfig()
+        self.store = store
+        self.config = config or ResultsConfig()
 
     def update(self, marks: pl.DataFrame) -> None:
         """Compute again whatever the new events of the marked cells change.
@@ -162,14 +162,15 @@ class ResultStore:
         int
             How many traces were looked at.
         """
-        before = (sealed - int(self._config.inactivity_s * 1e9)) // 10**9 - 10
-        if before <= 0:
-            return 0
-        found = self._query(_OPEN.format(before=before, most=_TRACES_AT_ONCE))
-        ids = [] if found.is_empty() else found["trace_id"].to_list()
-        if ids:
-            self._update(ids, (), sealed)
-        return len(ids)
+        before, settled = sealed // 10**9 - self.config.given_up_after_s, 0
+        while before > 0:
+            found = self._query(_OPEN.format(before=before, most=_TRACES_AT_ONCE))
+            if not found.is_empty():
+                self._update(found["trace_id"].to_list(), (), sealed)
+            settled += len(found)
+            if len(found) < _TRACES_AT_ONCE:
+                break
+        return settled
 
     def _update(self, ids: Sequence[str], judged: Sequence[str], given_up_before: int) -> None:
         cells: set[int] = set()
@@ -195,13 +196,13 @@ class ResultStore:
         spans = events.filter(pl.col("kind") == "interaction")
         further = spans.select(traces.further("trace", "event_id")).to_series()
         judged = self._evaluations(ids + further.to_list())
-        rows = results.interaction_results(events, judged, self._config, given_up_before)
-        self._store.insert("interaction_results", _timed(rows))
+        rows = results.interaction_results(events, judged, self.config, given_up_before)
+        self.store.insert("interaction_results", _timed(rows))
         named = set(events["session_id"]) | set(rows["interaction_id"])
         if "session_id" not in rows.columns:  # all of them lost a collision
             return set(rows["cell"]), named - {""}
         live = rows.filter(pl.col("live") == 1)
-        self._store.insert(
+        self.store.insert(
             "session_index", _timed(live.select("session_id", "cell", "interaction_id"))
         )
         return set(rows["cell"]), named - {""}
@@ -231,12 +232,12 @@ class ResultStore:
         joined = members.join(rows, on=["cell_s", "interaction_id"]).rename({"cell_s": "cell"})
         if joined.is_empty():
             return set()
-        found = sessions.session_results(joined, self._evaluations(ids), self._config)
-        self._store.insert("session_results", _timed(found))
+        found = sessions.session_results(joined, self._evaluations(ids), self.config)
+        self.store.insert("session_results", _timed(found))
         return set(found["cell"])
 
     def _roll_up(self, cells: dict[str, set[int]]) -> None:
-        naming = limited if any_refused(self._store) else as_it_is
+        naming = limited if any_refused(self.store) else as_it_is
         coarser: set[int] = set()
         for unit, changed in cells.items():
             minutes = sorted({cell // 60 * 60 for cell in changed})
@@ -250,10 +251,10 @@ class ResultStore:
                 self._command(rollups.from_finer(width, windows.during("start", part, width)))
 
     def _query(self, sql: str) -> pl.DataFrame:
-        return self._store.query(sql, settings=_SETTINGS)
+        return self.store.query(sql, settings=_SETTINGS)
 
     def _command(self, sql: str) -> None:
-        self._store.command(sql, settings=_SETTINGS)
+        self.store.command(sql, settings=_SETTINGS)
 
 
 _EVALUATION_SCHEMA: Final[dict[str, Any]] = {

@@ -6,6 +6,7 @@ to know whether an interaction failed reads the rows made here.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,8 @@ WORDS: Final = 4_000
 _CALLS: Final = ("llm_call", "tool_call", "retrieval", "decision", "handoff")
 _TOOLS: Final = ("tool_call", "retrieval")
 NANO: Final = 1e9
+SLACK_S: Final = 60
+"""How far giving up may be behind sealed event time before stations wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,16 @@ class ResultsConfig:
 
     inactivity_s: float = 900.0
     trusted_scores: tuple[str, ...] = ()
+
+    @property
+    def given_up_after_s(self) -> int:
+        """Seconds of event time from the beginning of a cell until all of it can be given up."""
+        return math.ceil(self.inactivity_s / 10) * 10 + 10
+
+    @property
+    def read_after_s(self) -> int:
+        """Seconds until stations read what was given up: later, so that nothing waits for it."""
+        return self.given_up_after_s + SLACK_S
 
 
 def interaction_results(

@@ -36,6 +36,9 @@ _LIVE_NS: Final = 3600 * NS
 _FRESH_NS: Final = 10 * NS
 """A report older than this says nothing about lag: its worker may be dead."""
 
+GIVEN_UP: Final = "unfinished"
+"""Stands for a topic where a row says up to which event time open interactions were given up."""
+
 SCHEMA: Final[dict[str, pl.DataType]] = {
     "log_id": pl.String(),
     "topic": pl.String(),
@@ -160,6 +163,19 @@ def progress_rows(log_id: str, done: dict[int, int]) -> pl.DataFrame:
         ],
         schema=SCHEMA,
         orient="row",
+    )
+
+
+def given_up(rows: pl.DataFrame) -> int:
+    """Event time, ns, up to which interactions without an end are given up. Pure."""
+    return int(rows.filter(pl.col("topic") == GIVEN_UP)["watermark"].max() or 0)  # type: ignore[arg-type]
+
+
+def given_up_rows(log_id: str, sealed: int) -> pl.DataFrame:
+    """The row that says so."""
+    now = datetime.now(UTC)
+    return pl.DataFrame(
+        [(log_id, GIVEN_UP, 0, sealed, 0, 0, [], now, now)], schema=SCHEMA, orient="row"
     )
 
 

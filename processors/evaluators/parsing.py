@@ -134,6 +134,18 @@ def passes(word: str) -> bool | None:
     return False if key in FAILING else None
 
 
+def sole_object(text: str | None) -> dict[str, Any] | None:
+    """The text as one JSON object with nothing around it and no key twice; else None.
+
+    >>> sole_object(' {"a": 1} '), sole_object('ok: {"a": 1}'), sole_object('{"a": 1, "a": 2}')
+    ({'a': 1}, None, None)
+    """
+    try:
+        return _decoded((text or "").strip())
+    except _ContradictionError:
+        return None
+
+
 class _ContradictionError(ValueError):
     pass
 

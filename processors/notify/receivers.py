@@ -163,7 +163,12 @@ class Alertmanager:
 def alert(
     incident: str, finding: Finding, now: datetime, lasts: timedelta, link: str | None
 ) -> dict[str, Any]:
-    """One alert as Alertmanager's API v2 takes it; empty labels are left out."""
+    """One alert as Alertmanager's API v2 takes it; empty labels are left out.
+
+    It starts when it is told. Alertmanager keeps the earliest start of what lasts, and skips
+    ``group_wait`` for an alert that began longer ago: it would announce the first alerts of an
+    incident before it has read the others.
+    """
     labels = {
         "alertname": "DriftlineFinding",
         "source": "driftline",
@@ -171,13 +176,12 @@ def alert(
         "finding_id": finding.finding_id,
         **{name: getattr(finding, name) for name in _LABELS},
     }
-    ends = now + lasts if finding.active else now
-    starts = min(finding.began or finding.found or now, now)
+    began = finding.began or finding.found or now
     return {
         "labels": {name: value for name, value in labels.items() if value},
-        "annotations": {"summary": inert(finding.title)},
-        "startsAt": _rfc3339(starts),
-        "endsAt": _rfc3339(max(ends, starts)),
+        "annotations": {"summary": inert(finding.title), "began": _rfc3339(began)},
+        "startsAt": _rfc3339(now),
+        "endsAt": _rfc3339(now + lasts if finding.active else now),
         **({"generatorURL": f"{link}/incident/{incident}"} if link else {}),
     }
 

@@ -23,6 +23,7 @@ from mode import Service
 
 from ingest.core import telemetry
 from ingest.core.errors import Unavailable
+from ingest.core.health.verdict import StationHealth
 from processors.evidence import BEFORE_S, explain
 from processors.findings import Finding
 from processors.stations.base import (
@@ -47,36 +48,9 @@ _BEAT_S: Final = 300
 _MINUTE: Final = 60
 _REST_S: Final = 1.0
 _PUT_OFF_S: Final = 5.0
+_LONGEST_S: Final = 10.0
 
 Told = Callable[[str, bytes], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class StationHealth:
-    """How one station stands in this process.
-
-    Attributes
-    ----------
-    lag_s
-        Seconds of event time that are sealed and not read, of its bucket furthest behind.
-    stalled_s
-        Seconds since it last moved, while something waits; 0 when nothing does.
-    buckets, streams
-        What this process holds.
-    error
-        Why the last step failed, '' when it did not.
-    """
-
-    station: str
-    lag_s: int
-    stalled_s: float
-    buckets: int
-    streams: int
-    error: str = ""
-
-    def healthy(self, unhealthy_after_s: float = 120.0) -> bool:
-        """Whether it moves, or has nothing to do."""
-        return self.stalled_s < unhealthy_after_s
 
 
 @dataclass(slots=True)
@@ -134,7 +108,7 @@ class Stations:
             When the store is away; the next step then begins at what is stored.
         """
         buckets = list(owned)
-        self.sealed = self._store.sealed()
+        self.sealed = self._store.sealed(leads=FLEET in buckets)
         self._release(buckets)
         if not self.sealed:
             return [], False
@@ -192,7 +166,7 @@ class Stations:
         if results.is_empty() and settled.is_empty() and hi < self.sealed:
             following = self._store.following(hi, self.sealed)
             if following is None or following - hi > _GAP_S or lo == 0:
-                hi = self.sealed if following is None else following // STEP_S * STEP_S
+                hi = self.sealed if following is None else max(hi, following // STEP_S * STEP_S)
         return results, settled, hi
 
     def _advance(self, key: tuple[str, str], sealed: Sealed) -> Sequence[Output]:
@@ -396,6 +370,7 @@ class StationRunner(Service):  # type: ignore[misc]
         self._positions: dict[str, int] = {}
         self._moved: dict[str, float] = {}
         self._known: dict[str, tuple[int, int, int]] = {}
+        self._stepped = time.monotonic()
         self._error = ""
 
     @Service.task  # type: ignore[untyped-decorator]
@@ -440,6 +415,7 @@ class StationRunner(Service):  # type: ignore[misc]
             log.warning("states are not stored, the last minute is read again: %s", error)
 
     def _note(self, now: float) -> None:
+        self._stepped = now
         self._known = self._stations.held()
         for name, (position, _buckets, streams) in self._known.items():
             if position != self._positions.get(name) or position >= self._stations.sealed:
@@ -450,13 +426,17 @@ class StationRunner(Service):  # type: ignore[misc]
             telemetry.STATION_STREAMS.labels(name).set(streams)
 
     def health(self, now: float | None = None) -> list[StationHealth]:
-        """How every station stands, without waiting for anything."""
+        """How every station stands, without waiting for anything.
+
+        A step is taken every second, so one that does not come back is a stall as well.
+        """
         at = time.monotonic() if now is None else now
         sealed = self._stations.sealed
+        hangs = bool(self._error) or at - self._stepped > _LONGEST_S
+        known = self._known or dict.fromkeys(self._stations.names, (sealed, 0, 0))
         found = []
-        for name, (position, buckets, streams) in self._known.items():
+        for name, (position, buckets, streams) in known.items():
             lag = max(0, sealed - position)
-            waits = lag > 0 or bool(self._error)
-            stalled = at - self._moved.get(name, at) if waits else 0.0
+            stalled = at - self._moved.get(name, self._stepped) if lag or hangs else 0.0
             found.append(StationHealth(name, lag, stalled, buckets, streams, self._error))
         return found

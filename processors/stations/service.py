@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from processors.clickhouse import Store
+from processors.derive.result_store import ResultStore
 from processors.stations.base import Station
 from processors.stations.clusters import Clusters, ClustersConfig
 from processors.stations.detection import Detection, DetectionConfig
@@ -23,11 +24,12 @@ def all_stations(config: DetectionConfig) -> list[Station[Any]]:
 
 def station_runner(
     store: Store,
+    results: ResultStore,
     log_id: str,
     config: DetectionConfig,
     buckets: Callable[[], Sequence[str]],
     tell: Told,
 ) -> StationRunner:
     """The service of a worker; see `processors.stations.runner.StationRunner`."""
-    stations = Stations(ClickHouseStations(store, log_id), all_stations(config))
+    stations = Stations(ClickHouseStations(store, log_id, results), all_stations(config))
     return StationRunner(stations, buckets, tell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -11,6 +12,8 @@ import polars as pl
 
 from processors.clickhouse import Store
 from processors.derive import sealing
+from processors.derive.result_store import ResultStore
+from processors.derive.results import SLACK_S
 from processors.stations.base import (
     RESULTS,
     SETTLED,
@@ -22,8 +25,7 @@ from processors.stations.base import (
     moment,
 )
 
-GIVEN_UP_S: Final = 900
-"""An interaction without an end is decided so long after its last event."""
+_SETTLE_S: Final = 10.0
 
 CONTEXT_ROWS: Final = 20_000
 """Interactions that a finding's evidence is computed from, the latest."""
@@ -39,17 +41,17 @@ _COLUMNS: Final = """
     satisfaction, dissatisfaction, arrayMap(m -> toString(m), models) AS models,
     arrayMap(t -> toString(t), tools) AS tools, language, substring(request, 1, 1000) AS request,
     toInt64(answer != '') AS answered
-""".replace("{given_up}", str(GIVEN_UP_S))
+"""
 
 _DECIDED: Final = """
-(state = 'ended' AND cell >= toDateTime({{lo}}, 'UTC') AND cell < toDateTime({{hi}}, 'UTC'))
-OR (state = 'unfinished' AND cell >= toDateTime({{lo}} - {given_up}, 'UTC')
-    AND cell < toDateTime({{hi}} - {given_up}, 'UTC'))
-""".format(given_up=GIVEN_UP_S)  # noqa: UP032 - the other braces are filled in later
+(state = 'ended' AND cell >= toDateTime({lo}, 'UTC') AND cell < toDateTime({hi}, 'UTC'))
+OR (state = 'unfinished' AND cell >= toDateTime({lo} - {given_up}, 'UTC')
+    AND cell < toDateTime({hi} - {given_up}, 'UTC'))
+"""
 
 _RESULTS: Final = f"""
 SELECT {_COLUMNS} FROM interaction_results FINAL
-WHERE live AND cell >= toDateTime({{lo}} - {GIVEN_UP_S}, 'UTC') AND ({_DECIDED}) {{more}}
+WHERE live AND cell >= toDateTime({{lo}} - {{given_up}}, 'UTC') AND ({_DECIDED}) {{more}}
 ORDER BY decided, interaction_id
 """  # noqa: S608 - our own constants
 
@@ -76,9 +78,9 @@ _CONTEXT: Final = f"""
 SELECT r.*, m.cluster AS cluster FROM
 (
     SELECT {_COLUMNS}, cell FROM interaction_results FINAL
-    WHERE live AND state != 'open' AND cell >= toDateTime({{lo}}, 'UTC')
-        AND cell < toDateTime({{hi}}, 'UTC') AND environment = {{environment:String}} {{more}}
-    ORDER BY cell DESC LIMIT {CONTEXT_ROWS}
+    WHERE live AND cell >= toDateTime({{lo}} - {{given_up}}, 'UTC') AND ({_DECIDED})
+        AND environment = {{environment:String}} {{more}}
+    ORDER BY decided DESC, interaction_id DESC LIMIT {CONTEXT_ROWS}
 ) AS r
 LEFT JOIN
 (
@@ -135,8 +137,11 @@ class StationStore(Protocol):
         From every method, when the store is away.
     """
 
-    def sealed(self) -> int:
-        """Event time up to which results are complete; 0 before anything is."""
+    def sealed(self, *, leads: bool) -> int:
+        """Event time up to which results are complete; 0 before anything is.
+
+        Who ``leads`` also gives up interactions without an end, for all.
+        """
 
     def load(self, station: str, bucket: str) -> Stored | None:
         """The stored state of a bucket."""
@@ -178,17 +183,37 @@ class StationStore(Protocol):
 
 
 class ClickHouseStations:
-    """The store of a deployment."""
+    """The store of a deployment; ``results`` settles interactions that have no end."""
 
-    def __init__(self, store: Store, log_id: str) -> None:
+    def __init__(self, store: Store, log_id: str, results: ResultStore) -> None:
         self._store = store
         self._log_id = log_id
+        self._results = results
+        self._given_up_s = results.config.read_after_s
         self._sealing = sealing.Sealing()
+        self._settled = 0
+        self._settled_at = -_SETTLE_S
 
-    def sealed(self) -> int:
-        """Event time up to which results are complete."""
+    def sealed(self, *, leads: bool) -> int:
+        """Event time up to which results are complete, those of interactions without an end too."""
         rows = sealing.read(self._store, self._log_id)
-        return self._sealing.update(rows, sealing.clock_ns()).sealed // _NS
+        sealed = self._sealing.update(rows, sealing.clock_ns()).sealed
+        settled = self._settle(sealed) if leads else sealing.given_up(rows)
+        return min(sealed, settled + SLACK_S * _NS) // _NS if settled else 0
+
+    def _settle(self, sealed: int) -> int:
+        """Give up what has no end; returns the event time, ns, up to which that is done.
+
+        Now and then also where event time stands, as what was said late opens a result again.
+        """
+        due = time.monotonic() - self._settled_at >= _SETTLE_S
+        if due or sealed > self._settled + SLACK_S * _NS:
+            self._results.give_up(sealed)
+            if sealed > self._settled:
+                rows = sealing.given_up_rows(self._log_id, sealed)
+                self._store.insert("watermarks", rows)
+            self._settled, self._settled_at = sealed, time.monotonic()
+        return self._settled
 
     def load(self, station: str, bucket: str) -> Stored | None:
         """The stored state of a bucket."""
@@ -222,20 +247,21 @@ class ClickHouseStations:
 
     def results(self, lo: int, hi: int) -> pl.DataFrame:
         """Interactions decided in [lo, hi)."""
-        return self._read(_RESULTS.format(lo=lo, hi=hi, more=""))
+        return self._read(lo, hi, "")
 
     def settled(self, lo: int, hi: int) -> pl.DataFrame:
         """Those decided earlier that have feedback, an outcome or a score."""
         more = "AND (satisfaction IS NOT NULL OR success_source IN ('outcome', 'score'))"
-        return self._read(_RESULTS.format(lo=lo - SETTLED, hi=hi - SETTLED, more=more))
+        return self._read(lo - SETTLED, hi - SETTLED, more)
 
-    def _read(self, sql: str) -> pl.DataFrame:
+    def _read(self, lo: int, hi: int, more: str) -> pl.DataFrame:
+        sql = _RESULTS.format(lo=lo, hi=hi, more=more, given_up=self._given_up_s)
         rows = self._store.query(sql)
         return empty_results() if rows.is_empty() else rows.cast(RESULTS)  # type: ignore[arg-type]
 
     def following(self, lo: int, hi: int) -> int | None:
         """Where the next results stand."""
-        rows = self._store.query(_NEXT.format(lo=lo, hi=hi))
+        rows = self._store.query(_NEXT.format(lo=lo - self._given_up_s, hi=hi))
         return None if rows.is_empty() else int(rows["cell"][0])
 
     def changes(self, lo: int, hi: int) -> pl.DataFrame:
@@ -254,7 +280,8 @@ class ClickHouseStations:
     def context(self, environment: str, agent: str, lo: int, hi: int) -> pl.DataFrame:
         """The latest interactions of an agent ('' for all), with their cluster."""
         more = "AND agent = {agent:String}" if agent else ""
-        sql = _CONTEXT.replace("{lo}", str(lo)).replace("{hi}", str(hi)).replace("{more}", more)
+        sql = _CONTEXT.replace("{given_up}", str(self._given_up_s)).replace("{more}", more)
+        sql = sql.replace("{lo}", str(lo)).replace("{hi}", str(hi))
         rows = self._store.query(sql, {"environment": environment, "agent": agent})
         if rows.is_empty():
             return empty_results()
@@ -356,7 +383,7 @@ class MemoryStations:
         """Rows of a table in order of their keys."""
         return [row for _, row in sorted(self.tables.get(table, {}).items())]
 
-    def sealed(self) -> int:
+    def sealed(self, *, leads: bool) -> int:
         """Event time up to which results are complete."""
         return self.until
 

@@ -1,7 +1,7 @@
 """Dead letters in the store: kept with what is left of their text, looked up, and tried again.
 
-The event writer stores those of the events topic. `DeadLetterWriter` stores those that other parts,
-such as the OTLP Kafka receiver, send to the topic ``driftline.deadletters``.
+The event writer stores those of the events topic. `DeadLetterWriter` stores those that gateway and
+receiver send to the topic ``driftline.deadletters``, and their signs of life.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ingest.codec import Decoded, Rejection, decode, split_lines
 from ingest.core import telemetry
 from ingest.core.dead_letters import (
     WHY_NOT,
+    Beat,
     DeadLetter,
     IgnoredReport,
     Keeping,
@@ -188,6 +189,7 @@ class DeadLetterWriter(Service):  # type: ignore[misc]
             for table, rows in (
                 ("dead_letters", letters),
                 ("ignored_records", ignored_rows(records)),
+                ("heartbeats", beat_rows(records)),
             ):
                 if len(rows):
                     await until_done(partial(asyncio.to_thread, self._store.insert, table, rows))
@@ -199,7 +201,7 @@ def foreign_rows(values: Iterable[bytes | None]) -> pl.DataFrame:
     """Rows of ``dead_letters`` that the sink has not stored itself."""
     letters = []
     for value in values:
-        if (value or b"").startswith(_REPORT):
+        if (value or b"").startswith((_REPORT, _BEAT)):
             continue
         try:
             letter = msgspec.json.decode(value or b"", type=DeadLetter)
@@ -226,7 +228,23 @@ def ignored_rows(values: Iterable[bytes | None]) -> pl.DataFrame:
     return frame.with_columns(pl.from_epoch("minute").dt.replace_time_zone("UTC"))
 
 
+def beat_rows(values: Iterable[bytes | None]) -> pl.DataFrame:
+    """Rows of ``heartbeats`` among what others have sent."""
+    beats = [
+        msgspec.json.decode(value, type=Beat)
+        for value in values
+        if value is not None and value.startswith(_BEAT)
+    ]
+    rows = [(datetime.fromtimestamp(b.ts, UTC), b.component, b.instance, "") for b in beats]
+    return pl.DataFrame(rows, schema=_BEAT_ROWS, orient="row")
+
+
 _REPORT: Final = b'{"report":"ignored"'
+_BEAT: Final = b'{"report":"beat"'
+_BEAT_ROWS: Final[dict[str, Any]] = {
+    "ts": pl.Datetime("ms", "UTC"),
+    **dict.fromkeys(("component", "instance", "detail"), pl.String),
+}
 _REPORT_ROWS: Final = {
     "minute": pl.Int64,
     **dict.fromkeys(("source", "service", "scope", "name", "reason"), pl.String),

@@ -43,9 +43,10 @@ from ingest.core.health.sampler import PartitionPosition
 from ingest.core.kafka import KafkaConfig
 from ingest.core.retry import until_done
 from processors.clickhouse import Store
-from processors.consumer import EventConsumer, OffsetRange, PartitionState, Records
+from processors.consumer import EventConsumer, OffsetRange, Records
 from processors.derive import dirty_marks, sealing
 from processors.keeping import KnownHorizons
+from processors.partition_state import PartitionState, Progress
 from processors.write import rows
 from processors.write.cardinality import CardinalityConfig, CardinalityLimiter
 from processors.write.dead_letters import (
@@ -127,13 +128,12 @@ class Checkpoint:
     commits: dict[TopicPartition, int]
     latest: dict[int, int]
 
-    def by(self, partition: TopicPartition, place: PartitionState) -> tuple[int, int, datetime]:
-        """Watermark, offset and time of the last progress of a partition, with this batch."""
-        stored = place.stored or 0
+    def by(self, partition: TopicPartition, place: PartitionState) -> Progress:
+        """How far a partition has come with this batch."""
         if partition not in self.commits:
-            return place.watermark, stored, place.advanced
-        watermark = max(place.watermark, self.latest.get(partition.partition, 0))
-        return watermark, max(stored, self.commits[partition]), datetime.now(UTC)
+            return place.progress
+        latest = self.latest.get(partition.partition, 0)
+        return place.after(self.commits[partition], latest, datetime.now(UTC))
 
 
 class EventWriter(Service):  # type: ignore[misc]
@@ -409,9 +409,8 @@ class EventWriter(Service):  # type: ignore[misc]
     def _advance(self, reached: Checkpoint) -> None:
         for partition in reached.commits:
             place = self._reader.held.get(partition)
-            if place is None or place.stored is None:
-                continue  # it has moved meanwhile
-            place.watermark, place.stored, place.advanced = reached.by(partition, place)
+            if place is not None:  # else it has moved meanwhile
+                place.store(reached.by(partition, place))
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _report(self) -> None:

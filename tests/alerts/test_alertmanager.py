@@ -23,14 +23,14 @@ pytestmark = pytest.mark.alerts
 
 @contextmanager
 def notifier(clickhouse, url, **settings):
-    """The notifying process; it looks every two seconds and beats every second."""
+    """The notifying process; it looks every two seconds and beats every 20."""
     given = {
         "CLICKHOUSE_URL": clickhouse.url,
         "CLICKHOUSE_USER": "driftline",
         "CLICKHOUSE_PASSWORD": clickhouse.password,
         "CLICKHOUSE_DATABASE": clickhouse.database,
         "NOTIFY_ALERTMANAGER_URL": url,
-        "NOTIFY_HEARTBEAT_S": "10",
+        "NOTIFY_HEARTBEAT_S": "20",
         **settings,
     }
     environment = {**os.environ, **{f"DRIFTLINE_{name}": value for name, value in given.items()}}
@@ -68,12 +68,14 @@ def test_forty_streams_are_one_notification_resolved_and_never_repeated(world, c
         assert group["status"] == "firing"
         assert len(group["alerts"]) == 40
         assert group["commonLabels"]["incident"] == "s00"
+        began = {alert["annotations"]["began"] for alert in group["alerts"]}
+        assert began == {rows[0]["began"].isoformat(timespec="milliseconds").replace("+00:00", "Z")}
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
     with notifier(clickhouse, url):
         # It outlives what Alertmanager was told of its end, so it was told again ...
-        alive = time.monotonic() + 36
-        eventually(lambda: time.monotonic() > alive, 40, 1.0)
+        alive = time.monotonic() + 66
+        eventually(lambda: time.monotonic() > alive, 70, 1.0)
         assert len(alerts(url)) == 40
         assert len(hook.got) == 1  # ... and nobody was notified again
         insert_findings(store, *(recovered(row) for row in rows))

@@ -70,6 +70,7 @@ def chromium(profile: Path, *arguments: str) -> webdriver.Chrome:
 @pytest.fixture(scope="session")
 def _driver(tmp_path_factory):
     driver = chromium(tmp_path_factory.mktemp("profile"))
+    driver.set_script_timeout(150)  # axe-core on a busy machine
     yield driver
     driver.quit()
 

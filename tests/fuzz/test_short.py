@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.targets import TARGETS, seeds
-from tests.support import REPOSITORY
+from tests.support.common import REPOSITORY
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -306,6 +306,46 @@ def fill_monitor(client: Any, now: datetime) -> None:
             {**finding, "finding_id": "long", "found": ago(hours=9), "began": ago(hours=9)},
         ],
     )
+    decided = {
+        "evaluator": "judge", "evaluator_version": "v", "target_kind": "interaction",
+        "end": ago(minutes=9),
+    }  # fmt: skip
+    insert(
+        client,
+        "evaluation_decisions",
+        [
+            {"reason": "", "value": None, **decided, **row}
+            for row in (
+                {"target": "x", "version": 4, "state": "failed", "reason": "timeout"},
+                {"target": "y", "version": 6, "state": "done", "value": 1.0},
+                {"target": "y", "version": 2, "state": "pending"},
+            )
+        ],
+    )
+    insert(
+        client,
+        "evaluator_agreement",
+        [
+            {
+                "evaluator": "judge", "day": ago(days=n), "version": 1, "n": 40, "labels": 9,
+                "kappa": 0.3 + n / 10, "kappa_low": 0.1, "kappa_high": 0.5, "pass_rate": 0.7,
+            }
+            for n in range(2)
+        ],
+    )  # fmt: skip
+    insert(
+        client,
+        "clusters",
+        [
+            {
+                "environment": "production", "agent": "booking", "cluster": f"c{n}", "version": 1,
+                "name": "book refused", "status": status, "size": 40, "first_seen": ago(hours=2),
+                "last_seen": ago(minutes=5), "reason": "tool_failed", "tool": "book",
+                "examples": ["i0"], "opportunities": 400,
+            }
+            for n, status in enumerate(("open", "new", "merged"))
+        ],
+    )  # fmt: skip
     insert(
         client,
         "heartbeats",

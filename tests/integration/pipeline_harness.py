@@ -16,6 +16,7 @@ from ingest.core.events import EVENTS_TOPIC, Event
 from processors.clickhouse import ClickHouseConfig, Store
 from processors.derive import dirty_marks, rollups, windows
 from processors.derive.result_store import ResultStore
+from processors.derive.results import ResultsConfig
 from processors.write import rows
 from processors.write.cardinality import CardinalityLimiter
 from tests.conftest import ClickHouse
@@ -30,13 +31,13 @@ DERIVED = ("interaction_results", "session_results", "rollups")
 class Pipeline:
     """The sink's writes and the recompute's, at the moments that the test chooses."""
 
-    def __init__(self, clickhouse: ClickHouse) -> None:
+    def __init__(self, clickhouse: ClickHouse, judged: ResultsConfig | None = None) -> None:
         config = ClickHouseConfig(
             clickhouse.url, clickhouse.user, clickhouse.password, clickhouse.database
         )
         self.store = Store(config)
         self.names = CardinalityLimiter(self.store)
-        self.results = ResultStore(self.store)
+        self.results = ResultStore(self.store, judged)
         self.offset = 0
         self.dirty: list[pl.DataFrame] = []
 
@@ -172,8 +173,12 @@ def check_rollups(pipeline: Pipeline, truth: Truth) -> None:
 def check_metrics(pipeline: Pipeline, truth: Truth, since: int | None = None) -> None:
     """What ``driftline metrics`` says of whole minutes from that of ``since`` on."""
     chosen = agent_report.Selection(since=since)
-    begins = chosen.begins or 0
     entries = agent_report.collect(pipeline.store, chosen, parts=False)
+    compare_metrics(entries, truth, chosen.begins or 0)
+
+
+def compare_metrics(entries: list[dict[str, Any]], truth: Truth, begins: int = 0) -> None:
+    """Entries of ``driftline metrics`` against what ended from ``begins`` (s) on."""
     found = {(e["environment"], e["agent"], e["agent_version"] or ""): e for e in entries}
     for unit in rollups.UNITS:
         rows_ = [
@@ -193,6 +198,8 @@ def said(row: dict[str, Any]) -> dict[str, Any]:
     rated = row["satisfaction_n"]
     return {
         "n": row["n"],
+        "open": row["open"],
+        "unfinished": row["unfinished"],
         "yes": row["succeeded"],
         "known": row["success_known"],
         "mean": row["duration_ms"] / row["duration_n"] if row["duration_n"] else None,
@@ -207,6 +214,8 @@ def flat(unit: dict[str, Any]) -> dict[str, Any]:
     explicit = unit["satisfaction"]["explicit"]
     return {
         "n": unit["n"],
+        "open": unit["open"],
+        "unfinished": unit["unfinished"],
         "yes": unit["success"]["yes"],
         "known": unit["success"]["known"],
         "mean": unit["duration_ms"]["mean"],

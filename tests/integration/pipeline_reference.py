@@ -18,9 +18,21 @@ Row = dict[str, Any]
 
 
 class Truth:
-    """A set of events, and what counts in it: of each id the smallest (time, payload hash)."""
+    """A set of events, and what counts in it: of each id the smallest (time, payload hash).
 
-    def __init__(self, events: Iterable[Event]) -> None:
+    Interactions without an end are given up ``inactivity_s`` before ``sealed`` (ns); scores named
+    in ``trusted`` decide success where no outcome is given.
+    """
+
+    def __init__(
+        self,
+        events: Iterable[Event],
+        sealed: int = 0,
+        inactivity_s: int = 900,
+        trusted: tuple[str, ...] = (),
+    ) -> None:
+        self.quiet_since = sealed - inactivity_s * S
+        self.trusted = trusted
         distinct = {(e.event_id, e.time_unix_nano, payload_hash(e)): e for e in events}
         winners: dict[str, tuple[str, int, int]] = {}
         for key in distinct:
@@ -42,7 +54,7 @@ class Truth:
                 groups[key].append(event)
         return {key: _window(events) for key, events in groups.items()}
 
-    def interactions(self, given_up_before: int = 0) -> dict[str, Row]:
+    def interactions(self) -> dict[str, Row]:
         """Per interaction what the view of that name says."""
         groups: dict[str, list[Event]] = defaultdict(list)
         for event in self.counted:
@@ -53,8 +65,10 @@ class Truth:
             for name, part, closing in split(trace, events):
                 if all(e.kind == "span" for e in part):
                     continue
-                row = _interaction(name, part, closing, events, given_up_before)
-                found[name] = _success(row, self.judged("outcome").get(name, []))
+                row = _interaction(name, part, closing, events, self.quiet_since)
+                found[name] = _success(
+                    row, self.judged("outcome").get(name, []), self.scores().get(name, [])
+                )
                 found[name] |= _rating(self.judged("feedback").get(name, []))
         return found
 
@@ -63,14 +77,15 @@ class Truth:
         groups: dict[str, list[Row]] = defaultdict(list)
         for row in self.interactions().values():
             groups[row["session_id"]].append(row)
-        outcomes, feedback = self.judged("outcome"), self.judged("feedback")
+        outcomes, feedback, scores = self.judged("outcome"), self.judged("feedback"), self.scores()
         found = {}
         for key, rows in groups.items():
             row = _session(rows)
             given = feedback.get(key, []) + [
                 e for part in rows if part["_id"] != key for e in feedback.get(part["_id"], [])
             ]
-            found[key] = row | _session_success(row, outcomes.get(key, [])) | _rating(given)
+            success = _session_success(row, outcomes.get(key, []), scores.get(key, []))
+            found[key] = row | success | _rating(given)
         return found
 
     def evaluations(self) -> dict[tuple[str, str, str, str], Event]:
@@ -90,6 +105,15 @@ class Truth:
             if of_kind == kind and event.value is not None:
                 found[target].append(event)
         return found
+
+    def scores(self) -> dict[str, list[Event]]:
+        """Per target the current scores that a team trusts."""
+        found = self.judged("score").items()
+        return {
+            target: trusted
+            for target, given in found
+            if (trusted := [e for e in given if e.name in self.trusted])
+        }
 
 
 def scopes(event: Event) -> Iterator[str]:
@@ -208,7 +232,7 @@ def repeated(events: list[Event]) -> set[str]:
 
 
 def _interaction(
-    key: str, events: list[Event], closing: list[Event], trace: list[Event], given_up_before: int
+    key: str, events: list[Event], closing: list[Event], trace: list[Event], quiet_since: int
 ) -> Row:
     twice = repeated(trace)
     order = sorted(events, key=_order)
@@ -224,7 +248,7 @@ def _interaction(
     timed = closing and all(e.duration_ms is not None for e in closing)
     start = min(map(_began, closing if timed else order))
     end = closing[-1].time_unix_nano if closing else order[-1].time_unix_nano
-    quiet = order[-1].time_unix_nano + 900 * S <= given_up_before
+    quiet = order[-1].time_unix_nano <= quiet_since
     state = "ended" if closing else "unfinished" if quiet else "open"
     priced = [e.cost_usd for e in spenders if e.cost_usd is not None]
     unpriced = sum(e.cost_usd is None and _has_tokens(e) for e in models)
@@ -245,6 +269,7 @@ def _interaction(
         "duration_ms": (end - start) / 1e6 if closing else None,
         "events": len(events),
         "llm_calls": len(models),
+        "models": sorted({e.model for e in models if e.model}),
         "tool_calls": len(tools),
         "tool_errors": sum(e.status == "error" for e in tools),
         "input_tokens": _known(e.input_tokens for e in models),
@@ -253,6 +278,7 @@ def _interaction(
         "unpriced": unpriced,
         "cost_usd": _sum(priced, 9) if priced and not unpriced else None,
         "success": 0 if wrong else 1 if status == "ok" else None,
+        "success_source": "status" if wrong or status == "ok" else "",
         "failure_reason": "",
         "failure_tool": "",
         "failure_template": "",
@@ -272,13 +298,13 @@ def _interaction(
     return row
 
 
-def _success(row: Row, outcomes: list[Event]) -> Row:
-    """An explicit outcome decides, the worst where several are given, else the status."""
+def _success(row: Row, outcomes: list[Event], scores: list[Event]) -> Row:
+    """An explicit outcome decides, the worst where several are given, else a score or status."""
     why = row["_why"]
-    if outcomes:
-        value, reason = min((e.value or 0.0, e.reason or "") for e in outcomes)
-        row["success"] = int(value >= 0.5)
-        why = reason or why or "outcome"
+    if outcomes or scores:
+        row["success"], reason = _worst(outcomes or scores)
+        row["success_source"] = "outcome" if outcomes else "score"
+        why = reason or why or row["success_source"]
     if row["success"] == 0:
         row |= {
             "failure_reason": why,
@@ -328,13 +354,17 @@ def _session(rows: list[Row]) -> Row:
     }
 
 
-def _session_success(row: Row, outcomes: list[Event]) -> Row:
+def _worst(given: list[Event]) -> tuple[int, str]:
+    value, reason = min((e.value or 0.0, e.reason or "") for e in given)
+    return int(value >= 0.5), reason
+
+
+def _session_success(row: Row, outcomes: list[Event], scores: list[Event]) -> Row:
     failed = [r["failure_reason"] for r in row["_order"] if r["success"] == 0]
     why, success = failed[-1] if failed else "", row["success"]
-    if outcomes:
-        value, reason = min((e.value or 0.0, e.reason or "") for e in outcomes)
-        success = int(value >= 0.5)
-        why = reason or why or "outcome"
+    if outcomes or scores:
+        success, reason = _worst(outcomes or scores)
+        why = reason or why or ("outcome" if outcomes else "score")
     return {"success": success, "failure_reason": (why or "error") if success == 0 else ""}
 
 
@@ -351,6 +381,8 @@ def _rollup(rows: list[Row]) -> Row:
     timed = [r["duration_ms"] for r in rows if r["duration_ms"] is not None]
     return {
         "n": len(rows),
+        "open": sum(r.get("state") == "open" for r in rows),
+        "unfinished": sum(r.get("state") == "unfinished" for r in rows),
         "succeeded": sum(r["success"] == 1 for r in rows),
         "success_known": sum(r["success"] is not None for r in rows),
         "duration_n": len(timed),

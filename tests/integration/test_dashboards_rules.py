@@ -231,9 +231,14 @@ class TestDeadman:
             self.beat(owner, "processors", older)
         assert self.found(reader)["processors"][1] is firing
 
-    def test_one_that_nobody_expects_is_ignored(self, owner, reader):
-        self.beat(owner, "trial", 900)
-        assert set(self.found(reader)) == {"processors", "it's\\new $x"}
+    def test_whatever_spoke_within_six_hours_is_missed(self, owner, reader):
+        self.beat(owner, "gateway", 900)
+        self.beat(owner, "receiver", 30)
+        self.beat(owner, "taken away", 7 * 3600)
+        found = self.found(reader)
+        assert found["gateway"][1] is True
+        assert found["receiver"][1] is False
+        assert "taken away" not in found
 
     def test_senders_that_were_never_quiet_are_missed(self, owner, reader):
         """Lines in nearly every minute of six hours, then none: the gateway is away."""

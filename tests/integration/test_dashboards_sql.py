@@ -481,6 +481,16 @@ class TestEvaluators:
             assert (row["judged"], row["interactions"]) == (n, agents[agent])
             check_share(row, n, agents[agent], rate="coverage")
 
+    def test_a_mean_comes_with_the_latest_agreement(self, database):
+        (judge,) = (r for r in rows(database, "evaluators.names") if r["kind"] == "score")
+        assert judge["kappa"] == 0.3  # the latest
+        assert judge["mean"] is not None
+
+    def test_decisions_count_each_target_once(self, database):
+        (row,) = rows(database, "evaluators.decisions")
+        assert (row["targets"], row["done"], row["failed"], row["waiting"]) == (2, 1, 1, 0)
+        assert (row["coverage"], row["failures"]) == (0.5, "timeout")
+
 
 class TestConversation:
     def test_turns_and_events_in_order(self, database):

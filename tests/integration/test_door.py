@@ -189,6 +189,13 @@ def test_logs_come_in_as_well(doored: Runtime) -> None:
         eventually(lambda: client.command(query) >= 1, within_s=30)
 
 
+def test_every_part_gives_a_sign_of_life(doored: Runtime) -> None:
+    with doored.client() as client:
+        query = "SELECT groupUniqArray(toString(component)) FROM heartbeats"
+        parts = {"gateway", "receiver", "processors"}
+        eventually(lambda: parts <= set(client.query(query).result_rows[0][0]), within_s=90)
+
+
 def test_a_topic_full_of_something_else_stops_the_door_with_its_reason(doored: Runtime) -> None:
     """Last, for it leaves the door stopped."""
     produce(doored, "otlp_spans", [b"jaeger says no" * 3] * 1300)

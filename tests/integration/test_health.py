@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from processors.stations.detection import DetectionConfig
+from processors.stations.service import all_stations
 from tests.conftest import Runtime
 from tests.support.common import eventually, free_port
 
@@ -91,6 +93,27 @@ def test_a_frozen_store_turns_a_worker_unready_then_unhealthy_and_back(impatient
     eventually(lambda: ask(worker, "/readyz")[0] == 200, within_s=30)
     eventually(lambda: ask(whole, "/healthz")[0] == 200, within_s=10)
     assert ask(worker, "/readyz")[1]["reasons"] == []
+
+
+def test_probes_and_status_name_every_station(impatient: Runtime) -> None:
+    names = [*(station.name for station in all_stations(DetectionConfig())), "audit"]
+    worker, whole = part(impatient, "worker-1")["health"], impatient.status()["addresses"]["health"]
+
+    def named() -> bool:
+        told = [
+            ask(at, path)[1]["stations"]
+            for at in (worker, whole)
+            for path in ("/readyz", "/healthz")
+        ]
+        told.append(json.loads(impatient.driftline("status", "--json").stdout)["stations"])
+        return all([station["station"] for station in one] == names for one in told)
+
+    eventually(named, within_s=30)
+    for station in ask(whole, "/readyz")[1]["stations"]:
+        assert {"lag_s", "stalled_s", "buckets", "streams", "error"} <= station.keys()
+        assert station["lag_s"] >= 0
+        assert station["error"] == ""
+    assert "detection" in impatient.driftline("status").stdout
 
 
 def test_what_a_worker_counts_agrees_with_the_books(impatient: Runtime) -> None:

@@ -78,7 +78,12 @@ def test_an_assistant_goes_from_the_page_to_the_failing_cases(clickhouse, tmp_pa
             assert (await call(client, "session", session_id=SESSION))["interactions"]
 
             exported = await call(client, "regression_export", subject=FINDING, limit=3)
-            assert [c["failure_tool"] for c in exported["cases"]] == ["search_articles"] * 3
+            assert len(exported["cases"]) == 3
+            exported = await call(client, "regression_export", subject=FINDING, limit=50)
+            one = next(c for c in exported["cases"] if case in c["provenance"]["interactions"])
+            assert one["messages"] == [{"role": "user", "content": "Where is my parcel?"}]
+            assert one["failure"]["tool"] == "search_articles"
+            assert "search_articles" in one["rubric"]
             compared = await call(
                 client, "compare", agent="support", baseline="v14", candidate="v15"
             )

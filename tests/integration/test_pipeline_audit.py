@@ -41,11 +41,11 @@ def test_of_colliding_events_the_smallest_counts(
         if rng.random() < 0.3:
             pipeline.recompute()
         if rng.random() < 0.2:
-            found += audit.find_collisions(pipeline.store)
+            found += audit.find_collisions(pipeline.results)
     pipeline.recompute()
-    found += audit.find_collisions(pipeline.store)
+    found += audit.find_collisions(pipeline.results)
     assert found == len(truth.losers)
-    assert audit.find_collisions(pipeline.store) == 0
+    assert audit.find_collisions(pipeline.results) == 0
     known = pipeline.store.query(
         "SELECT event_id, toUnixTimestamp64Nano(time), payload_hash FROM collisions FINAL"
     )
@@ -59,7 +59,7 @@ def test_of_colliding_events_the_smallest_counts(
     assert books["stored"] == len(truth.counted)
     assert books["duplicates"] == 40
     assert books["accepted"] == books["stored"] + books["duplicates"] + books["collisions"]
-    assert audit.reconcile(pipeline.store) == 0
+    assert audit.reconcile(pipeline.results) == 0
 
 
 @pytest.mark.parametrize("at_once", [10**9, 40])
@@ -71,14 +71,14 @@ def test_reconcile_repairs_what_was_made_from_a_part(
     pipeline.deliver(events[:200])
     pipeline.recompute()
     pipeline.deliver(events[200:])
-    audit.find_collisions(pipeline.store)
+    audit.find_collisions(pipeline.results)
     pipeline.dirty.clear()  # the marks of the second part are lost
     with pytest.raises(AssertionError):
         check(pipeline, Truth(events))
     assert (len(audit._spans(pipeline.store)) > 3) == (at_once == 40)
     touched = {(e.environment, e.agent, e.time_unix_nano // 10**10) for e in events[200:]}
-    assert 0 < audit.reconcile(pipeline.store) <= len(touched)
-    assert audit.reconcile(pipeline.store) == 0
+    assert 0 < audit.reconcile(pipeline.results) <= len(touched)
+    assert audit.reconcile(pipeline.results) == 0
     check(pipeline, Truth(events))
 
 
@@ -91,22 +91,22 @@ def test_only_what_differs_twice_alike_is_repaired(pipeline: Pipeline) -> None:
     suspected = audit.differences(pipeline.store)
     assert not suspected.is_empty()
     pipeline.dirty.pop()  # lost for ever
-    assert audit.reconcile(pipeline.store, suspected.clear()) == 0
+    assert audit.reconcile(pipeline.results, suspected.clear()) == 0
     pipeline.deliver(events[300:])
     now = audit.differences(pipeline.store)
     changed = now.join(suspected, on=now.columns, how="anti")
     assert not changed.is_empty()
-    assert audit.reconcile(pipeline.store, suspected) == len(now) - len(changed) > 0
+    assert audit.reconcile(pipeline.results, suspected) == len(now) - len(changed) > 0
     left = audit.differences(pipeline.store)
     assert left.join(suspected, on=left.columns, how="semi").is_empty()
     pipeline.recompute()
-    audit.reconcile(pipeline.store)
-    result_audit.repair(pipeline.store)
+    audit.reconcile(pipeline.results)
+    result_audit.repair(pipeline.results)
     check(pipeline, Truth(events))
 
 
 def test_the_audit_waits_for_the_marks_it_has_seen(pipeline: Pipeline) -> None:
-    service = audit.Audit(pipeline.store, "log", lambda: True, lambda: 0.0)
+    service = audit.Audit(pipeline.results, "log", lambda: True, lambda: 0.0)
     events = traffic(9)
 
     def report(topic: str, offset: int, marked: list[int]) -> None:
@@ -156,9 +156,9 @@ def test_a_search_for_collisions_that_is_killed_leaves_nothing_for_ever(
     with monkeypatch.context() as patch:
         kill_after(writes, pipeline, patch)
         with pytest.raises(Killed):
-            audit.find_collisions(pipeline.store)
-    audit.find_collisions(pipeline.store)
-    audit.reconcile(pipeline.store)
+            audit.find_collisions(pipeline.results)
+    audit.find_collisions(pipeline.results)
+    audit.reconcile(pipeline.results)
     truth = Truth(events)
     check(pipeline, truth)
     letters = pipeline.store.query("SELECT code, count() AS n FROM dead_letters FINAL GROUP BY 1")
@@ -180,11 +180,11 @@ def test_results_that_are_lost_are_made_again(pipeline: Pipeline, lost: str) -> 
     events = traffic(8)
     pipeline.deliver(events)
     pipeline.recompute()
-    assert result_audit.repair(pipeline.store) == 0
+    assert result_audit.repair(pipeline.results) == 0
     pipeline.store.command(lost)
-    assert result_audit.repair(pipeline.store) > 0
+    assert result_audit.repair(pipeline.results) > 0
     check(pipeline, Truth(events))
-    assert result_audit.repair(pipeline.store) == 0
+    assert result_audit.repair(pipeline.results) == 0
 
 
 def test_feedback_that_results_have_not_heard_of_is_found(pipeline: Pipeline) -> None:
@@ -197,8 +197,8 @@ def test_feedback_that_results_have_not_heard_of_is_found(pipeline: Pipeline) ->
         windows.recompute(pipeline.store, width, dirty_marks.rollup_cells(cells, width))
     with pytest.raises(AssertionError):
         check(pipeline, Truth(events))
-    assert audit.reconcile(pipeline.store) == 0  # every event is in its cell
-    assert result_audit.repair(pipeline.store) > 0
+    assert audit.reconcile(pipeline.results) == 0  # every event is in its cell
+    assert result_audit.repair(pipeline.results) > 0
     check(pipeline, Truth(events))
 
 
@@ -226,9 +226,9 @@ def test_minutes_and_hours_that_stayed_behind_are_found_and_computed(
     assert (found["stored"] > found["derived"]).all()
     computed = widths_computed(monkeypatch)
     once = found.with_columns(pl.col("derived") + 1)  # it was another difference then
-    assert audit.reconcile(pipeline.store, once) == 0
+    assert audit.reconcile(pipeline.results, once) == 0
     assert not computed
-    assert audit.reconcile(pipeline.store, found) == len(found)
+    assert audit.reconcile(pipeline.results, found) == len(found)
     assert computed == list(windows.WIDTHS[made:])
     assert audit.differences(pipeline.store).is_empty()
     check(pipeline, Truth(events))
@@ -271,7 +271,7 @@ def test_comparing_everything_does_not_put_off_the_next_search(
         return int(counted["n"][0]) == expected > 0
 
     async def live() -> None:
-        service = audit.Audit(pipeline.store, "log", lambda: True, lambda: 60.0)
+        service = audit.Audit(pipeline.results, "log", lambda: True, lambda: 60.0)
         await service.start()
         try:
             assert await asyncio.to_thread(compared.wait, 30)
@@ -294,7 +294,7 @@ def test_a_comparison_that_failed_is_not_tried_again_all_the_time(
         raise Unavailable("it took too long")
 
     monkeypatch.setattr(audit, "differences", too_long)
-    service = audit.Audit(pipeline.store, "log", lambda: True, lambda: 60.0)
+    service = audit.Audit(pipeline.results, "log", lambda: True, lambda: 60.0)
     with pytest.raises(Unavailable):
         service._look()
     service._look()

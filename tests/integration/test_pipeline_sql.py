@@ -46,7 +46,7 @@ def test_everything_derived_equals_plain_python(pipeline: Pipeline, seed: int) -
     pipeline.recompute()
     truth = Truth(events)
     assert not truth.losers
-    assert audit.find_collisions(pipeline.store) == 0
+    assert audit.find_collisions(pipeline.results) == 0
     check(pipeline, truth)
     books = account(pipeline.store)
     assert books["balanced"]
@@ -76,9 +76,9 @@ def test_no_order_and_no_cut_changes_a_bit(pipeline: Pipeline) -> None:
             if rng.random() < 0.3:
                 pipeline.recompute()
             if rng.random() < 0.2:
-                audit.find_collisions(pipeline.store)
+                audit.find_collisions(pipeline.results)
         pipeline.recompute()
-        audit.find_collisions(pipeline.store)
+        audit.find_collisions(pipeline.results)
         states.append(pipeline.state())
     for one, two in itertools.pairwise(states):
         for part, again in zip(one, two, strict=True):

@@ -9,6 +9,7 @@ import os
 import signal
 import struct
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -29,10 +30,11 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from infra.embedded import clickhouse as clickhouse_process
 from infra.embedded.clickhouse import start_clickhouse
 from infra.embedded.process import stop
 from infra.schema.migrate import Migration, migrate
-from ingest.core.errors import UsageError
+from ingest.core.errors import Unavailable, UsageError
 from tests.conftest import PASSWORD, READER_PASSWORD, ClickHouse
 from tests.support.common import free_port
 
@@ -452,6 +454,23 @@ def test_data_outlives_a_kill(tmp_path: Path) -> None:
     finally:
         stop(process)
     assert process.returncode == 0
+
+
+def test_a_crash_at_the_start_is_tried_again_and_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash = "import faulthandler, os; faulthandler.enable(); os.abort()"
+    started = []
+
+    def start_what_crashes(command: Any, log: Path, **rest: Any) -> subprocess.Popen[bytes]:
+        started.append(command)
+        return begin([sys.executable, "-c", crash], log, **rest)
+
+    begin = clickhouse_process.start
+    monkeypatch.setattr(clickhouse_process, "start", start_what_crashes)
+    with pytest.raises(Unavailable, match=r"crashed at its start \(-6\): Aborted \| .*File "):
+        start(tmp_path, free_port())
+    assert len(started) == 5
 
 
 def test_a_folder_or_port_in_use_is_named(tmp_path: Path) -> None:

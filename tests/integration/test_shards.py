@@ -66,7 +66,7 @@ def single(pipeline: Pipeline) -> Pipeline:
     for part in (events[::2], events[1::2], events[::3]):
         pipeline.deliver(part)
         pipeline.recompute()
-    audit.find_collisions(pipeline.store)
+    audit.find_collisions(pipeline.results)
     return pipeline
 
 

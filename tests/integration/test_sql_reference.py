@@ -1,6 +1,7 @@
 """What analysts are told: columns have a meaning, documented queries run, no trap bites."""
 
 import json
+import os
 import re
 import sys
 import uuid
@@ -8,7 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
+import polars as pl
 import pytest
+from nbclient import NotebookClient
 
 from infra import cli
 from infra.commands import lookup
@@ -17,11 +21,26 @@ from processors.clickhouse import ClickHouseConfig, Store
 from tests.conftest import ClickHouse
 from tests.integration import dashboard_data
 from tests.support import results
+from tests.support.common import REPOSITORY
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "sql.md"
+DOCUMENT = REPOSITORY / "docs" / "sql.md"
+READERS = REPOSITORY / "infra" / "deploy" / "clickhouse" / "readers.sql"
+NOTEBOOK = DOCUMENT.parent / "notebooks" / "failures.ipynb"
 QUESTIONS = re.findall(r"^### ([^\n]+)\n+```sql\n(.+?)```", DOCUMENT.read_text(), re.M | re.S)
+TRAPS = re.findall(r"^\| .+ \| `(SELECT [^`]+)` \|$", DOCUMENT.read_text(), re.M)
 # Nothing in the traffic is of the kind they ask for.
 NOT_THERE = ("given up", "new version", "one conversation", "without a price", "in circles")
+
+
+DDL = re.sub(r"--.*", "", READERS.read_text())
+STATEMENTS = [part.strip() for part in DDL.split(";") if part.strip()]
+# What holds neither content nor names of agents, or only ids.
+OF_NOBODY = {
+    "collisions", "ledger", "watermarks", "detector_state", "heartbeats", "dimension_values",
+    "dead_letter_replays", "interaction_index", "session_index", "station_state",
+    "station_progress", "station_read", "schema_migrations",
+    "evaluator_versions", "evaluation_runs",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +102,29 @@ class TestReference:
         assert found.width > 0
         assert len(found) > 0 or any(words in question for words in NOT_THERE)
 
+    @pytest.mark.parametrize("sql", TRAPS)
+    def test_the_query_against_a_trap_runs(self, database, sql):
+        assert len(database.store.query(sql)) > 0
+
+    def test_every_trap_has_its_query(self):
+        table = DOCUMENT.read_text().partition("| what | instead | a query |\n")[2]
+        assert len(TRAPS) == len(table.partition("\n\n")[0].splitlines()) - 1 >= 12
+
+    def test_rows_go_into_files(self, database, driftline, tmp_path):
+        n = len(database.traffic.interactions)
+        for name, read in (("a.parquet", pl.read_parquet), ("a.arrow", pl.read_ipc)):
+            code, _, err = driftline("sql", "SELECT * FROM interactions", "-o", name)
+            assert code == 0
+            assert err.startswith(f"{name}: ")
+            rows = read(tmp_path / name)
+            assert len(rows) == n
+            assert rows["cost_usd"].null_count() > 0
+            assert rows.schema["duration_ms"] == pl.Float64
+        assert driftline("sql", "SELECT 1", "-o", "a.csv")[0] == 2
+        assert driftline("sql", "SELECT nothing", "-o", "b.parquet")[0] == 2
+        assert driftline("sql", "DROP TABLE events", "-o", "b.parquet")[0] == 2
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["a.arrow", "a.parquet"]
+
     def test_there_are_at_least_fifteen(self):
         assert len(QUESTIONS) >= 15
 
@@ -95,6 +137,50 @@ class TestReference:
         code, out, _ = driftline("tables", "feedback")
         assert "comment\tString\twords of the user" in out
         assert driftline("tables", "nothing")[0] == 2
+
+
+class TestNotebook:
+    def test_it_runs_and_has_its_plots(self, database, monkeypatch):
+        made = database.made
+        for name in ("url", "user", "password", "database"):
+            monkeypatch.setenv(f"DRIFTLINE_CLICKHOUSE_{name.upper()}", getattr(made, name))
+        monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+        notebook = nbformat.read(NOTEBOOK, 4)
+        assert all(not c.outputs for c in notebook.cells if c.cell_type == "code")
+        NotebookClient(notebook, timeout=120, resources={"metadata": {"path": "."}}).execute()
+        outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
+        plots = [o for o in outputs if "image/png" in o.get("data", {})]
+        assert len(plots) >= 3
+        assert all(len(plot["data"]["image/png"]) > 5_000 for plot in plots)
+        shown = " ".join(o["data"].get("text/plain", "") for o in outputs if "data" in o)
+        assert "booking" in shown
+
+
+class TestServer:
+    """The statements for readers of a server: the engine parses them, and they name every table."""
+
+    @pytest.mark.parametrize("statement", STATEMENTS)
+    def test_a_statement_can_be_parsed(self, database, statement):
+        quoted = statement.replace("\\", "\\\\").replace("'", "\\'")
+        with database.made.client() as owner:
+            assert owner.command(f"SELECT formatQuerySingleLine('{quoted}')")
+            with pytest.raises(Exception, match="SYNTAX_ERROR"):
+                owner.command(f"SELECT formatQuerySingleLine('{quoted[:-9]} ON')")
+
+    def test_one_environment_sees_nothing_of_others(self, database):
+        rows = database.store.query(
+            "SELECT table, countIf(name = 'environment') AS has FROM system.columns"
+            " WHERE database = currentDatabase() AND table NOT IN"
+            " (SELECT name FROM system.tables WHERE engine = 'View') GROUP BY table"
+        )
+        tables = dict(rows.iter_rows())
+        policies = [s for s in STATEMENTS if s.startswith("CREATE ROW POLICY")]
+        assert len(policies) == 2
+        for policy in policies:
+            named = set(re.findall(r"driftline\.(\w+)", policy))
+            assert named == {table for table, has in tables.items() if has}
+        revoked = set(re.findall(r"ON driftline\.(\w+) FROM driftline_production", DDL))
+        assert revoked | OF_NOBODY >= {table for table, has in tables.items() if not has}
 
 
 class TestTraps:

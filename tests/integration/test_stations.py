@@ -10,6 +10,7 @@ import pytest
 
 from processors.clickhouse import ClickHouseConfig, Store
 from processors.derive import sealing
+from processors.derive.result_store import ResultStore
 from processors.stations.base import RESULTS
 from processors.stations.clusters import Clusters, ClustersConfig
 from processors.stations.detection import Detection, DetectionConfig
@@ -62,6 +63,10 @@ def seal(store, until):
     store.insert("watermarks", pl.DataFrame([row], schema=sealing.SCHEMA, orient="row"))
 
 
+def stations_of(store):
+    return ClickHouseStations(store, LOG, ResultStore(store))
+
+
 def all_stations():
     return [
         Detection(CONFIG), Versions(), Clusters(ClustersConfig(warm_up=600)), Incidents()
@@ -75,8 +80,10 @@ def test_the_engine_and_memory_find_the_same(store):
     run(memory, Stations(memory, all_stations(), save_every_s=0))
     insert(store, rows)
     seal(store, 7200)
-    real = ClickHouseStations(store, LOG)
-    assert real.sealed() == T0 + 7200
+    real = stations_of(store)
+    assert real.sealed(leads=False) == 0  # nobody has given up what has no end
+    assert real.sealed(leads=True) == T0 + 7200
+    assert stations_of(store).sealed(leads=False) == T0 + 7200
     first = Stations(real, all_stations(), save_every_s=0)
     findings, _ = first.step([*map(str, range(8)), "fleet"])
     first.told()
@@ -113,7 +120,7 @@ def test_commands_read_what_stations_wrote(store, clickhouse, monkeypatch):
 
     insert(store, traffic(7200, incident=(3600, 7200)))
     seal(store, 7200)
-    real = ClickHouseStations(store, LOG)
+    real = stations_of(store)
     run(real, Stations(real, all_stations(), save_every_s=0))
     monkeypatch.setenv("DRIFTLINE_CLICKHOUSE_URL", clickhouse.url)
     monkeypatch.setenv("DRIFTLINE_CLICKHOUSE_USER", clickhouse.user)
@@ -130,6 +137,8 @@ def test_commands_read_what_stations_wrote(store, clickhouse, monkeypatch):
     assert ask("findings", "list") == [found]
     fired = store.query("SELECT DISTINCT toString(a.status) AS status FROM alert_events AS a FINAL")
     assert fired["status"].to_list() == ["firing"]
+    (alert,) = store.query("SELECT alert_key, environment FROM alerts").to_dicts()
+    assert alert == {"alert_key": found["finding_id"], "environment": found["environment"]}
     assert (found["status"], found["severity"], found["agent"]) == ("open", "page", "shop")
     assert found["causes"][0]["value"] == "find"
     assert ask("findings", "show", found["finding_id"])["finding_id"] == found["finding_id"]

@@ -49,7 +49,8 @@ def fill(store: Store, now: datetime | None = None, interactions: int = 240) -> 
     insert_findings(
         store,
         finding_row(
-            FINDING, now, agent="support", agent_version="v15", began=now - timedelta(hours=1),
+            FINDING, now, agent="support", agent_version="v15", severity="page",
+            began=now - timedelta(hours=1),
             title="support: failure rate rose from 1.0% to 27.0%",
             evidence=json.dumps([
                 {"fingerprint": "f", "reason": "tool_failed", "tool": "search_articles",
@@ -72,7 +73,7 @@ def _result(
     broken: bool,
     rng: random.Random,
 ) -> dict[str, Any]:
-    duration = rng.uniform(800, 4000)
+    duration = 10.0 * rng.randint(80, 400)  # so that parts of it are whole microseconds
     return {
         "cell": _cell(end), "interaction_id": name, "version": 1, "live": 1, "seen": 5,
         "trace_id": name, "environment": "production", "agent": agent, "agent_version": version,
@@ -145,7 +146,11 @@ def _store(store: Store, results: list[dict[str, Any]], events: list[dict[str, A
     )
     frame = frame.with_columns(pl.col("cell").dt.epoch("s").cast(pl.UInt32))
     store.insert("interaction_results", frame)
-    store.insert("interaction_index", frame.select("interaction_id", "cell"))
+    # As the processors do: every cell in which a trace has an event, not only that of its end.
+    cells = {(event["interaction_id"], _cell(event["time"])) for event in events}
+    index = pl.DataFrame(sorted(cells), schema=("interaction_id", "cell"), orient="row")
+    index = index.with_columns(pl.col("cell").dt.epoch("s").cast(pl.UInt32))
+    store.insert("interaction_index", index)
     store.insert("session_index", frame.select("session_id", "cell", "interaction_id"))
     store.insert("interaction_cells", frame.select(
         "cell", "interaction_id", "version", "environment", "agent", "agent_version", "session_id",

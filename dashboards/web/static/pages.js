@@ -88,29 +88,28 @@ function resultFacts(r) {
 }
 
 async function interaction(name) {
-  const found = await api(`interaction/${encodeURIComponent(name)}`), r = found.result;
-  return [h("h1", {}, r ? short(r.request, 90) || name : name), r && h("p", { class: "lead" }, outcome(r), " ", h("a", { href: id("session", r.session_id) }, "whole conversation")),
-    r && h("section", { class: "card" }, resultFacts(r)), h("h2", {}, `What happened (${found.events_total} events)`), waterfall(found), evaluations(found.evaluations)];
+  const found = await api(`interaction/${encodeURIComponent(name)}`), r = found.interactions[0];
+  return [h("h1", {}, short(r.request, 90) || name), h("p", { class: "lead" }, outcome(r), " ", h("a", { href: id("session", r.session_id) }, "whole conversation")),
+    h("section", { class: "card" }, resultFacts(r)), h("h2", {}, `What happened (${found.events_total} events)`), waterfall(found), evaluations(found.evaluations)];
 }
 
 async function session(name) {
   const found = await api(`session/${encodeURIComponent(name)}`);
   return [h("h1", {}, `Conversation ${name}`), h("p", { class: "lead" }, `${found.interactions.length} request${found.interactions.length > 1 ? "s" : ""}; open one to see its calls.`),
-    found.interactions.map((one) => {
-      const r = one.result;
-      const words = one.events.filter((e) => ["user_message", "agent_message"].includes(e.kind) && e.content);
-      const said = words.length ? words.map((e) => [e.kind === "user_message" ? "user" : "agent", e.content]) : r ? [["user", r.request], ["agent", r.answer]] : [];
-      return h("section", { "aria-label": r ? short(r.request, 60) || r.interaction_id : "request" },
+    found.interactions.map((r) => {
+      const events = found.events.filter((e) => e.interaction_id === r.trace_id);
+      const words = events.filter((e) => ["user_message", "agent_message"].includes(e.kind) && e.content);
+      const said = words.length ? words.map((e) => [e.kind === "user_message" ? "user" : "agent", e.content]) : [["user", r.request], ["agent", r.answer]];
+      return h("section", { "aria-label": short(r.request, 60) || r.interaction_id },
         said.filter(([, text]) => text).map(([who, text]) => h("div", { class: `said ${who}` }, h("strong", {}, who === "user" ? "User" : "Agent"), "\n", text)),
-        h("details", { class: "card" }, h("summary", {}, r ? outcome(r) : tag("open", "soft"), ` ${one.events_total} events, ${format(r?.duration_ms, "ms")} `, r && r.failure_reason ? h("span", { class: "bad" }, [r.failure_reason, r.failure_tool].filter(Boolean).join(" in ")) : ""),
-          r && h("p", {}, h("a", { href: id("interaction", r.interaction_id) }, "open this request")), waterfall(one)));
+        h("details", { class: "card" }, h("summary", {}, outcome(r), ` ${events[0]?.of_trace ?? 0} events, ${format(r.duration_ms, "ms")} `, r.failure_reason ? h("span", { class: "bad" }, [r.failure_reason, r.failure_tool].filter(Boolean).join(" in ")) : ""),
+          h("p", {}, h("a", { href: id("interaction", r.interaction_id) }, "open this request")), waterfall({ events, events_total: events[0]?.of_trace ?? 0 })));
     }), evaluations(found.evaluations)];
 }
 
 async function clusters() {
   const { clusters: rows } = await api("clusters");
   const head = [h("h1", {}, "Failure clusters"), h("p", { class: "lead" }, "Failures that resemble each other in reason, tool, message and words.")];
-  if (!rows) return [...head, h("p", { class: "card" }, "No station clusters failures in this version; the overview groups them by reason, tool and message.")];
   return [...head, table("Clusters", [["status", (c) => c.status], ["name", (c) => h("a", { href: id("cluster", c.cluster) }, c.name || c.cluster)], ["agent", (c) => c.agent], ["failures", (c) => format(c.size, "short")], ["share of interactions", (c) => format(c.opportunities ? c.size / c.opportunities : null, "percentunit")], ["tool", (c) => c.tool], ["first seen (UTC)", (c) => clock(c.first_seen)], ["last seen (UTC)", (c) => clock(c.last_seen)]], rows, "No cluster yet.")];
 }
 

@@ -47,13 +47,37 @@ class PartitionHealth:
     silent_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StationHealth:
+    """How one station, or the audit, stands in this process.
+
+    Attributes
+    ----------
+    lag_s
+        Seconds of event time that are sealed and not read, of its bucket furthest behind.
+    stalled_s
+        Seconds since it last moved, while something waits; 0 when nothing does.
+    buckets, streams
+        What this process holds.
+    error
+        Why the last step failed, '' when it did not.
+    """
+
+    station: str
+    lag_s: int
+    stalled_s: float
+    buckets: int = 0
+    streams: int = 0
+    error: str = ""
+
+
 @dataclass(slots=True)
 class ProgressTracker:
     """Follows one partition; times are seconds of any steady clock.
 
     Examples
     --------
-    >>> track = Track("events", 0, since=100.0)
+    >>> track = ProgressTracker("events", 0, since=100.0)
     >>> track.update(lag=3, position=7, now=110.0).at(115.0).stalled_s
     5.0
     >>> track.update(lag=9, position=7, now=120.0).at(120.0).stalled_s  # lag grows, nothing moves
@@ -111,6 +135,7 @@ class Snapshot:
     at: float
     joined: bool = False
     standings: Sequence[PartitionHealth] = ()
+    stations: Sequence[StationHealth] = ()
     loops: Mapping[str, float] = field(default_factory=dict)
     doing: Mapping[str, float] = field(default_factory=dict)
 
@@ -138,6 +163,7 @@ class Verdict:
     healthy: bool
     reasons: tuple[Reason, ...] = ()
     standings: tuple[PartitionHealth, ...] = ()
+    stations: tuple[StationHealth, ...] = ()
 
     @property
     def status(self) -> str:
@@ -151,6 +177,7 @@ class Verdict:
             "status": self.status,
             "reasons": [_plain(reason) for reason in self.reasons],
             "partitions": [_plain(standing) for standing in self.standings],
+            "stations": [_plain(station) for station in self.stations],
         }
 
 
@@ -159,10 +186,11 @@ def judge(facts: Snapshot, now: float, limits: Limits) -> Verdict:
 
     Examples
     --------
-    >>> judge(Facts(at=10.0, joined=True), 11.0, Limits()).status
+    >>> judge(Snapshot(at=10.0, joined=True), 11.0, Limits()).status
     'ready'
-    >>> stuck = Standing("events", 2, lag=70, stalled_s=31.0)
-    >>> facts = Facts(at=10.0, joined=True, standings=[stuck], doing={"insert into events": 30.0})
+    >>> stuck = PartitionHealth("events", 2, lag=70, stalled_s=31.0)
+    >>> doing = {"insert into events": 30.0}
+    >>> facts = Snapshot(at=10.0, joined=True, standings=[stuck], doing=doing)
     >>> verdict = judge(facts, 11.0, Limits())
     >>> verdict.status, verdict.reasons[0].text
     ('unready', 'nothing stored for 31 s while 70 records wait (insert into events: 30 s)')
@@ -173,6 +201,7 @@ def judge(facts: Snapshot, now: float, limits: Limits) -> Verdict:
         starting = Reason("starting", f"not yet in its consumer group after {since:.0f} s", since)
         return Verdict(False, since < limits.unhealthy_after, (starting,), standings)
     reasons = [reason for s in standings if (reason := _stalled(s, facts.doing)) is not None]
+    reasons += [_still(station) for station in facts.stations]
     reasons += [
         Reason("loop_stuck", f"the loop {name!r} has not gone round for {age:.0f} s", age)
         for name, age in facts.loops.items()
@@ -182,7 +211,16 @@ def judge(facts: Snapshot, now: float, limits: Limits) -> Verdict:
         reasons.append(Reason("process_stuck", text, max(since, limits.unready_after)))
     valid = sorted((r for r in reasons if r.for_s >= limits.unready_after), key=lambda r: -r.for_s)
     healthy = all(r.for_s < limits.unhealthy_after for r in valid)
-    return Verdict(not valid, healthy, tuple(valid), standings)
+    return Verdict(not valid, healthy, tuple(valid), standings, tuple(facts.stations))
+
+
+def _still(station: StationHealth) -> Reason:
+    cause = f" ({station.error})" if station.error else ""
+    text = (
+        f"station {station.station} has not moved for {station.stalled_s:.0f} s,"
+        f" {station.lag_s} s of event time wait{cause}"
+    )
+    return Reason("station_stalled", text, station.stalled_s)
 
 
 def _stalled(standing: PartitionHealth, doing: Mapping[str, float]) -> Reason | None:
@@ -199,5 +237,5 @@ def _stalled(standing: PartitionHealth, doing: Mapping[str, float]) -> Reason | 
     return None
 
 
-def _plain(value: Reason | PartitionHealth) -> dict[str, Any]:
+def _plain(value: Reason | PartitionHealth | StationHealth) -> dict[str, Any]:
     return {name: round(v, 1) if isinstance(v, float) else v for name, v in asdict(value).items()}

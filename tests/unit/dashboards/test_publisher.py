@@ -1,5 +1,6 @@
 """Publishing into the fake Grafana: what is sent, in which order, and what is said about it."""
 
+import copy
 import dataclasses
 import json
 
@@ -140,6 +141,21 @@ def test_what_was_changed_by_hand_is_put_right(fake):
     assert fake.folders["driftline"]["title"] == "Driftline"
     assert fake.dashboards["driftline-pipeline"]["meta"]["folderUid"] == "driftline"
     assert fake.groups["driftline", "findings"]["rules"][0]["isPaused"] is False
+
+
+def test_deleted_objects_come_back_and_foreign_ones_stay(fake):
+    publish(config(fake))
+    del fake.dashboards["driftline-cost"]
+    ours = copy.deepcopy(fake.dashboards["driftline-agent"])
+    ours["dashboard"] |= {"uid": "team-own", "title": "Of the team"}
+    fake.dashboards["team-own"] = ours
+    theirs = {"title": "team", "folderUid": "driftline", "interval": 60, "rules": []}
+    fake.groups["driftline", "team"] = theirs
+    before, written = copy.deepcopy((ours, theirs)), len(fake.writes)
+    changed = {c.uid: c.action for c in publish(config(fake)).changes if c.action != "unchanged"}
+    assert changed == {"driftline-cost": "created"}
+    assert (fake.dashboards["team-own"], fake.groups["driftline", "team"]) == before
+    assert not any("team" in write for write in fake.writes[written:])
 
 
 def test_a_default_data_source_stays_the_default(fake):

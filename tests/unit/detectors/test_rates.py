@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.base import Detector, pack, unpack
+from detectors.base import pack, unpack
 from detectors.change.rates import RateDetector
 
 
@@ -16,10 +16,6 @@ def run(detector: RateDetector, rates, rng, n: int = 1) -> np.ndarray:
         detector.update(rng.binomial(n, rate, detector.n_streams), n)
         first[(first < 0) & detector.detected] = tick
     return first
-
-
-def test_it_is_a_detector():
-    assert isinstance(RateDetector(), Detector)
 
 
 def test_false_alarms_stay_within_the_guarantee_with_an_unknown_baseline():

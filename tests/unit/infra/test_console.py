@@ -34,6 +34,23 @@ def test_json_is_exact(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in out + err
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('=HYPERLINK("http://evil.example")', '\'=HYPERLINK("http://evil.example")'),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("+1+cmd|' /C calc'!A0", "'+1+cmd|' /C calc'!A0"),
+        ("\t=1+1", "'=1+1"),
+        ("-2.5", "-2.5"), (-2.5, "-2.5"), ("+1.5 of 30", "+1.5 of 30"), ("a=b", "a=b"),
+    ],
+)  # fmt: skip
+def test_formulas_are_no_formulas_in_a_pipe(
+    text: object, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.print_table(("a",), [(text,)])
+    assert capsys.readouterr().out.splitlines() == ["a", shown]
+
+
 def test_other_languages_stay() -> None:
     text = "é 日本語 می‌خواهم שלום 🙂 a\tb\nc"
     assert console.harmless(text) == text

@@ -520,6 +520,30 @@ def mastra(p: Program) -> list[Emitted]:
     return tree(p, (f"agent.{p.agent}", root), call, tool)
 
 
+@sender("mastra exporter")
+def mastra_exporter(p: Program) -> list[Emitted]:
+    """Calls below a generation that is the loop around them and has a span kind of their name."""
+    spans = gen_ai(p)
+    loop = Emitted(
+        "model_generation",
+        {"mastra.span.type": "model_generation", "gen_ai.operation.name": "model_generation"},
+        "ab" * 8,
+        spans[-1].id,
+    )
+    for span in spans[:-1]:
+        is_call = span.attributes["gen_ai.operation.name"] == "chat"
+        span.attributes["mastra.span.type"] = "model_inference" if is_call else "tool_call"
+        span.parent = loop.id
+    root = spans[-1].attributes
+    root["mastra.span.type"] = "agent_run"
+    root["mastra.metadata.sessionId"] = root.pop("gen_ai.conversation.id")
+    root["mastra.metadata.userId"] = root.pop("user.id")
+    root["mastra.agent_run.input"] = root.pop("gen_ai.input.messages")
+    if "gen_ai.output.messages" in root:
+        root["mastra.agent_run.output"] = root.pop("gen_ai.output.messages")
+    return [*spans[:-1], loop, spans[-1]]
+
+
 @sender("ag2")
 def ag2(p: Program) -> list[Emitted]:
     kinds = {"invoke_agent": "agent", "chat": "llm", "execute_tool": "tool"}

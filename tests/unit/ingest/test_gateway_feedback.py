@@ -49,10 +49,12 @@ def test_a_rating_becomes_a_value(given: dict[str, object], name: str, value: fl
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({}, "expected one of thumbs, stars, csat, or a comment"),
+        ({}, "expected one of thumbs, stars, csat, label, or a comment"),
         ({"thumbs": "up", "stars": 5}, "got thumbs and stars"),
         ({"thumbs": "sideways"}, 'expected "up" or "down"'),
         ({"thumbs": 2}, 'expected "up" or "down"'),
+        ({"label": "maybe"}, "label"),
+        ({"label": "pass", "stars": 5}, "got stars and label"),
         ({"stars": 0}, "expected a number from 1 to 5"),
         ({"stars": 6}, "expected a number from 1 to 5"),
         ({"stars": "5"}, "Expected `int | float | null`, got `str`"),
@@ -125,3 +127,10 @@ def test_whatever_comes_is_an_event_or_refused(value: object) -> None:
         except Rejected:
             continue
         assert event.value is None or 0 <= event.value <= 1
+
+
+def test_a_label_is_an_outcome_of_one_name():
+    event = read(label="fail", name="mine", user_id="anna", reason="wrong_refund")
+    assert (event.kind, event.name, event.value) == ("outcome", "label", 0.0)
+    assert (event.session_id, event.user_id, event.reason) == ("s", "anna", "wrong_refund")
+    assert read(label="pass").value == 1.0

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ingest.gateway.admission import Refusal
 from ingest.gateway.reports import MAX_LETTERS, MAX_NAMES, Reports
 from ingest.otlp import IgnoredRecords
 from ingest.redaction import Redactor
-from processors.write.dead_letters import foreign_rows, ignored_rows
+from processors.write.dead_letters import beat_rows, foreign_rows, ignored_rows
+from tests.support.common import eventually
 from tests.unit.ingest.gateway_harness import served
 
 GOOD = {"traceId": "a" * 32, "spanId": "b" * 16, "name": "s", "endTimeUnixNano": "9"}
@@ -57,6 +60,18 @@ def test_ignored_records_are_counted_and_repeats_do_not_add_up() -> None:
     assert foreign_rows(gateway.link.reported).is_empty()
     assert rows["records"].max() == 7
     assert rows["reason"].unique().to_list() == ["no_agent_work"]
+
+
+def test_a_gateway_says_that_it_lives() -> None:
+    before = datetime.now(UTC)
+    with served() as gateway:
+        eventually(lambda: gateway.link.reported, 10)
+    [row] = beat_rows(gateway.link.reported).to_dicts()
+    assert row["component"] == "gateway"
+    assert row["instance"].endswith(f":{os.getpid()}")
+    assert before - timedelta(seconds=1) <= row["ts"] <= datetime.now(UTC)
+    assert foreign_rows(gateway.link.reported).is_empty()
+    assert ignored_rows(gateway.link.reported).is_empty()
 
 
 def test_letters_and_names_have_bounds() -> None:

@@ -16,7 +16,6 @@ from ingest.core.errors import Rejected
 from ingest.core.events import Event
 from ingest.otlp.attributes import Span
 from ingest.otlp.translate import event_of
-from ingest.otlp.usage import cost_of
 from ingest.replay import Options, otel, read
 from tests.support.common import data_file
 
@@ -123,6 +122,11 @@ def test_kinds(attributes: dict[str, str], parent: str | None, kind: str) -> Non
     assert event_of(span(attributes=attributes, parent_id=parent)).kind == kind
 
 
+def call_of(attributes: dict[str, Any], read: int, written: int) -> Event:
+    said = {"gen_ai.usage.input_tokens": read, "gen_ai.usage.output_tokens": written}
+    return event_of(span(attributes={"gen_ai.operation.name": "chat", **said, **attributes}))
+
+
 @pytest.mark.parametrize(
     ("attributes", "cost"),
     [
@@ -136,11 +140,11 @@ def test_kinds(attributes: dict[str, str], parent: str | None, kind: str) -> Non
     ],
 )
 def test_a_zero_for_tokens_used_is_no_price(attributes: dict[str, float], cost: Any) -> None:
-    assert cost_of(attributes, input_tokens=10, output_tokens=5) == cost
+    assert call_of(attributes, 10, 5).cost_usd == cost
 
 
 def test_nothing_used_has_no_price() -> None:
-    assert cost_of({"gen_ai.usage.cost": 0.0}, 0, 0) is None
+    assert call_of({"gen_ai.usage.cost": 0.0}, 0, 0).cost_usd is None
 
 
 def test_errors_from_status_attribute_and_exception() -> None:

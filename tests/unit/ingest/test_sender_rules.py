@@ -144,6 +144,27 @@ class TestE_Money:
         assert event_of(span(told)).cost_usd is None
         assert event_of(span({**told, "gen_ai.cost.total_cost": 0.25})).cost_usd == 0.25
 
+    @pytest.mark.parametrize(
+        "told",
+        [
+            {"openinference.span.kind": "LLM", "llm.model_name": "gpt-realtime",
+             "llm.provider": "openai",
+             "llm.token_count.prompt": 3000, "llm.token_count.completion": 1000,
+             "llm.token_count.prompt_details.audio": 2000,
+             "llm.token_count.completion_details.audio": 800},
+            {"langfuse.observation.type": "generation",
+             "langfuse.observation.model.name": "gpt-realtime",
+             "langfuse.observation.usage_details": json.dumps({
+                 "prompt_tokens": 3000, "completion_tokens": 1000,
+                 "prompt_tokens_details": {"audio_tokens": 2000},
+                 "completion_tokens_details": {"audio_tokens": 800}})},
+        ],
+        ids=["attributes", "usage object"],
+    )  # fmt: skip
+    def test_audio_costs_as_audio(self, told: dict[str, Any]) -> None:
+        right = 1000 * 4e-6 + 2000 * 32e-6 + 200 * 16e-6 + 800 * 64e-6
+        assert event_of(span(told)).cost_usd == pytest.approx(right, abs=1e-9)
+
     def test_cache_reads_and_writes_are_part_of_the_input(self) -> None:
         told = {
             "gen_ai.operation.name": "chat",

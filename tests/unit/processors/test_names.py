@@ -72,7 +72,7 @@ def test_what_comes_when_there_is_no_room_is_counted_under_other(store):
     assert dict(parts.iter_rows()) == {"agent-0": 2, "agent-1": 2, "agent-2": 2, OTHER: 7}
     raw = store.query("SELECT uniqExact(agent) AS n FROM events")["n"][0]
     assert raw == 8
-    assert reconcile(store) == 0
+    assert reconcile(ResultStore(store)) == 0
 
 
 def test_other_is_computed_from_every_agent_that_was_refused_not_only_the_marked(store):
@@ -121,10 +121,10 @@ def test_a_name_that_one_worker_admits_and_another_refuses_is_refused(store):
         pl.DataFrame({"dimension": ["agent"], "value": ["agent-2"], "refused": [1]}),
     )
     # Until it is looked at, the name's own window stays; then every event counts once again.
-    assert reconcile(store) > 0
+    assert reconcile(ResultStore(store)) > 0
     for width in windows.WIDTHS:
         assert counts(store, "agent", width) == {"agent-0": 1, "agent-1": 1, OTHER: 1}
-    assert reconcile(store) == 0
+    assert reconcile(ResultStore(store)) == 0
 
 
 def test_a_name_that_is_refused_while_its_rows_are_read_bears_no_windows(store, monkeypatch):
@@ -188,7 +188,7 @@ def test_who_is_called_other_is_counted_with_the_others(store):
     assert counts(store, "agent") == {"agent-1": 1, "agent-2": 1, "agent-3": 1, OTHER: 1}
     deliver(store, names, [event(10 + n, **TAKEN | {"agent": f"agent-{n}"}) for n in range(1, 6)])
     deliver(store, names, [event(20, **TAKEN)])
-    reconcile(store)
+    reconcile(ResultStore(store))
     for width in windows.WIDTHS:
         assert counts(store, "agent", width) == {
             "agent-1": 2, "agent-2": 2, "agent-3": 2, OTHER: 4
@@ -197,7 +197,7 @@ def test_who_is_called_other_is_counted_with_the_others(store):
         assert counts(store, "agent_version", width) == {"": 3, OTHER: 7}
     scopes = store.query("SELECT DISTINCT scope FROM windows FINAL")["scope"]
     assert set(scopes) == {"all", "tool_call", f"tool_call:{OTHER}", f"model:{OTHER}"}
-    assert reconcile(store) == 0
+    assert reconcile(ResultStore(store)) == 0
 
 
 def test_other_that_was_refused_by_earlier_versions_keeps_its_windows(store):
@@ -210,7 +210,7 @@ def test_other_that_was_refused_by_earlier_versions_keeps_its_windows(store):
         "dimension_values",
         pl.DataFrame({"dimension": list(taken), "value": list(taken.values()), "refused": 1}),
     )
-    assert reconcile(store) == 0
+    assert reconcile(ResultStore(store)) == 0
     assert store.query("SELECT * FROM windows FINAL ORDER BY ALL").equals(before)
 
 
@@ -220,7 +220,7 @@ def test_other_that_was_admitted_by_earlier_versions_is_counted_with_the_others(
     deliver(store, names, [event(n) for n in range(5)])
     deliver(store, names, [event(9, agent=OTHER)])
     assert counts(store, "agent")[OTHER] == 5 - 2 + 1
-    assert reconcile(store) == 0
+    assert reconcile(ResultStore(store)) == 0
 
 
 def test_other_is_computed_from_all_where_only_some_of_many_agents_fit_into_a_statement(

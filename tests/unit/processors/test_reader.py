@@ -516,7 +516,7 @@ class TestTheEndOfATransaction:
         Books(monkeypatch, 0).away = True
         reader, consumer = self.passed()
         consumer.records[self.other] = [record(1, 0, 9, 1)]
-        reader.held[self.other] = PartitionState(begun=0, expected=0, stored=0, read=1)
+        reader.held[self.other] = PartitionState(begun=0, expected=0, stored=0, newest=1)
         asked = consumer.beginning_offsets
 
         async def moves(partitions: list[TopicPartition]) -> dict[Any, int]:

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from ingest.core.errors import Unavailable
+from ingest.core.health.verdict import Limits, Snapshot, judge
 from processors.derive import dirty_marks
 from processors.findings import Cause, of_change, title
 from processors.stations.base import BUCKETS, FLEET, Action, Change, bucket_of, owned
@@ -234,10 +235,10 @@ def test_every_bucket_has_one_owner():
 class Hanging(MemoryStations):
     away = False
 
-    def sealed(self):
+    def sealed(self, *, leads):
         if self.away:
             raise Unavailable("away")
-        return super().sealed()
+        return super().sealed(leads=leads)
 
 
 async def _tell(key, value):
@@ -252,11 +253,27 @@ def test_a_station_that_does_not_move_is_unhealthy():
     runner = StationRunner(stations(store), lambda: ALL, _tell)
     while asyncio.run(runner.step()):
         pass
-    assert all(h.healthy() and h.lag_s == 0 for h in runner.health())
+    names = stations(store).names
+    now = runner._stepped
+    assert [h.station for h in runner.health(now)] == names
+
+    def verdict(at):
+        return judge(Snapshot(at, True, stations=runner.health(at)), at, Limits())
+
+    assert verdict(now).status == "ready"
     store.away = True
-    runner._error = "away"
-    later = max(runner._moved.values()) + 121
-    assert not any(h.healthy() for h in runner.health(later))
+    with pytest.raises(Unavailable):
+        asyncio.run(runner.step())
+    assert verdict(now + 5).status == "ready"
+    late = verdict(now + 20)
+    assert (late.status, {r.code for r in late.reasons}) == ("unready", {"station_stalled"})
+    assert [s["station"] for s in late.body("worker")["stations"]] == names
+    assert verdict(now + 121).status == "unhealthy"
+    store.away = False
+    asyncio.run(runner.step())
+    assert verdict(runner._stepped + 1).status == "ready"
+    # What hangs says nothing, and is found out all the same.
+    assert verdict(runner._stepped + 121).status == "unhealthy"
 
 
 def change(**values):

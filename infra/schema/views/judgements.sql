@@ -1,6 +1,8 @@
--- What evaluators and outcomes say: one row per target and name, the latest that gives a number.
+-- each: {"view": "feedback", "kinds": "kind = 'feedback'", "what": "What users said: one row per user, target and name", "is": "'feedback'", "named": "'kind of feedback, such as thumbs'", "words": "'words of the user, redacted; all that were given'", "by": "'who gave it'"}
+-- each: {"view": "scores", "kinds": "kind IN ('score', 'outcome')", "what": "What evaluators and outcomes say: one row per target and name", "is": "'score or outcome'", "named": "'evaluator, or what the outcome is of'", "words": "'explanation, redacted'", "by": "'who judged, empty for a program'"}
+-- {what}, the latest that gives a number.
 -- Environment, agent, version and session are those of the target, wherever it was sent from.
-CREATE OR REPLACE VIEW scores AS
+CREATE OR REPLACE VIEW {view} AS
 SELECT e.time AS time,
     multiIf(i.interaction_id != '', i.environment, s.session_id != '', s.environment, e.environment)
         AS environment,
@@ -24,12 +26,12 @@ FROM
     (
         SELECT target, kind, name, user_id, value, reason, time, event_id, environment, agent
         FROM evaluations FINAL
-        WHERE kind IN ('score', 'outcome') AND (event_id, time, payload_hash) NOT IN
+        WHERE {kinds} AND (event_id, time, payload_hash) NOT IN
             (SELECT event_id, time, payload_hash FROM collisions)
         ORDER BY time
     ) AS v
     LEFT JOIN
-        (SELECT event_id, any(content) AS comment FROM events WHERE kind IN ('score', 'outcome') GROUP BY event_id) AS c
+        (SELECT event_id, any(content) AS comment FROM events WHERE {kinds} GROUP BY event_id) AS c
         ON c.event_id = v.event_id
     GROUP BY target, kind, name, user_id
 ) AS e
@@ -42,17 +44,17 @@ LEFT JOIN
     (SELECT session_id, environment, agent, agent_version FROM session_results FINAL WHERE live) AS s
     ON s.session_id = e.target
 --------
-ALTER TABLE scores
+ALTER TABLE {view}
     COMMENT COLUMN time 'when the one that counts was given, UTC',
     COMMENT COLUMN environment 'of the target',
     COMMENT COLUMN agent 'of the target',
     COMMENT COLUMN agent_version 'of the target',
-    COMMENT COLUMN kind 'score or outcome',
-    COMMENT COLUMN name 'evaluator, or what the outcome is of',
+    COMMENT COLUMN kind {is},
+    COMMENT COLUMN name {named},
     COMMENT COLUMN value 'number given, null when only words were',
     COMMENT COLUMN reason 'code of the reason, such as no_refund',
-    COMMENT COLUMN comment 'explanation, redacted',
-    COMMENT COLUMN user_id 'who judged, empty for a program',
+    COMMENT COLUMN comment {words},
+    COMMENT COLUMN user_id {by},
     COMMENT COLUMN target 'interaction_id or session_id that is judged',
     COMMENT COLUMN target_kind 'interaction, session, or unknown: no such target is stored',
     COMMENT COLUMN interaction_id 'the interaction it judges, empty when it judges a session',

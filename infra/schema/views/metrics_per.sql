@@ -1,6 +1,9 @@
--- Interactions per day, agent and version, with the conversations beside them. Add up the numbers and
+-- each: {"view": "metrics_per_minute", "unit": "per minute,", "width": "width_s = 60"}
+-- each: {"view": "metrics_per_hour", "unit": "per hour,", "width": "width_s = 3600"}
+-- each: {"view": "metrics_per_day", "unit": "per day,", "width": "width_s = 86400"}
+-- Interactions {unit} agent and version, with the conversations beside them. Add up the numbers and
 -- divide afterwards; the rates are of this row alone.
-CREATE OR REPLACE VIEW metrics_per_day AS
+CREATE OR REPLACE VIEW {view} AS
 SELECT start, environment, agent, agent_version,
     sumIf(r.n, unit = 'interactions') AS interactions,
     sumIf(r.open, unit = 'interactions') AS open,
@@ -28,11 +31,11 @@ SELECT start, environment, agent, agent_version,
     sumIf(r.satisfaction_n, unit = 'interactions') AS satisfaction_n,
     sumIf(r.satisfaction, unit = 'interactions') / nullIf(satisfaction_n, 0) AS satisfaction
 FROM rollups AS r FINAL
-WHERE width_s = 86400
+WHERE {width}
 GROUP BY start, environment, agent, agent_version
 HAVING interactions > 0 OR sessions > 0
 --------
-ALTER TABLE metrics_per_day
+ALTER TABLE {view}
     COMMENT COLUMN start 'begin of the minute, hour or day, UTC',
     COMMENT COLUMN environment 'deployment environment, such as production',
     COMMENT COLUMN agent 'name of the agent',
