@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
@@ -47,7 +48,7 @@ def run(quick: bool, seed: int, out: Path, say: Say = lambda line: None) -> dict
         Takes one line of progress.
     """
     results: list[dict[str, Any]] = []
-    for part in (_planted, _new_modes, _month, _surges, agentrx.measure, _speed):
+    for part in (_planted, _orders, _new_modes, _month, _surges, agentrx.measure, _speed):
         say(part.__doc__ or "")
         results += part(quick, seed)
     return report("clusters", seed, _PACKAGES, results)
@@ -109,6 +110,28 @@ def _one_stream(seed: int, n: int, envs: Sequence[str] = ()) -> dict[tuple[str, 
     for who, labels in peers.items():
         _score(scores, who, data.truth, list(labels))
     return scores
+
+
+def _orders(quick: bool, seed: int) -> list[dict[str, Any]]:
+    """How far clusters depend on the order of arrival: every pair of random orders of a stream."""
+    n, orders = (800, 4) if quick else (2000, 20)
+    failures = planted.stream(n, seed).failures
+    labels = []
+    for order in range(orders):
+        turned = np.random.default_rng([seed, order]).permutation(n)
+        clusters, done = FailureClusters(seed=seed), 0
+        for part in np.array_split(turned, 2):
+            clusters.assign_many([failures[i] for i in part])
+            clusters.refit([failures[i] for i in turned[: done + part.size]])
+            done += part.size
+        labels.append(_alone([clusters.lookup(f) for f in failures]))
+    scores = [adjusted_rand_score(a, b) for a, b in combinations(labels, 2)]
+    return [
+        result(
+            "order_ari", float(np.mean(scores)), "1", low=min(scores), high=max(scores),
+            n=len(scores),
+        )
+    ]  # fmt: skip
 
 
 def _score(

@@ -135,11 +135,12 @@ def fill(
     for day in range(days + 2):
         low = end - span + (day - 1) * _DAY
         insert("events", low=low, high=low + _DAY)
-    for width, kept in ((10, 2 * _DAY), (60, 29 * _DAY), (3600, span + _DAY), (_DAY, span + _DAY)):
-        # whole days: a window that two statements make would count once
-        midnight = (end // _DAY + 1) * _DAY
-        for high in range(midnight, midnight - min(kept, span) - _DAY, -_DAY):
-            insert("windows", width=width, low=high - _DAY, high=high)
+    # Whole quarters of a day: a window that two statements make would count once.
+    midnight = (end // _DAY + 1) * _DAY
+    for width, kept in ((10, 2 * _DAY), (60, 29 * _DAY), (3600, span + _DAY)):
+        for low in range(midnight - min(kept, span) - _DAY, midnight, _DAY // 4):
+            insert("windows", width=width, low=low, high=low + _DAY // 4)
+    insert("days")
 
 
 def _timed(

@@ -106,6 +106,17 @@ SELECT environment, agent, {width}, toStartOfInterval(time, INTERVAL {width} SEC
 FROM events AS e WHERE time >= toDateTime({low}) AND time < toDateTime({high})
 GROUP BY environment, agent, begin, agent_version, scope
 
+-- name: days
+INSERT INTO windows (environment, agent, width_s, start, agent_version, scope, version, events, ok,
+    error, tool_calls, tool_errors, input_tokens, output_tokens, cost_usd, priced, duration_n,
+    duration_ms, duration_bins, duration_counts)
+SELECT environment, agent, 86400, toStartOfDay(start) AS begin, agent_version, scope, 1, sum(events),
+    sum(ok), sum(error), sum(tool_calls), sum(tool_errors), sum(input_tokens), sum(output_tokens),
+    sum(cost_usd), sum(priced), sum(duration_n), sum(duration_ms),
+    (sumMap(duration_bins, duration_counts) AS bins).1, bins.2
+FROM windows FINAL WHERE width_s = 3600
+GROUP BY environment, agent, begin, agent_version, scope
+
 -- name: ledger
 INSERT INTO ledger (log_id, topic, partition, offset, lines, rows, ingested)
 SELECT 'l', 'driftline.events', number % 4, intDiv(number, 4), 1000, 1000,

@@ -78,8 +78,13 @@ def run(
             ends[agent].append(end)
         sent: dict[str, list[float]] = defaultdict(list)
         shift = max(0.0, time.time() - begun + 0.5)
+
+        def note(number: int, now: float) -> None:
+            for agent, _ in closings[number]:
+                sent[agent].append(now)
+
         producer = threading.Thread(
-            target=_produce, args=(found.kafka, values, closings, begun + shift, load, sent)
+            target=produce, args=(found.kafka, values, begun + shift, load, note)
         )
         spent = cpu_seconds(found.processes)
         producer.start()
@@ -103,27 +108,40 @@ def run(
     )  # fmt: skip
 
 
-def _produce(
+def produce(
     kafka: KafkaConfig,
     values: list[tuple[int, bytes]],
-    closings: list[list[tuple[str, int]]],
     begun: float,
     load: Load,
-    sent: dict[str, list[float]],
+    told: Callable[[int, float], None] = lambda _number, _time: None,
 ) -> None:
+    """Send records at the pace of their load.
+
+    Parameters
+    ----------
+    kafka
+        The broker.
+    values
+        Partition and value of each record.
+    begun
+        When the first is sent, s since 1970.
+    load
+        What they are of.
+    told
+        Called with the number of each record and the time at which it was sent.
+    """
     from kafka import KafkaProducer
 
     producer = KafkaProducer(
         **kafka.client_options(), acks="all", compression_type="lz4", batch_size=0,
         bootstrap_timeout_ms=10_000,
     )  # fmt: skip
-    for number, ((partition, value), closed) in enumerate(zip(values, closings, strict=True)):
+    for number, (partition, value) in enumerate(values):
         due = begun + number * load.lines_per_record / load.rate
         time.sleep(max(0.0, due - time.time()))
         now = time.time()
         producer.send(EVENTS_TOPIC, value=value, partition=partition, headers=[CANONICAL_HEADER])
-        for agent, _ in closed:
-            sent[agent].append(now)
+        told(number, now)
     producer.flush(30)
     producer.close()
 

@@ -25,7 +25,9 @@ from bench.incident_world import (
     START,
     Deployment,
     Incident,
+    Rush,
     World,
+    hits,
     one,
 )
 from bench.report import report, result
@@ -60,7 +62,7 @@ class Outcome:
         Of the agents hit, in that time.
     rank
         Place of the true cause among those of the incident, 1 for the first; None without it.
-    pages
+    paged
         Incidents that paged for it.
     """
 
@@ -68,8 +70,13 @@ class Outcome:
     delay_s: int | None = None
     interactions: int = 0
     rank: int | None = None
-    pages: int = 0
     severity: str = ""
+    paged: set[str] = field(default_factory=set)
+
+    @property
+    def pages(self) -> int:
+        """How many incidents paged for it."""
+        return len(self.paged)
 
 
 @dataclass(slots=True)
@@ -122,7 +129,7 @@ def _incident(kind: str, seed: int, days: int) -> tuple[Outcome, dict[str, int]]
     """One incident of a kind on the afternoon after ``days`` of ordinary traffic."""
     start = START + days * DAY + 13 * HOUR + 60 * (seed % 50)
     incident = one(kind, _AGENTS.get(kind, "support"), start, 3 * HOUR)
-    hit = {a.name for a in FLEET if World._hits(incident, a)}  # noqa: SLF001 - ours
+    hit = {a.name for a in FLEET if hits(incident, a)}
     beside = {"support"} if len(hit) > 1 else set()
     agents = tuple(a for a in FLEET if a.name in hit | beside)
     deployment = Deployment(agents[0].name, start - DAY // 2, "v1.1")
@@ -180,7 +187,7 @@ def _stepped(stations: Stations) -> Iterator[Finding]:
 
 def _hits(found: Finding, incident: Incident) -> bool:
     """Whether a finding can be about an incident: its agents, and it began about then."""
-    agents = {a.name for a in FLEET if World._hits(incident, a)}  # noqa: SLF001 - ours
+    agents = {a.name for a in FLEET if hits(incident, a)}
     return found.agent in {*agents, ""} and found.began >= incident.start - 1800
 
 
@@ -191,13 +198,8 @@ def _note(outcome: Outcome, found: Finding, incident: Incident) -> None:
         outcome.delay_s = found.version - incident.start
     outcome.severity = "page" if "page" in (found.severity, outcome.severity) else "notice"
     outcome.rank = _rank(found, incident) or outcome.rank
-    paged = _PAGED.setdefault(id(outcome), set())
     if found.severity == "page":
-        paged.add(found.finding_id)
-    outcome.pages = len(paged)
-
-
-_PAGED: Final[dict[int, set[str]]] = {}
+        outcome.paged.add(found.finding_id)
 
 
 def _rank(found: Finding, incident: Incident) -> int | None:
@@ -238,7 +240,7 @@ def _quiet(seed: int, weeks: int, say: Say) -> tuple[int, int, dict[str, int]]:
         for week in range(weeks + 1)
         for n, agent in enumerate(FLEET[:3])
     )
-    world = World(seed, deployments=deployments)
+    world = World(seed, deployments=deployments, rushes=_rushes(weeks))
     store = MemoryStations()
     stations = Stations(store, all_stations(CONFIG), save_every_s=math.inf)
     peers = [_Rules("fixed_thresholds"), _Rules("rolling_z_score")]
@@ -262,6 +264,18 @@ def _quiet(seed: int, weeks: int, say: Say) -> tuple[int, int, dict[str, int]]:
     first = START + 7 * DAY
     false = {p.name: sum(at >= first for _, at in p.pages) for p in peers}
     return len(pages), len(notices - pages), false
+
+
+def _rushes(weeks: int) -> tuple[Rush, ...]:
+    """Twice the traffic of an agent for an afternoon of every week, and a holiday in some."""
+    rushes = []
+    for week in range(1, weeks + 1):
+        start = START + week * 7 * DAY
+        agent = FLEET[week % len(FLEET)].name
+        rushes.append(Rush(agent, start + 2 * DAY + 12 * HOUR, start + 2 * DAY + 18 * HOUR, 2.0))
+        if week % 3 == 0:
+            rushes.append(Rush("", start + 4 * DAY, start + 5 * DAY, 0.5))
+    return tuple(rushes)
 
 
 class _Rules(Peer):

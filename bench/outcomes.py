@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +15,20 @@ from numpy.typing import NDArray
 
 from bench.pairs import data_folder
 from bench.report import report, result
-from detectors.compare.agreement import wilson
-from detectors.outcomes import REASONS, interaction_reasons, session_reasons
+from detectors.compare.agreement import agreement, wilson
+from detectors.outcomes import (
+    REASONS,
+    OutcomeConfig,
+    Traffic,
+    interaction_reasons,
+    session_reasons,
+)
+from detectors.outcomes.config import DEFAULTS
 from ingest import codec
 from ingest.core.errors import Rejected
 from ingest.core.events import MAX_FUTURE_NS, Event
 from ingest.replay import Options, load_info, read
+from processors.evaluators.parsing import parse
 
 Say = Callable[[str], None]
 Results = list[dict[str, Any]]
@@ -84,8 +94,11 @@ def run(quick: bool, seed: int, say: Say = lambda line: None) -> dict[str, Any]:
         # what scripts look for, first
         results = _of_file("all", together, seed) + _seen(together) + results
         results += _of_file("interactions", pl.concat(interactions), seed)
+    say("recorded judges, their answers read by the parser")
+    results += judges()
     say("speed on simulated traffic")
     results += _speed(quick, seed)
+    results += pipeline_share(quick, seed, say)
     return report("outcomes", seed, _PACKAGES, results)
 
 
@@ -117,27 +130,55 @@ def frame(events: Sequence[Event]) -> pl.DataFrame:
 
 def of_sessions(recording: Recording) -> pl.DataFrame:
     """One row per session: reasons, whether they fail, and the hidden truth where there is one."""
-    found = session_reasons(recording.events).select("session_id", "reasons", "fails")
-    if recording.failed.is_empty():
-        return found
-    return found.join(recording.failed, on="session_id", validate="1:1")
+    found = session_reasons(judged(Traffic(recording.events)))
+    return found.join(recording.failed, on="session_id", how="left")
 
 
 def of_interactions(recording: Recording) -> pl.DataFrame:
-    """The same for interactions; the truth is whether their session failed, in whatever part."""
-    sessions = recording.events.select("interaction_id", "session_id").drop_nulls().unique()
-    found = interaction_reasons(recording.events).join(sessions, on="interaction_id")
-    return found.select("session_id", "reasons", "fails").join(recording.failed, on="session_id")
+    """One row per interaction; the truth is whether their session failed, in whatever part."""
+    return judged(Traffic(recording.events)).join(recording.failed, on="session_id")
+
+
+def judged(traffic: Traffic, config: OutcomeConfig = DEFAULTS) -> pl.DataFrame:
+    """Results of interactions as `session_reasons` reads them."""
+    asked = pl.col("text").filter("by_user", pl.col("text") != "")
+    said = traffic.messages.group_by("unit").agg(
+        request=asked.first(), answer=pl.col("text").filter(~pl.col("by_user")).last()
+    )
+    calls = traffic.calls.group_by("unit").agg(tool_calls=pl.len())
+    first = (
+        traffic.rows.sort("at")
+        .group_by("unit")
+        .agg(pl.col("session_id").drop_nulls().min(), start=pl.col("at").first())
+    )
+    return (
+        interaction_reasons(traffic, config)
+        .rename({"interaction_id": "unit"})
+        .join(traffic.units, on="unit")
+        .join(first, on="unit")
+        .join(said, on="unit", how="left")
+        .join(calls, on="unit", how="left")
+        .with_columns(
+            pl.col("session_id").fill_null(pl.col("unit")),
+            pl.col("request", "answer").fill_null(""),
+            pl.col("tool_calls").fill_null(0),
+        )
+        .rename({"unit": "interaction_id"})
+    )
 
 
 def _of_file(name: str, found: pl.DataFrame, seed: int) -> Results:
     truth = found["failed"].to_numpy()
     codes = sorted({code for codes in found["reasons"] for code in codes})
-    results = _figures(name, "any_failing", found["fails"].to_numpy(), truth)
-    for code in codes:
-        flagged = found["reasons"].list.contains(code).to_numpy()
-        results += _figures(name, code, flagged, truth)
-    return results + _baselines(name, found["fails"].to_numpy(), truth, seed)
+    flags = {"any_failing": found["fails"].to_numpy()} | {
+        code: found["reasons"].list.contains(code).to_numpy() for code in codes
+    }
+    results: Results = []
+    for reason, flagged in flags.items():
+        results += _figures(name, reason, flagged, truth)
+    for reason, flagged in flags.items():
+        results += _random(name, reason, flagged, truth, seed)
+    return results + _majority(name, truth)
 
 
 def _figures(
@@ -167,24 +208,31 @@ def _figures(
     return [{**row, **scope} for row in rows]
 
 
-def _baselines(
-    name: str, flagged: NDArray[np.bool_], truth: NDArray[np.bool_], seed: int
+def _majority(name: str, truth: NDArray[np.bool_]) -> Results:
+    """Saying of every session what most of them are."""
+    same = np.full(len(truth), truth.mean() > 0.5)
+    return _figures(name, "any_failing", same, truth, peer="majority")
+
+
+def _random(
+    name: str, reason: str, flagged: NDArray[np.bool_], truth: NDArray[np.bool_], seed: int
 ) -> Results:
-    """Saying what most sessions are, and flagging as many sessions at random."""
-    majority = np.full(len(truth), truth.mean() > 0.5)
-    rng = np.random.default_rng(seed)
-    draws = [int((rng.permutation(flagged) & truth).sum()) for _ in range(_DRAWS)]
-    n, failures = int(flagged.sum()), int(truth.sum())
-    results = _figures(name, "any_failing", majority, truth, peer="majority")
-    for metric, total in (("precision", n), ("recall", failures)):
-        if total:
-            low, mean, high = (
-                float(x) / total for x in (*np.quantile(draws, (0.025,)), np.mean(draws),
-                                           *np.quantile(draws, (0.975,)))
-            )  # fmt: skip
-            row = result(metric, mean, "share", peer="random", low=low, high=high, n=total)
-            results.append({**row, "reason": "any_failing", "file": name})
-    return results
+    """Flagging as many sessions at random."""
+    n, failures, base = int(flagged.sum()), int(truth.sum()), truth.mean()
+    if not n or not failures:
+        return []
+    draws = np.random.default_rng(seed).hypergeometric(failures, len(truth) - failures, n, _DRAWS)
+    low, high = (float(x) for x in np.quantile(draws, (0.025, 0.975)))
+    found = []
+    for metric, unit, total in (
+        ("precision", "share", n),
+        ("recall", "share", failures),
+        ("lift", "times the share of failures", n * base),
+    ):
+        mean = float(draws.mean()) / total
+        row = result(metric, mean, unit, peer="random", low=low / total, high=high / total, n=n)
+        found.append({**row, "reason": reason, "file": name})
+    return found
 
 
 def _without(name: str, found: pl.DataFrame) -> Results:
@@ -225,19 +273,67 @@ def _speed(quick: bool, seed: int) -> Results:
     played = list(Simulation(config).events())
     value = codec.encode(played)
     results = []
-    steps: tuple[tuple[str, str | None, Callable[[pl.DataFrame], object]], ...] = (
-        ("cpu_us_per_event", "decoding", lambda _: codec.decode([value], [2 * 10**18])),
-        ("cpu_us_per_event", None, interaction_reasons),
-        ("cpu_us_per_event_sessions", None, session_reasons),
-    )
     events = frame(played)
+    rows = judged(Traffic(events))
+    steps: tuple[tuple[str, str | None, Callable[[], object]], ...] = (
+        ("cpu_us_per_event", "decoding", lambda: codec.decode([value], [2 * 10**18])),
+        ("cpu_us_per_event", None, lambda: interaction_reasons(events)),
+        ("cpu_us_per_event_sessions", None, lambda: session_reasons(rows)),
+    )
     for metric, peer, step in steps:
         began = time.process_time()
-        step(events)
+        step()
         took = (time.process_time() - began) / len(events) * 1e6
         results.append({**result(metric, took, "us", peer=peer, n=len(events)),
                         "reason": None, "file": "simulated"})  # fmt: skip
     return results
+
+
+def pipeline_share(quick: bool, seed: int, say: Say) -> Results:
+    """Share of the pipeline's CPU: with everything on, and with one of both off, in one run."""
+    from bench.load import Load
+    from bench.throughput import driftline
+
+    load = Load(events=200_000 if quick else 800_000, rate=40_000.0, content_bytes=300, seed=seed)
+    off = {name: {f"DRIFTLINE_RESULTS_{name.upper()}": "false"} for name in _PARTS}
+    spent = {}
+    for name, settings in (("all", None), *off.items()):
+        say(f"the pipeline, {'everything on' if settings is None else name + ' off'}")
+        spent[name] = next(
+            r for r in driftline(load, settings) if r["metric"] == "cpu_seconds_per_million"
+        )
+    whole = spent["all"]["value"]
+    return [
+        {**result("pipeline_cpu_share", 1 - spent[name]["value"] / whole, "share",
+                  n=spent[name]["n"]), "reason": None, "file": name}
+        for name in _PARTS
+    ]  # fmt: skip
+
+
+_PARTS: Final = ("outcomes", "satisfaction")
+
+
+def judges() -> Results:
+    """Agreement of recorded judges, their answers read by the parser, with the reward."""
+    path = data_folder() / "tau2_retail_llm_judge_verdicts.jsonl.gz"
+    if not path.is_file():
+        return []
+    pairs: dict[str, tuple[list[bool], list[bool]]] = {}
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for record in map(json.loads, lines):
+            names = {"verdict": "judge_verdict", "justification": "judge_justification"}
+            answer = {key: record[name] for key, name in names.items()}
+            passed = parse(json.dumps(answer)).passed
+            if passed is not None:
+                judged, truth = pairs.setdefault(record["judge_prompt_name"], ([], []))
+                judged.append(passed)
+                truth.append(record["tau2_success"])
+    found = {name: agreement(*both).kappa for name, both in sorted(pairs.items())}
+    return [
+        {**result("kappa", kappa.value, "kappa", low=kappa.low, high=kappa.high, n=kappa.n),
+         "reason": None, "file": name}
+        for name, kappa in found.items()
+    ]  # fmt: skip
 
 
 def reason_table(results: Results, scope: str = "all") -> str:

@@ -15,9 +15,10 @@ from bench.dialogues import Acts, betold, conversations, shipped_recordings, top
 from bench.outcomes import frame
 from bench.report import report, result
 from detectors.compare.agreement import Estimate
-from detectors.satisfaction import FEATURES, Estimator, features
+from detectors.outcomes import Traffic
+from detectors.satisfaction import Estimator, features, turns
 from detectors.satisfaction.calibration import Calibration, Floats, Probabilities, expected_error
-from detectors.satisfaction.fitting import left_out_scores, offsets, splits
+from detectors.satisfaction.fitting import inputs, left_out_scores, offsets, splits
 from detectors.satisfaction.labels import labels
 from detectors.satisfaction.quality import auc_interval, f1, intervals_that_cover
 from detectors.satisfaction.sequences import SequenceModel
@@ -98,13 +99,15 @@ def _complaints(acts: Sequence[str]) -> int:
 
 def _topical(events: pl.DataFrame, seed: int) -> Results:
     """Left-out figures of an estimator fitted here, and of the shipped one, which saw none."""
-    rated = features(events).join(labels(events).drop("session_id"), on="interaction_id")
+    rated = features(turns(Traffic(events))).join(
+        labels(events).drop("session_id"), on="interaction_id"
+    )
     low = rated["dissatisfied"].to_numpy().astype(np.int64)
     groups = conversations(rated["session_id"])
-    x = rated.select(FEATURES).to_numpy()
+    x = inputs(rated)
     scores = left_out_scores(x, low, groups, np.zeros(len(low)), seed)
     results = _quality(_calibrated(scores, low, groups, seed), low, groups, seed, "topical_chat_")
-    shipped = auc_interval(Estimator.load().scores(rated), low, groups, seed)
+    shipped = auc_interval(Estimator.load().within(rated), low, groups, seed)
     results.append(_row("topical_chat_auc_shipped", shipped))
     cues = rated.select(pl.sum_horizontal("next_correction", "next_blame", "next_frustration",
                                           "next_unclear", "next_still_broken"))  # fmt: skip
@@ -122,7 +125,7 @@ def _topical(events: pl.DataFrame, seed: int) -> Results:
 def _recordings(seed: int) -> Results:
     """Left-out figures of what the shipped estimator is fitted to: agents, rewards as labels."""
     parts = [
-        features(events)
+        features(turns(Traffic(events)))
         .join(labels(events).drop("session_id"), on="interaction_id")
         .with_columns(source=pl.lit(name))
         for name, events in shipped_recordings()
@@ -132,9 +135,11 @@ def _recordings(seed: int) -> Results:
     table = pl.concat(parts)
     y = table["dissatisfied"].to_numpy().astype(np.int64)
     groups, source = table["session_id"].to_numpy(), table["source"].to_numpy()
-    x = table.select(FEATURES).to_numpy()
-    scores = left_out_scores(x, y, groups, offsets(y, source), seed)
-    results = _quality(_calibrated(scores, y, groups, seed), y, groups, seed, "recordings_")
+    results = []
+    for alone, prefix in ((False, "recordings_"), (True, "recordings_alone_")):
+        x = inputs(table, alone=alone)
+        scores = left_out_scores(x, y, groups, offsets(y, source), seed)
+        results += _quality(_calibrated(scores, y, groups, seed), y, groups, seed, prefix)
     length = auc_interval(-table["answer_length"].to_numpy(), y, groups, seed)
     return [*results, _row("recordings_auc", length, peer="length_only")]
 
@@ -169,7 +174,7 @@ def _row(metric: str, found: Estimate, unit: str = "area", peer: str | None = No
 
 def _speed(quick: bool, seed: int) -> Results:
     """CPU per event of features and estimate, alone and beside the outcomes of the same events."""
-    from detectors.outcomes import Traffic, interaction_reasons
+    from detectors.outcomes import interaction_reasons
     from ingest import codec
     from ingest.simulate import Simulation, SimulationConfig
 
@@ -179,12 +184,16 @@ def _speed(quick: bool, seed: int) -> Results:
     played = list(Simulation(config).events())
     value = codec.encode(played)
     events, estimator = frame(played), Estimator.load()
-    traffic = Traffic(events, "interaction_id")
+    traffic = Traffic(events)
     interaction_reasons(traffic)
     steps: tuple[tuple[str, str | None, Callable[[], object]], ...] = (
         ("cpu_us_per_event", "decoding", lambda: codec.decode([value], [2 * 10**18])),
-        ("cpu_us_per_event", None, lambda: estimator.predict(features(events))),
-        ("cpu_us_per_event_beside_outcomes", None, lambda: estimator.predict(features(traffic))),
+        ("cpu_us_per_event", None, lambda: estimator.predict(features(turns(Traffic(events))))),
+        (
+            "cpu_us_per_event_beside_outcomes",
+            None,
+            lambda: estimator.predict(features(turns(traffic))),
+        ),
     )
     results = []
     for metric, peer, step in steps:

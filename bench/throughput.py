@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -74,14 +74,18 @@ class Bed:
     clickhouse: ClickHouseConfig
     processes: list[subprocess.Popen[bytes]]
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        """Start a worker on it."""
-        environment = os.environ | {
-            "DRIFTLINE_HOME": str(self.folder),
-            "DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
-            "DRIFTLINE_CLICKHOUSE_URL": self.clickhouse.url,
-            "DRIFTLINE_CLICKHOUSE_PASSWORD": self.clickhouse.password,
-        }
+    def worker(self, settings: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start a worker on it, with settings by variable."""
+        environment = (
+            os.environ
+            | dict(settings or {})
+            | {
+                "DRIFTLINE_HOME": str(self.folder),
+                "DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
+                "DRIFTLINE_CLICKHOUSE_URL": self.clickhouse.url,
+                "DRIFTLINE_CLICKHOUSE_PASSWORD": self.clickhouse.password,
+            }
+        )
         with (self.folder / "worker.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "infra.cli", "worker"],
@@ -160,11 +164,11 @@ def _ratios(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def driftline(load: Load) -> list[dict[str, Any]]:
-    """The pipeline with everything on."""
+def driftline(load: Load, settings: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """The pipeline with everything on, or with other settings."""
     with bed(load.partitions) as found:
         store, log = Store(found.clickhouse), log_id(found.kafka, EVENTS_TOPIC)
-        worker = found.worker()
+        worker = found.worker(settings)
         found.processes.append(worker)
         # A load of many sessions would have none of so few events.
         before = replace(
@@ -357,12 +361,13 @@ def _must_run(worker: subprocess.Popen[bytes]) -> None:
         raise Unavailable(f"the worker ended with code {worker.returncode}")
 
 
-def cpu_seconds(processes: Sequence[subprocess.Popen[bytes]]) -> float:
-    """User and system time of running processes, all threads."""
+def cpu_seconds(processes: Iterable[subprocess.Popen[bytes] | int]) -> float:
+    """User and system time of running processes, or of those with these ids, all threads."""
     total = 0.0
     for process in processes:
+        pid = process if isinstance(process, int) else process.pid
         with suppress(FileNotFoundError):
-            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return total
 

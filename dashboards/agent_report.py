@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from dashboards import queries
-from detectors.sketch import quantile
 from processors.clickhouse import Store
 
 Key = tuple[str, str, str]
 Entry = dict[str, Any]
 
-QUANTILES: Final = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
-
+_QUANTILES: Final = ("p50", "p95", "p99")
 _NAMES: Final = ("environment", "agent", "agent_version")
 _MINUTES_KEPT_S: Final = 29 * 86_400
 _EMPTY: Final[dict[str, Any]] = {
     **dict.fromkeys(("n", "open", "unfinished", "yes", "known", "duration", "timed"), 0),
-    **dict.fromkeys(("cost", "priced", "rating", "rated", "estimate", "estimated"), 0),
-    "bins": [], "counts": [], "reasons": [], "failed": [], "tool_calls": 0, "tool_errors": 0,
-    "input_tokens": None, "output_tokens": None,
+    **dict.fromkeys(("cost", "priced", "rating", "rated", "estimate", "estimated", "covered"), 0),
+    **dict.fromkeys(_QUANTILES), "reasons": [], "failed": [], "seen": [], "seen_n": [],
+    "tool_calls": 0, "tool_errors": 0, "input_tokens": None, "output_tokens": None,
 }  # fmt: skip
 
 
@@ -100,8 +97,9 @@ def collect(store: Store, selection: Selection | None = None, *, parts: bool = T
     -------
     list of dict
         One entry per environment, agent, agent version and scope, 'all' before its parts. Units of
-        interactions and sessions, and reasons of failures, stand at scope 'all' only; durations
-        are in milliseconds. ``since`` says where the first rollup begins.
+        interactions and sessions, and reasons, stand at scope 'all' only: primary ones of failed
+        interactions and sessions, and all that interactions show, failed or not. Durations are in
+        milliseconds. ``since`` says where the first rollup begins.
 
     Raises
     ------
@@ -157,10 +155,7 @@ def _whole(
     unpriced: list[str],
 ) -> Entry:
     """Entry of an agent version; events are None where they were not asked for."""
-    interactions = units.get("interactions", _EMPTY)
-    reasons: Counter[str] = Counter()
-    for reason, n in zip(interactions["reasons"], interactions["failed"], strict=True):
-        reasons[reason] += n
+    interactions, sessions = (units.get(name, _EMPTY) for name in ("interactions", "sessions"))
     return {
         **_named(key),
         "scope": "all",
@@ -172,7 +167,9 @@ def _whole(
         "input_tokens": interactions["input_tokens"],
         "output_tokens": interactions["output_tokens"],
         "unpriced_models": unpriced,
-        "failure_reasons": _most_frequent(+reasons),
+        "failure_reasons": _most_frequent(interactions["reasons"], interactions["failed"]),
+        "session_failure_reasons": _most_frequent(sessions["reasons"], sessions["failed"]),
+        "seen_reasons": _most_frequent(interactions["seen"], interactions["seen_n"]),
     }
 
 
@@ -184,9 +181,7 @@ def _scope(row: dict[str, Any]) -> Entry:
             "n": row["n"],
             "ok": row["ok"],
             "error": row["error"],
-            "duration_ms": _duration(
-                _mean(row["duration"], row["timed"]), row["bins"], row["counts"]
-            ),
+            "duration_ms": _duration(row),
         },
         "interactions": None,
         "sessions": None,
@@ -195,7 +190,7 @@ def _scope(row: dict[str, Any]) -> Entry:
         "input_tokens": row["input_tokens"],
         "output_tokens": row["output_tokens"],
         "unpriced_models": [],
-        "failure_reasons": {},
+        **{key: {} for key in ("failure_reasons", "session_failure_reasons", "seen_reasons")},
     }
 
 
@@ -214,7 +209,7 @@ def unit(row: dict[str, Any] | None) -> dict[str, Any]:
             "low": low,
             "high": high,
         },
-        "duration_ms": _duration(_mean(row["duration"], row["timed"]), row["bins"], row["counts"]),
+        "duration_ms": _duration(row),
         "cost_usd": {
             "sum": round(row["cost"], 9) if row["priced"] else None,
             "mean": _mean(row["cost"], row["priced"]),
@@ -225,7 +220,7 @@ def unit(row: dict[str, Any] | None) -> dict[str, Any]:
             "estimated": {
                 "mean": _mean(row["estimated"] - row["estimate"], row["estimated"]),
                 "n": row["estimated"],
-                "coverage": _mean(row["estimated"], row["n"]),
+                "coverage": _mean(row["covered"], row["n"]),
             },
         },
     }
@@ -253,13 +248,13 @@ def wilson(yes: float, n: int, z: float = 1.959964) -> tuple[float | None, float
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _duration(mean: float | None, bins: list[int], counts: list[int]) -> dict[str, float | None]:
-    known = quantile(bins, counts, [q for _, q in QUANTILES]).tolist() if counts else [None] * 3
-    return {"mean": mean, **dict(zip((name for name, _ in QUANTILES), known, strict=True))}
+def _duration(row: Mapping[str, Any]) -> dict[str, float | None]:
+    return {"mean": _mean(row["duration"], row["timed"]), **{q: row[q] for q in _QUANTILES}}
 
 
-def _most_frequent(counts: Counter[str]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+def _most_frequent(reasons: list[str], counts: list[int]) -> dict[str, int]:
+    found = [(reason, n) for reason, n in zip(reasons, counts, strict=True) if n]
+    return dict(sorted(found, key=lambda item: (-item[1], item[0])))
 
 
 def _key(row: Mapping[str, Any]) -> Key:

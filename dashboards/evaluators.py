@@ -27,8 +27,8 @@ _CALLS: Final = """
 SELECT evaluator, count() AS calls, countIf(state = 'failed') AS failed,
     quantileExactIf(0.5)(latency_ms, latency_ms IS NOT NULL) AS p50,
     quantileExactIf(0.95)(latency_ms, latency_ms IS NOT NULL) AS p95,
-    toFloat64(sumIf(charge_usd, reserved >= toStartOfDay(now64(3)))) AS today,
-    toFloat64(sumIf(charge_usd, reserved >= toMonday(now64(3)))) AS week,
+    toFloat64(sumIf(charge_usd, reserved >= toStartOfDay(now64(3, 'UTC')))) AS today,
+    toFloat64(sumIf(charge_usd, reserved >= toMonday(now64(3, 'UTC')))) AS week,
     groupUniqArrayIf(10)(toString(model), model != '') AS models
 FROM evaluation_calls FINAL WHERE state != 'withdrawn' GROUP BY evaluator
 """

@@ -10,30 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from dashboards import queries
 from ingest.otlp.conventions import KNOWN, is_flattened
 from processors.clickhouse import Store
-
-_SPANS: Final = """
-SELECT
-    JSONExtractString(attributes, 'service.name') AS named,
-    if(named = '', agent, named) AS service,
-    JSONExtractString(attributes, 'otel.scope.name') AS scope,
-    JSONExtractString(attributes, 'driftline.dialect') AS dialect,
-    count() AS spans,
-    countIf(kind = 'llm_call') AS model_calls,
-    countIf(kind = 'llm_call' AND status = 'ok' AND input_tokens IS NULL) AS untold_tokens,
-    countIf(kind = 'llm_call' AND input_tokens IS NOT NULL) AS with_tokens,
-    countIf(kind = 'llm_call' AND cost_usd IS NOT NULL) AS with_cost,
-    countIf(kind = 'interaction') AS runs,
-    countIf(kind = 'interaction' AND session_id = '') AS without_session,
-    topKIf(3)(model, kind = 'llm_call' AND input_tokens IS NOT NULL AND cost_usd IS NULL
-        AND model != '') AS unpriced,
-    max(time) AS last_seen
-FROM events FINAL
-WHERE time >= toDateTime64({since:Int64}, 9, 'UTC')
-    AND position(attributes, '"span.name"') > 0
-GROUP BY service, scope, dialect, named
-"""
 
 _ATTRIBUTES: Final = """
 SELECT
@@ -87,7 +66,8 @@ def senders(store: Store, since: int = 0) -> list[dict[str, Any]]:
     """
     given = {"since": since}
     found: defaultdict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
-    for row in store.query(_SPANS, given).to_dicts():
+    spans = queries.render("pipeline.senders", {**queries.EVERYTHING, "from": since})
+    for row in store.query(spans.sql, spans.parameters).to_dicts():
         _add(found[row["service"], row["scope"]], row)
     for row in store.query(_ATTRIBUTES, given).to_dicts():
         entry = found.get((row["service"], row["scope"]))

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ingest.redaction import Redactor
     from processors.app import WorkerConfig
     from processors.clickhouse import ClickHouseConfig
-    from processors.derive.results import ResultsConfig
     from processors.keeping import Retention
 
 
@@ -148,6 +147,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
     from dataclasses import replace
 
     from infra.settings.notify import notify_config
+    from infra.settings.results import results_config
     from infra.topics import log_id
     from ingest.core.events import EVENTS_TOPIC
     from processors.app import WorkerConfig
@@ -180,7 +180,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
             ),
             erasing_key=erasing_key(redacting),
         ),
-        results=judged(settings),
+        results=results_config(settings.results),
         detection=DetectionConfig(**detection.model_dump()),
         health=HealthConfig(
             port=health_port or settings.health.port,
@@ -194,13 +194,6 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
         recompute_interval=processing.recompute_interval_s,
         backlog_rest=processing.backlog_rest_s,
     )
-
-
-def judged(settings: Settings) -> ResultsConfig:
-    """How interactions are judged."""
-    from processors.derive.results import ResultsConfig
-
-    return ResultsConfig(settings.results.inactivity_s, settings.results.trusted_scores)
 
 
 def _address(settings: Settings, name: str, variable: str) -> str:

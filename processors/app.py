@@ -35,8 +35,8 @@ from ingest.core.health.sampler import PartitionPosition
 from ingest.core.kafka import KafkaConfig
 from processors.audit import Audit
 from processors.clickhouse import ClickHouseConfig, Store
+from processors.derive.judging import ResultsConfig
 from processors.derive.result_store import ResultStore
-from processors.derive.results import ResultsConfig
 from processors.derive.window_updater import WindowUpdater
 from processors.health import Health, HealthConfig
 from processors.keeping import Keeper, Retention
@@ -144,7 +144,7 @@ def app_on(kafka: KafkaConfig, name: str = APP_ID) -> Any:
         broker_rebalance_timeout=6.0,
         broker_session_timeout=10.0,
         broker_heartbeat_interval=3.0,
-        broker_commit_interval=1.0,
+        broker_commit_interval=3.0,
         # It would leave the group when nothing is fetched, as without a partition, and not come
         # back. That it gets on is what health says.
         broker_max_poll_interval=7 * 86_400.0,

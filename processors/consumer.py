@@ -36,6 +36,7 @@ GROUP: Final = "driftline-sink"
 _FRESH_SECONDS: Final = 2.0
 _BEGIN_SECONDS: Final = 5.0
 _BEGIN_AGAIN_SECONDS: Final = 1.0
+_REST_SECONDS: Final = 1.0
 _RECORD_BYTES: Final = 1 << 20  # what a record is expected to have before one was seen
 
 Records = dict[TopicPartition, list[ConsumerRecord]]
@@ -92,6 +93,7 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._skipped: list[OffsetRange] = []
         self._unverified: list[OffsetRange] = []
         self._begin_after = 0.0
+        self._rest = 0.0  # how long the first record is waited for after a fetch that found none
         self.held: dict[TopicPartition, PartitionState] = {}
         """The partitions that are ours; what moves away is forgotten, for others move it on."""
 
@@ -188,10 +190,12 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         gathered: Records = {}
         gaps: list[OffsetRange] = []
-        size, deadline = 0, time.monotonic() + self._linger
+        size, deadline = 0, time.monotonic() + max(self._linger, self._rest)
         while size < self._piece_bytes:
             wait = max(0.0, deadline - time.monotonic())
             fetched = await self._fetch(wait)
+            if fetched and not gathered:
+                deadline = min(deadline, time.monotonic() + self._linger)
             for partition, records in fetched.items():
                 gaps += await self._follow(partition, records)
                 gathered.setdefault(partition, []).extend(records)
@@ -199,7 +203,9 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 size += sum(sizes)
                 self._record_bytes = max(1, *sizes)
             if not fetched or wait == 0.0:
+                self._rest = 0.0 if gathered or not self._begun() else _REST_SECONDS
                 return gathered, gaps, False
+        self._rest = 0.0
         return gathered, gaps, True
 
     async def _fetch(self, wait: float) -> Records:

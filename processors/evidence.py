@@ -79,6 +79,7 @@ def explain(finding: Finding, context: pl.DataFrame) -> Finding:
     costs = inside["cost_usd"].drop_nulls()
     return replace(
         finding,
+        agent_version=finding.agent_version or _version(finding, inside),
         users=inside.filter(pl.col("user_id") != "")["user_id"].n_unique() or None,
         sessions=inside["session_id"].n_unique(),
         cost_usd=None if costs.is_empty() else float(costs.sum()),
@@ -86,6 +87,13 @@ def explain(finding: Finding, context: pl.DataFrame) -> Finding:
         examples=_examples(inside),
         evidence=_failures(finding, context),
     )
+
+
+def _version(finding: Finding, inside: pl.DataFrame) -> str:
+    """The version that brought a cluster back: that of most of its failures."""
+    if finding.signal != "cluster_regressed" or inside.is_empty():
+        return ""
+    return str(inside["agent_version"].mode().sort()[0])
 
 
 def _hit(finding: Finding, context: pl.DataFrame) -> pl.Expr:

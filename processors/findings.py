@@ -35,7 +35,7 @@ _OTHERS: Final = {
     "judged": "passes by judge {value}, which did not change itself,",
     "cluster_surge": "failures of cluster {value}",
     "cluster_emerging": "failures of the new cluster {value}",
-    "cluster_regressed": "failures of cluster {value}, which had ended,",
+    "cluster_regressed": "failures of cluster {value}, which had ended",
 }
 """Titles of what other stations than detection find."""
 
@@ -169,7 +169,8 @@ def title(finding: Finding) -> str:
     if finding.users:
         parts.append(f"{finding.users} user{'s' if finding.users > 1 else ''}")
     if finding.status == "regressed":
-        parts.append("it is back")
+        brought = finding.signal == "cluster_regressed" and finding.agent_version
+        parts.append(f"it is back with version {_name(brought)}" if brought else "it is back")
     return "; ".join(parts)
 
 

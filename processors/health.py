@@ -1,6 +1,6 @@
 """A worker's health: how far the sink and the recomputation have come, judged by progress.
 
-`Health` samples twice a second what the event loop knows without asking anybody; threads of
+`Health` samples every second what the event loop knows without asking anybody; threads of
 `health.probes` judge the last sample against the clock. So a worker is found out whether its
 ClickHouse hangs, its broker is silent, one of its loops is stuck, or the event loop itself.
 """
@@ -18,7 +18,7 @@ from ingest.core.health import probes
 from ingest.core.health.sampler import PartitionPosition, Sampler
 from ingest.core.health.verdict import Limits, Snapshot, StationHealth, Verdict, judge
 
-_SAMPLE_S: Final = 0.5
+_SAMPLE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from processors.clickhouse import Store
-from processors.derive.results import ResultsConfig
+from processors.derive.judging import ResultsConfig
 from processors.signals import BY_NAME
 from processors.stations.base import BUCKETS, moment
 from processors.stations.detection import Detection, DetectionConfig, DetectionState

@@ -16,10 +16,10 @@ def build() -> Json:
         [
             ("Now", overview.now()),
             ("Versions", [overview.success_by_version(), by_version(), overview.success_band()]),
-            ("What fails", [reasons(), *tools()]),
+            ("What fails", [reasons(), reasons_seen(), *tools()]),
             ("Models and languages", [models(), languages()]),
             ("How long it takes", [overview.latency(), first_token()]),
-            ("What users say", [satisfaction(), ratings(), comments()]),
+            ("What users say", [satisfaction(), ratings(), estimates(), comments()]),
             ("Steps", [loops()]),
         ],
         variables=[environment(), agent(), version()],
@@ -56,6 +56,18 @@ def reasons() -> Json:
         stacked=True,
         interval="1m",
         link=links.FAILED,
+    )
+
+
+def reasons_seen() -> Json:
+    """Every reason that interactions and sessions show."""
+    return panels.table(
+        35,
+        "What went wrong, failure or not",
+        "How many interactions and sessions show each reason, and how many of them failed by it. "
+        "Reasons of which experience does not say that they mean failure only mark.",
+        "agents.reasons_seen",
+        {"share_of_interactions": "percentunit", "share_of_sessions": "percentunit"},
     )
 
 
@@ -143,7 +155,8 @@ def satisfaction() -> Json:
         50,
         "Satisfaction by version",
         "Mean of the feedback that users gave, 0 to 1, with its interval; coverage is the share of "
-        "the interactions that got any. Estimated dissatisfaction covers the others.",
+        "the interactions that got any. Dissatisfaction is estimated from what was said and done; "
+        "its coverage is how much of that could be read.",
         "agents.satisfaction_by_version",
         {
             "coverage": "percentunit",
@@ -151,6 +164,7 @@ def satisfaction() -> Json:
             "low": "percentunit",
             "high": "percentunit",
             "estimated_dissatisfaction": "percentunit",
+            "estimate_coverage": "percentunit",
         },
         width=14,
         links=links.BY_VERSION,
@@ -171,6 +185,23 @@ def ratings() -> Json:
         high=1,
         interval="5m",
         width=10,
+        link=links.OF_AGENT,
+    )
+
+
+def estimates() -> Json:
+    """Mean estimate over time."""
+    return panels.timeseries(
+        53,
+        "Estimated dissatisfaction by agent",
+        "Mean estimate of the interactions that ended in each interval and in which the user said "
+        "something, of the twelve busiest agents. No feedback is part of it.",
+        "agents.dissatisfaction_over_time",
+        "percentunit",
+        name="${__field.labels.agent}",
+        low=0,
+        high=1,
+        interval="5m",
         link=links.OF_AGENT,
     )
 

@@ -23,6 +23,7 @@ def build() -> Json:
             ("Now", now()),
             ("The books", [throughput(), dead_letters(), books(), dead_letter_details()]),
             ("Time", [late_over_time(), partitions(), stations()]),
+            ("Senders", [senders()]),
             ("Signs of life", [heartbeats(), heartbeats_over_time(), tables()]),
         ],
         variables=[],
@@ -235,4 +236,18 @@ def tables() -> Json:
         "pipeline.tables",
         {"bytes": "bytes", "rows": "short"},
         width=24,
+    )
+
+
+def senders() -> Json:
+    """Who sends what, and what of it is understood."""
+    return panels.table(
+        89,
+        "Senders",
+        "Spans by service, instrumentation and dialect: an empty dialect is not understood and "
+        "counts as work of the service. Model calls without tokens or cost, and runs without a "
+        "session, leave gaps elsewhere; `driftline senders` says what to do about each.",
+        "pipeline.senders",
+        {},
+        steps={"untold_tokens": ((None, "green"), (1, "orange"))},
     )

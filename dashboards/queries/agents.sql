@@ -215,17 +215,52 @@ FROM
 )
 GROUP BY time, reason ORDER BY time, reason
 
+-- What interactions and sessions show, whether it made them fail or not.
+-- name: reasons_seen
+WITH {range:sql}
+SELECT reason, sumIf(seen, unit = 'interactions') AS interactions,
+    interactions / any(all_interactions) AS share_of_interactions,
+    sumIf(seen, unit = 'sessions') AS sessions, sessions / any(all_sessions) AS share_of_sessions,
+    sumIf(failed, unit = 'sessions') AS sessions_failed_by_it,
+    sumIf(failed, unit = 'interactions') AS interactions_failed_by_it
+FROM
+(
+    SELECT unit, arrayJoin(seen_reasons) AS reason,
+        seen_counts[indexOf(seen_reasons, reason)] AS seen,
+        reason_counts[indexOf(reasons, reason)] AS failed
+    FROM rollups FINAL
+    WHERE {in_range:sql} AND {chosen:sql}
+) AS r
+CROSS JOIN
+(
+    SELECT nullIf(sumIf(n, unit = 'interactions'), 0) AS all_interactions,
+        nullIf(sumIf(n, unit = 'sessions'), 0) AS all_sessions
+    FROM rollups FINAL
+    WHERE {in_range:sql} AND {chosen:sql}
+) AS t
+GROUP BY reason ORDER BY interactions + sessions DESC, reason LIMIT 100
+
+-- name: dissatisfaction_over_time
+WITH {series:sql}
+SELECT {time:sql}, agent,
+    sum(dissatisfaction) / nullIf(sum(dissatisfaction_n), 0) AS dissatisfaction
+FROM rollups FINAL
+WHERE {in_series:sql} AND unit = 'interactions' AND {chosen:sql} AND {busiest:sql}
+GROUP BY time, agent ORDER BY time, agent
+
 -- name: satisfaction_by_version
 WITH {range:sql}, {wilson:sql}
 SELECT environment, agent, agent_version, interactions, rated, rated / interactions AS coverage,
     total / nullIf(rated, 0) AS satisfaction, wilson_low(total, rated) AS low,
     wilson_high(total, rated) AS high,
-    estimated / nullIf(estimates, 0) AS estimated_dissatisfaction, estimates
+    estimated / nullIf(estimates, 0) AS estimated_dissatisfaction, estimates,
+    covered / interactions AS estimate_coverage
 FROM
 (
     SELECT environment, agent, agent_version, sum(n) AS interactions,
         sum(r.satisfaction) AS total, sum(satisfaction_n) AS rated,
-        sum(dissatisfaction) AS estimated, sum(dissatisfaction_n) AS estimates
+        sum(dissatisfaction) AS estimated, sum(dissatisfaction_n) AS estimates,
+        sum(r.coverage) AS covered
     FROM rollups AS r FINAL
     WHERE {in_range:sql} AND unit = 'interactions' AND {chosen:sql}
     GROUP BY environment, agent, agent_version
@@ -241,15 +276,16 @@ WHERE {in_series:sql} AND unit = 'interactions' AND {chosen:sql} AND {busiest:sq
 GROUP BY time, agent ORDER BY time, agent
 
 -- What users wrote, under the agent they wrote about: of the latest only, as each is looked up by id.
+-- DISTINCT at the end instead of FINAL at the begin: a repeat is a row like any other until then.
 -- name: comments
 WITH latest AS
 (
     SELECT e.time AS time, e.target AS target, e.value AS value, e.agent AS agent, e.event_id AS event_id
-    FROM evaluations AS e FINAL
+    FROM evaluations AS e
     WHERE kind = 'feedback' AND e.time >= {from:time} AND e.time <= {to:time}
     ORDER BY time DESC LIMIT 1000
 )
-SELECT l.time AS time, r.environment AS environment, r.agent AS agent, r.agent_version AS agent_version,
+SELECT DISTINCT l.time AS time, r.environment AS environment, r.agent AS agent, r.agent_version AS agent_version,
     l.value AS rating, c.comment AS comment, r.failure_tool AS tool, r.interaction_id AS interaction_id,
     r.session_id AS session_id
 FROM latest AS l
@@ -263,8 +299,9 @@ INNER JOIN
 (
     SELECT interaction_id, session_id, environment, agent, agent_version, failure_tool
     FROM interaction_results FINAL
-    WHERE live AND interaction_id IN (SELECT target FROM latest) AND {chosen:sql} AND cell IN
+    PREWHERE interaction_id IN (SELECT target FROM latest) AND cell IN
         (SELECT cell FROM interaction_index WHERE interaction_id IN (SELECT target FROM latest))
+    WHERE live AND {chosen:sql}
 ) AS r ON r.interaction_id = l.target
 ORDER BY time DESC, interaction_id LIMIT 100
 

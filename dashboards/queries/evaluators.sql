@@ -20,7 +20,7 @@ SELECT toStartOfInterval(toDateTime(e.time), toIntervalSecond(greatest({interval
     concat(kind, ' ', name) AS evaluator, avg(value) AS mean
 FROM evaluations AS e FINAL
 WHERE e.time >= {from:time} AND e.time <= {to:time}
-    AND (kind != 'score' OR name IN (SELECT evaluator FROM evaluator_agreement WHERE kappa IS NOT NULL))
+    AND (kind != 'score' OR name IN (SELECT evaluator FROM evaluator_agreement FINAL WHERE kappa IS NOT NULL))
 GROUP BY time, evaluator ORDER BY time, evaluator
 
 -- Of the interactions of the last day of the range, the share that each evaluator has judged.
@@ -74,5 +74,5 @@ GROUP BY evaluator ORDER BY evaluator LIMIT 200
 -- name: trust
 SELECT evaluator, n, labels, kappa, kappa_low, kappa_high, precision, precision_low, precision_high,
     recall, recall_low, recall_high, pass_rate, pass_low, pass_high
-FROM evaluator_agreement FINAL
+FROM evaluator_agreement FINAL WHERE day <= {to:time}
 ORDER BY day DESC LIMIT 1 BY evaluator

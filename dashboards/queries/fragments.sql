@@ -35,6 +35,7 @@ intDiv(from_s, edge_s) * edge_s AS minute_1, (intDiv(to_s, 60) + 1) * 60 AS minu
 intDiv(minute_1 + 3599, 3600) * 3600 AS hour_1, intDiv(minute_2, 3600) * 3600 AS hour_2,
 intDiv(minute_1 + 86399, 86400) * 86400 AS day_1, intDiv(minute_2, 86400) * 86400 AS day_2
 
+-- Of columns of the key, so it may stand in PREWHERE: FINAL then copies the rows of the range alone.
 -- name: in_range
 ((width_s = 86400 AND start >= toDateTime(day_1, 'UTC') AND start < toDateTime(day_2, 'UTC'))
     OR (width_s = 3600 AND start >= toDateTime(hour_1, 'UTC')
@@ -84,12 +85,12 @@ agent IN
 end >= {from:time} AND end <= {to:time} AND {chosen:sql}
 
 -- What was said last by each judge of each target, in the time range. A comment alone takes no value
--- away.
+-- away. No FINAL: a repeat says the same again.
 -- name: said
 (
     SELECT target, kind, name, user_id, argMaxIf(v.value, v.time, v.value IS NOT NULL) AS value,
         max(v.time) AS time
-    FROM evaluations AS v FINAL
+    FROM evaluations AS v
     WHERE v.time >= {from:time} AND v.time <= {to:time} AND (event_id, v.time, payload_hash) NOT IN
         (SELECT event_id, time, payload_hash FROM collisions)
     GROUP BY target, kind, name, user_id

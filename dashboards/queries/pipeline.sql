@@ -102,3 +102,25 @@ SELECT table, sum(rows) AS rows, sum(bytes_on_disk) AS bytes, count() AS parts,
 FROM system.parts
 WHERE active AND database = currentDatabase() AND modification_time <= {to:time} + INTERVAL 1 DAY
 GROUP BY table ORDER BY bytes DESC, table LIMIT 100
+
+-- Also what `driftline senders` reads.
+-- name: senders
+SELECT
+    if(JSONExtractString(attributes, 'service.name') = '', agent,
+        JSONExtractString(attributes, 'service.name')) AS service,
+    JSONExtractString(attributes, 'otel.scope.name') AS scope,
+    JSONExtractString(attributes, 'driftline.dialect') AS dialect,
+    count() AS spans,
+    countIf(kind = 'llm_call') AS model_calls,
+    countIf(kind = 'llm_call' AND status = 'ok' AND input_tokens IS NULL) AS untold_tokens,
+    countIf(kind = 'llm_call' AND input_tokens IS NOT NULL) AS with_tokens,
+    countIf(kind = 'llm_call' AND cost_usd IS NOT NULL) AS with_cost,
+    countIf(kind = 'interaction') AS runs,
+    countIf(kind = 'interaction' AND session_id = '') AS without_session,
+    topKIf(3)(model, kind = 'llm_call' AND input_tokens IS NOT NULL AND cost_usd IS NULL
+        AND model != '') AS unpriced,
+    max(time) AS last_seen
+FROM events FINAL
+WHERE time >= {from:time} AND time <= {to:time} AND position(attributes, '"span.name"') > 0
+GROUP BY service, scope, dialect
+ORDER BY spans DESC, service, scope, dialect LIMIT 1000

@@ -1,41 +1,54 @@
 -- What the command line prints.
 
 -- name: units
-WITH {range:sql}
-SELECT unit, environment, agent, agent_version, sum(r.n) AS n, sum(r.open) AS open,
-    sum(r.unfinished) AS unfinished, sum(r.succeeded) AS yes, sum(r.success_known) AS known,
-    sum(r.duration_ms) AS duration, sum(r.duration_n) AS timed,
-    groupArrayArray(duration_bins) AS bins, groupArrayArray(duration_counts) AS counts,
-    sum(r.tool_calls) AS tool_calls, sum(r.tool_errors) AS tool_errors,
-    if(sum(r.tokens_n) = 0, NULL, sum(r.input_tokens)) AS input_tokens,
-    if(sum(r.tokens_n) = 0, NULL, sum(r.output_tokens)) AS output_tokens,
-    sum(r.cost_usd) AS cost, sum(r.cost_n) AS priced,
-    sum(r.satisfaction) AS rating, sum(r.satisfaction_n) AS rated,
-    sum(r.dissatisfaction) AS estimate, sum(r.dissatisfaction_n) AS estimated,
-    sumMap(r.reasons, r.reason_counts) AS failures, failures.1 AS reasons, failures.2 AS failed
-FROM rollups AS r FINAL
-WHERE {in_range:sql} AND {environment:labels} AND {agent:labels} AND {version:labels}
-GROUP BY unit, environment, agent, agent_version
-HAVING n > 0
+WITH {range:sql}, {quantile:sql}
+SELECT * EXCEPT (histogram, failures, all_seen), failures.1 AS reasons, failures.2 AS failed,
+    all_seen.1 AS seen, all_seen.2 AS seen_n,
+    quantile_ms(0.5, histogram) AS p50, quantile_ms(0.95, histogram) AS p95,
+    quantile_ms(0.99, histogram) AS p99
+FROM
+(
+    SELECT unit, environment, agent, agent_version, sum(r.n) AS n, sum(r.open) AS open,
+        sum(r.unfinished) AS unfinished, sum(r.succeeded) AS yes, sum(r.success_known) AS known,
+        sum(r.duration_ms) AS duration, sum(r.duration_n) AS timed, {histogram:sql},
+        sum(r.tool_calls) AS tool_calls, sum(r.tool_errors) AS tool_errors,
+        if(sum(r.tokens_n) = 0, NULL, sum(r.input_tokens)) AS input_tokens,
+        if(sum(r.tokens_n) = 0, NULL, sum(r.output_tokens)) AS output_tokens,
+        sum(r.cost_usd) AS cost, sum(r.cost_n) AS priced,
+        sum(r.satisfaction) AS rating, sum(r.satisfaction_n) AS rated,
+        sum(r.dissatisfaction) AS estimate, sum(r.dissatisfaction_n) AS estimated,
+        sum(r.coverage) AS covered,
+        sumMap(r.reasons, r.reason_counts) AS failures,
+        sumMap(r.seen_reasons, r.seen_counts) AS all_seen
+    FROM rollups AS r FINAL
+    WHERE {in_range:sql} AND {environment:labels} AND {agent:labels} AND {version:labels}
+    GROUP BY unit, environment, agent, agent_version
+)
+WHERE n > 0
 ORDER BY environment, agent, agent_version, unit
 
 -- Sums of events, per tool, operation and model.
 -- name: scopes
-WITH {range:sql}
-SELECT environment, agent, agent_version, scope, sum(w.events) AS n, sum(w.ok) AS ok,
-    sum(w.error) AS error,
-    if(match(scope, '^(tool_call|retrieval)(:|\\z)'), n, sum(w.tool_calls)) AS tool_calls,
-    if(match(scope, '^(tool_call|retrieval)(:|\\z)'), error, sum(w.tool_errors)) AS tool_errors,
-    sum(w.priced) + sum(w.unpriced) AS with_tokens,
-    if(with_tokens = 0, NULL, sum(w.input_tokens)) AS input_tokens,
-    if(with_tokens = 0, NULL, sum(w.output_tokens)) AS output_tokens,
-    sum(w.unpriced) AS unpriced, sum(w.duration_ms) AS duration, sum(w.duration_n) AS timed,
-    groupArrayArray(duration_bins) AS bins, groupArrayArray(duration_counts) AS counts
-FROM windows AS w FINAL
-WHERE {in_range:sql}
-    AND {environment:labels} AND {agent:labels} AND {version:labels}
-GROUP BY environment, agent, agent_version, scope
-HAVING n > 0
+WITH {range:sql}, {quantile:sql}
+SELECT * EXCEPT histogram, quantile_ms(0.5, histogram) AS p50, quantile_ms(0.95, histogram) AS p95,
+    quantile_ms(0.99, histogram) AS p99
+FROM
+(
+    SELECT environment, agent, agent_version, scope, sum(w.events) AS n, sum(w.ok) AS ok,
+        sum(w.error) AS error,
+        if(match(scope, '^(tool_call|retrieval)(:|\\z)'), n, sum(w.tool_calls)) AS tool_calls,
+        if(match(scope, '^(tool_call|retrieval)(:|\\z)'), error, sum(w.tool_errors)) AS tool_errors,
+        sum(w.priced) + sum(w.unpriced) AS with_tokens,
+        if(with_tokens = 0, NULL, sum(w.input_tokens)) AS input_tokens,
+        if(with_tokens = 0, NULL, sum(w.output_tokens)) AS output_tokens,
+        sum(w.unpriced) AS unpriced, sum(w.duration_ms) AS duration, sum(w.duration_n) AS timed,
+        {histogram:sql}
+    FROM windows AS w FINAL
+    WHERE {in_range:sql}
+        AND {environment:labels} AND {agent:labels} AND {version:labels}
+    GROUP BY environment, agent, agent_version, scope
+)
+WHERE n > 0
 ORDER BY environment, agent, agent_version, scope = 'all' DESC, scope
 
 -- name: unpriced_models
@@ -43,9 +56,8 @@ WITH {range:sql}
 SELECT environment, agent, agent_version,
     arraySort(groupUniqArray(20)(replaceOne(scope, 'model:', ''))) AS models
 FROM windows AS w FINAL
-WHERE {in_range:sql}
-    AND startsWith(scope, 'model:') AND w.unpriced > 0
-    AND {environment:labels} AND {agent:labels} AND {version:labels}
+PREWHERE {in_range:sql} AND startsWith(scope, 'model:')
+WHERE w.unpriced > 0 AND {environment:labels} AND {agent:labels} AND {version:labels}
 GROUP BY environment, agent, agent_version
 
 -- name: attainment

@@ -11,8 +11,7 @@ FROM
     SELECT agent, if(position(scope, ':') = 0, 'unnamed', substring(scope, position(scope, ':') + 1)) AS tool, sum(events) AS calls,
         sum(error) AS errors, {histogram:sql}
     FROM windows FINAL
-    WHERE {in_range:sql} AND {chosen:sql}
-        AND match(scope, '^(tool_call|retrieval)(:|\\z)')
+    PREWHERE {in_range:sql} AND {chosen:sql} AND match(scope, '^(tool_call|retrieval)(:|\\z)')
     GROUP BY agent, tool
 )
 WHERE calls > 0
@@ -80,8 +79,7 @@ FROM
         sum(w.unpriced) AS unpriced, priced + unpriced AS calls_with_tokens,
         sum(cost_usd) AS cost, {histogram:sql}
     FROM windows AS w FINAL
-    WHERE {in_range:sql} AND {chosen:sql}
-        AND startsWith(scope, 'model:')
+    PREWHERE {in_range:sql} AND {chosen:sql} AND startsWith(scope, 'model:')
     GROUP BY model
 )
 WHERE calls > 0

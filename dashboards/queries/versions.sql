@@ -50,9 +50,10 @@ FROM
         {histogram:sql}, sum(r.cost_usd) AS cost,
         sum(cost_n) AS priced, sum(r.satisfaction) AS rating, sum(satisfaction_n) AS rated
     FROM rollups AS r FINAL
-    WHERE width_s = 3600 AND unit = 'interactions' AND n > 0 AND agent_version != ''
+    PREWHERE width_s = 3600 AND unit = 'interactions' AND agent_version != ''
         AND start >= toDateTime(intDiv(from_s, 3600) * 3600, 'UTC') AND start <= {to:time} AND {chosen:sql}
         AND (environment, agent, start) IN (SELECT environment, agent, start FROM both)
+    WHERE n > 0
     GROUP BY environment, agent, agent_version
 )
 ORDER BY agent, environment, agent_version LIMIT 500

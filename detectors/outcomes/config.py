@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from detectors.outcomes.reasons import BY_CODE, Severity
+import polars as pl
+
+from detectors.outcomes.reasons import BY_CODE, REASONS, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +77,40 @@ class OutcomeConfig:
     def of(self, agent: str) -> AgentOutcomes:
         """Settings of one agent."""
         return self.agents.get(agent, self.default)
+
+    def counted(self, found: pl.DataFrame, *, is_session: bool) -> pl.DataFrame:
+        """Findings that reach the threshold of their agent, with ``fails``.
+
+        Parameters
+        ----------
+        found
+            ``agent``, ``code`` (place in `CODES`) and ``measure``, and whatever else.
+        is_session
+            Whether they are of sessions, which more reasons fail.
+        """
+        failing = ("fails", "fails_session") if is_session else ("fails",)
+        several = [(None, self.default), *self.agents.items()]
+        rows = [
+            (
+                agent,
+                place,
+                settings.thresholds.get(reason.code, reason.threshold),
+                settings.severities.get(reason.code, reason.severity) in failing,
+            )
+            for agent, settings in several
+            for place, reason in enumerate(REASONS)
+            if reason.code not in settings.off
+        ]
+        schema = {
+            "agent": pl.String, "code": pl.UInt8, "threshold": pl.Float64, "fails": pl.Boolean,
+        }  # fmt: skip
+        rules = pl.DataFrame(rows, schema=schema, orient="row")
+        own = pl.when(pl.col("agent").is_in(list(self.agents))).then("agent")
+        return (
+            found.with_columns(agent=own)
+            .join(rules, on=("agent", "code"), nulls_equal=True)
+            .filter(pl.col("measure") >= pl.col("threshold"))
+        )
+
+
+DEFAULTS: Final = OutcomeConfig()

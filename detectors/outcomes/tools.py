@@ -104,16 +104,20 @@ def hallucinated_identifier(traffic: Traffic, config: OutcomeConfig) -> Hits:
     """Measure: 1 for an identifier seen nowhere before the call, 2 when that call failed too.
 
     An identifier holds a digit and a letter, or six digits and more. What the user, the agent and
-    its tools said earlier in the session counts as seen. A value that an agent cannot have seen,
-    because its instructions hold it, is taken for invented.
+    its tools said earlier in the interaction counts as seen. A value that an agent cannot have
+    seen, because its instructions hold it, is taken for invented. An interaction of a session may
+    use what an earlier one said, so it is not judged.
     """
-    calls = traffic.calls.filter(pl.col("tool_arguments").fill_null("") != "")
+    calls = traffic.calls.filter(
+        (pl.col("tool_arguments").fill_null("") != "")
+        & (pl.col("session_id").is_null() | (pl.col("session_id") == pl.col("unit")))
+    )
     if _least(config, "hallucinated_identifier") > 1:
         calls = calls.filter("failed")
     asked = _identifiers(calls)
     if asked.is_empty():
         return NO_HITS
-    unseen = asked.join(_first_said(traffic, asked), on=("session", "token"), how="left").filter(
+    unseen = asked.join(_first_said(traffic, asked), on=("unit", "token"), how="left").filter(
         pl.col("first_at").is_null() | (pl.col("first_at") >= pl.col("at"))
     )
     return hits(unseen.unique("at", maintain_order=True), pl.col("failed").cast(pl.Int8) + 1)
@@ -125,25 +129,9 @@ def tool_error_unrecovered(traffic: Traffic, config: OutcomeConfig) -> Hits:
 
 
 def problem_persists(traffic: Traffic, config: OutcomeConfig) -> Hits:
-    """Measure: checks whose latest result, not marked as an error, still reports a problem.
-
-    A check is a tool that is called with the same arguments each time and gives short texts; what
-    the user ran counts as well. A shell, whose every call is another, is none.
-    """
-    checks = traffic.tools.filter(
-        ~pl.col("failed")
-        & (pl.col("kind") != "handoff")
-        & (pl.col("tool_result").fill_null("") != "")
-    )
-    suspicious = checks.filter(_reports_problem()).select("unit", "name").unique()
-    latest = (
-        checks.join(suspicious, on=("unit", "name"), how="semi")
-        .filter(pl.col("tool_arguments").n_unique().over("unit", "name") == 1)
-        .sort("at")
-        .unique(("unit", "name"), keep="last", maintain_order=True)
-        .filter(_reports_problem())
-    )
-    return hits(latest, pl.len().over("unit"))
+    """Measure: checks whose latest result, not marked as an error, still reports a problem."""
+    persisting = traffic.checks.filter("problem", pl.col("arguments").is_not_null())
+    return hits(persisting, pl.len().over("unit"))
 
 
 def handoff_to_human(traffic: Traffic, config: OutcomeConfig) -> Hits:
@@ -152,15 +140,11 @@ def handoff_to_human(traffic: Traffic, config: OutcomeConfig) -> Hits:
     human = names.filter(names.str.contains(wording.HUMAN))
     return hits(
         traffic.tools.filter(
-            pl.col("name").is_in(human) & ~pl.col("failed") & (pl.col("kind") != "human_input")
+            pl.col("name").is_in(human.implode())
+            & ~pl.col("failed")
+            & (pl.col("kind") != "human_input")
         )
     )
-
-
-def _reports_problem() -> pl.Expr:
-    result = pl.col("tool_result")
-    short = result.str.len_bytes() <= wording.PROBLEM_CHARACTERS
-    return short & ~result.str.starts_with("{") & result.str.contains(wording.PROBLEM)
 
 
 def _error_says(pattern: str) -> pl.Expr:
@@ -206,7 +190,7 @@ def _identifiers(calls: pl.DataFrame) -> pl.DataFrame:
     """One row per identifier in the arguments of each call, in lower case."""
     text = pl.col("tool_arguments").str.replace_all(r"\\[nrt]", " ").str.to_lowercase()
     return (
-        calls.select("unit", "session", "event_id", "at", "failed", token=text)
+        calls.select("unit", "event_id", "at", "failed", token=text)
         .with_columns(pl.col("token").str.extract_all(_WITH_DIGIT))
         .explode("token")
         .with_columns(pl.col("token").str.strip_chars("_.@+-"))
@@ -215,19 +199,19 @@ def _identifiers(calls: pl.DataFrame) -> pl.DataFrame:
 
 
 def _first_said(traffic: Traffic, asked: pl.DataFrame) -> pl.DataFrame:
-    """First place at which each identifier of ``asked`` stands in its session, in any text."""
+    """First place at which each identifier of ``asked`` stands in its unit, in any text."""
     tokens = asked["token"].unique().to_list()
     said = (
         traffic.rows.lazy()
-        .select("session", "at", *_SAID)
-        .join(asked.lazy().select("session").unique(), on="session", how="semi")
+        .select("unit", "at", *_SAID)
+        .join(asked.lazy().select("unit").unique(), on="unit", how="semi")
         .collect()
     )
     parts = [
         said.lazy()
         .filter(pl.col(name).is_not_null())
         .select(
-            "session",
+            "unit",
             "at",
             token=pl.col(name).str.extract_many(
                 tokens, ascii_case_insensitive=True, overlapping=True
@@ -239,7 +223,7 @@ def _first_said(traffic: Traffic, asked: pl.DataFrame) -> pl.DataFrame:
     ]
     return (
         pl.concat(parts)
-        .group_by("session", pl.col("token").str.to_lowercase())
+        .group_by("unit", pl.col("token").str.to_lowercase())
         .agg(pl.col("at").min().alias("first_at"))
         .collect()
     )

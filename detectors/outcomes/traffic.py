@@ -8,11 +8,11 @@ in has no influence.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final
 
 import polars as pl
 
-Unit = Literal["interaction_id", "session_id"]
+from detectors.outcomes import wording
 
 _COLUMNS: Final[dict[str, pl.DataType]] = {
     **dict.fromkeys(
@@ -26,6 +26,8 @@ _COLUMNS: Final[dict[str, pl.DataType]] = {
     "input_tokens": pl.UInt64(),
     "output_tokens": pl.UInt64(),
     "cost_usd": pl.Float64(),
+    "closes": pl.Boolean(),
+    "cut": pl.Boolean(),
 }  # fmt: skip
 
 _RANK: Final = {"user_message": 0, "llm_call": 1, "agent_message": 5, "interaction": 9}
@@ -38,42 +40,33 @@ _TOOL_COLUMNS: Final = (
 
 
 class Traffic:
-    """Events of ended interactions or sessions, ready for the detectors.
+    """Events of ended interactions, ready for the detectors.
 
     Parameters
     ----------
     events
-        Canonical events in any order, with repeats. Columns as `Event`; ``time`` (a
-        datetime) may stand for ``time_unix_nano``; columns that are missing are not known. ''
-        counts as null.
-    unit
-        Column whose values are judged. Events without it are left out.
+        Canonical events in any order, with repeats. Columns as `Event`; ``ns`` or ``time`` (a
+        datetime) may stand for ``time_unix_nano``; ``closes`` says which events close their
+        interaction (else those of that kind), ``cut`` which model calls ended at their output
+        limit (else the attributes tell). Columns that are missing are not known. '' counts as
+        null. Events without ``interaction_id`` are left out.
 
     Attributes
     ----------
     rows : polars.DataFrame
-        All events once, in order, with ``unit``, ``session`` (the interaction, where there is no
-        session) and ``at``, the place in the order.
+        All events once, in order, with ``unit``, the interaction, and ``at``, the place in the
+        order.
     """
 
-    def __init__(self, events: pl.DataFrame, unit: Unit) -> None:
-        self.unit = unit
-        self.rows = _ordered(events, unit)
-
-    def by_interaction(self) -> Traffic:
-        """The same events, judged interaction by interaction; others are left out."""
-        other = Traffic.__new__(Traffic)
-        other.unit = "interaction_id"
-        other.rows = self.rows.filter(pl.col("interaction_id").is_not_null()).with_columns(
-            unit=pl.col("interaction_id")
-        )
-        return other
+    def __init__(self, events: pl.DataFrame) -> None:
+        self.rows = _ordered(events)
 
     @cached_property
     def units(self) -> pl.DataFrame:
-        """Every unit with the agent of its earliest event: the columns ``unit``, ``agent``."""
-        first = self.rows.group_by("unit").agg(pl.col("at").min())
-        return first.join(self.rows.select("at", "agent"), on="at").select("unit", "agent")
+        """Every unit with the agent that closes it, else that of its earliest event."""
+        first = self.rows.lazy().sort("at").group_by("unit", maintain_order=True)
+        closing = pl.col("agent").filter("closes")
+        return first.agg(pl.coalesce(closing.last(), pl.col("agent").first())).collect()
 
     @cached_property
     def tools(self) -> pl.DataFrame:
@@ -82,7 +75,7 @@ class Traffic:
             self.rows.lazy()
             .filter(pl.col("kind").is_in(_WORK))
             .select(
-                "unit", "session", "agent", "at", *_TOOL_COLUMNS,
+                "unit", "session_id", "agent", "at", *_TOOL_COLUMNS,
                 failed=pl.col("status") == "error",
                 by_agent=pl.col("kind").is_in(["tool_call", "retrieval"]),
             )
@@ -97,22 +90,22 @@ class Traffic:
 
     @cached_property
     def messages(self) -> pl.DataFrame:
-        """What user and agent said, in order, by session."""
+        """What user and agent said, in order, by unit."""
         return (
             self.rows.lazy()
             .filter(pl.col("kind").is_in(["user_message", "agent_message"]))
             .select(
-                "unit", "session", "session_id", "at", "time", "event_id",
+                "unit", "session_id", "at", "time", "event_id",
                 by_user=pl.col("kind") == "user_message", text=pl.col("content").fill_null(""),
             )
-            .sort("session", "at")
+            .sort("unit", "at")
             .collect()
         )  # fmt: skip
 
     @cached_property
     def closings(self) -> pl.DataFrame:
         """Events that close an interaction."""
-        return self.rows.filter(pl.col("kind") == "interaction")
+        return self.rows.filter("closes")
 
     @cached_property
     def answers(self) -> pl.DataFrame:
@@ -134,14 +127,50 @@ class Traffic:
             pl.col("succeeded").is_null() | (pl.col("at") > pl.col("succeeded"))
         )
 
+    @cached_property
+    def checks(self) -> pl.DataFrame:
+        """The latest result of every tool in each unit that gave one and did not fail.
+
+        A check is a tool that is called with the same arguments each time and gives short texts;
+        what the user ran counts as well. A shell, whose every call is another, is none.
+
+        Columns: ``unit``, ``name``, ``at``, ``event_id``, ``arguments`` (a hash, null where they
+        differ from call to call) and ``problem``, whether the result says that what was checked
+        does not work.
+        """
+        result = pl.col("tool_result")
+        short = result.str.len_bytes() <= wording.PROBLEM_CHARACTERS
+        return (
+            self.tools.lazy()
+            .filter(
+                ~pl.col("failed")
+                & (pl.col("kind") != "handoff")
+                & (result.fill_null("") != "")
+                & (pl.col("name").fill_null("") != "")
+            )
+            .sort("at")
+            .group_by("unit", "name", maintain_order=True)
+            .agg(
+                pl.col("at", "event_id", "tool_result").last(),
+                arguments=pl.when(pl.col("tool_arguments").fill_null("").n_unique() == 1).then(
+                    pl.col("tool_arguments").fill_null("").last().hash()
+                ),
+            )
+            .with_columns(
+                problem=short & ~result.str.starts_with("{") & result.str.contains(wording.PROBLEM)
+            )
+            .drop("tool_result")
+            .collect()
+        )
+
 
 def _last_of_unit(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.sort("at").unique("unit", keep="last", maintain_order=True)
 
 
-def _ordered(events: pl.DataFrame, unit: Unit) -> pl.DataFrame:
+def _ordered(events: pl.DataFrame) -> pl.DataFrame:
     frame = _canonical(events).filter(
-        pl.col(unit).is_not_null() & ~pl.col("kind").is_in(_EVALUATIONS)
+        pl.col("interaction_id").is_not_null() & ~pl.col("kind").is_in(_EVALUATIONS)
     )
     rank = pl.col("kind").replace_strict(_RANK, default=3, return_dtype=pl.UInt8)
     keys = frame.select("time", rank.alias("rank"), "event_id")
@@ -155,17 +184,19 @@ def _ordered(events: pl.DataFrame, unit: Unit) -> pl.DataFrame:
     places = ordered.select("row").with_row_index("at").sort("row")
     return (frame[places["row"]] if repeats else frame).with_columns(
         places["at"],
-        unit=pl.col(unit),
-        session=pl.coalesce("session_id", "interaction_id"),
+        unit=pl.col("interaction_id"),
+        closes=pl.coalesce("closes", pl.col("kind") == "interaction"),
+        cut=pl.coalesce(
+            "cut",
+            (pl.col("kind") == "llm_call")
+            & pl.col("attributes").fill_null("").str.contains(wording.TRUNCATED),
+        ),
     )
 
 
 def _canonical(events: pl.DataFrame) -> pl.DataFrame:
-    time = (
-        pl.col("time_unix_nano").cast(pl.Int64)
-        if "time_unix_nano" in events.columns
-        else pl.col("time").dt.epoch("ns")
-    )
+    numbers = [pl.col(name).cast(pl.Int64) for name in ("time_unix_nano", "ns") if name in events]
+    time = numbers[0] if numbers else pl.col("time").dt.epoch("ns")
     known = [
         _unknown_is_null(name, kind) if name in events.columns else pl.lit(None, kind).alias(name)
         for name, kind in _COLUMNS.items()

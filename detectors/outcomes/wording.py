@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import polars as pl
+
 
 def _any(*phrases: str) -> str:
     return "(?i)(?:" + "|".join(phrases) + ")"
@@ -115,3 +117,20 @@ GREETING: Final = _any(
 """An opening message of the agent."""
 
 QUESTION: Final = "[?\uff1f]\\W*$"
+
+
+def words(text: pl.Expr) -> pl.Expr:
+    """Hashes of the distinct words; of Chinese, Japanese and Korean text of the characters."""
+    found = text.str.to_lowercase().str.extract_all(
+        r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]|[\p{L}\p{N}]+"
+    )
+    return found.list.eval(pl.element().hash()).list.unique()
+
+
+def overlap(back: int, within: str) -> pl.Expr:
+    """Jaccard similarity of a row's ``words`` with those ``back`` rows before it, same session."""
+    earlier = pl.col("words").shift(back)
+    same = pl.col(within) == pl.col(within).shift(back)
+    common = pl.col("words").list.set_intersection(earlier).list.len().cast(pl.Float64)
+    either = pl.col("words").list.len() + earlier.list.len() - common
+    return pl.when(same).then(common / either)

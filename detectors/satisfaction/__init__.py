@@ -14,6 +14,6 @@ The model card is docs/satisfaction.md.
 """
 
 from detectors.satisfaction.estimator import Estimator
-from detectors.satisfaction.features import FEATURES, features
+from detectors.satisfaction.features import FEATURES, features, turns
 
-__all__ = ["FEATURES", "Estimator", "features"]
+__all__ = ["FEATURES", "Estimator", "features", "turns"]

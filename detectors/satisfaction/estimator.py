@@ -1,4 +1,4 @@
-"""An estimator of dissatisfaction: a logistic score and its calibration, as plain numbers."""
+"""An estimator of dissatisfaction: logistic scores and their calibrations, as plain numbers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 
 from detectors.satisfaction.calibration import Calibration, Floats
-from detectors.satisfaction.features import FEATURES
+from detectors.satisfaction.features import CONTEXT, FEATURES
 from detectors.satisfaction.language import COVERED
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 OTHER_LANGUAGE: Final = 0.25
 """Coverage where the words cannot be read and only the rest can."""
@@ -24,8 +24,8 @@ LAST_TURN: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Estimator:
-    """Estimates how probable it is that a user was not satisfied.
+class Score:
+    """A logistic score and what turns it into probabilities.
 
     Attributes
     ----------
@@ -35,13 +35,58 @@ class Estimator:
         Of the score.
     calibration
         Turns scores into probabilities.
-    trained_on
-        What it was fitted to, for people.
     """
 
     weights: dict[str, float]
     intercept: float
     calibration: Calibration
+
+    def __call__(self, frame: pl.DataFrame) -> Floats:
+        """Score per row of `features`, on the scale of log odds before calibration."""
+        names = list(self.weights)
+        weights = np.array([self.weights[name] for name in names])
+        values = frame.select(names).to_numpy()
+        # summed feature by feature: a row's score does not depend on the rows beside it
+        return np.asarray((values * weights).sum(axis=1) + self.intercept, dtype=np.float64)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return {
+            "intercept": round(self.intercept, 6),
+            "weights": {name: round(value, 6) for name, value in self.weights.items()},
+            "calibration": self.calibration.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any], features: tuple[str, ...]) -> Self:
+        """Build from what `to_json` gave; ``features`` are those that may have a weight."""
+        weights = {str(name): float(value) for name, value in body["weights"].items()}
+        if not weights.keys() <= set(features):
+            raise KeyError("weights")
+        calibration = Calibration.from_json(body["calibration"])
+        return cls(weights, float(body["intercept"]), calibration)
+
+
+ALONE: Final = tuple(name for name in FEATURES if name not in CONTEXT)
+"""Features of an interaction alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimator:
+    """Estimates how probable it is that a user was not satisfied.
+
+    Attributes
+    ----------
+    within
+        Score of an interaction beside the others of its session.
+    alone
+        Score of an interaction of which nothing else is known.
+    trained_on
+        What they were fitted to, for people.
+    """
+
+    within: Score
+    alone: Score
     trained_on: dict[str, Any]
 
     @classmethod
@@ -57,55 +102,50 @@ class Estimator:
             text = files("detectors.satisfaction").joinpath("model.json").read_text("utf-8")
         try:
             found = json.loads(text)
-            if found["format"] != FORMAT or not set(found["weights"]) <= set(FEATURES):
-                raise KeyError("format or weights")  # noqa: TRY301 - one message for all of them
-            weights = {str(name): float(value) for name, value in found["weights"].items()}
-            calibration = Calibration.from_json(found["calibration"])
-            return cls(weights, float(found["intercept"]), calibration, found["trained_on"])
+            if found["format"] != FORMAT:
+                raise KeyError("format")  # noqa: TRY301 - one message for all of them
+            within = Score.from_json(found["within"], FEATURES)
+            return cls(within, Score.from_json(found["alone"], ALONE), found["trained_on"])
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"not an estimator of format {FORMAT}: {error}") from None
 
     def dump(self) -> str:
         """JSON text of the estimator."""
         body = {
+            "alone": self.alone.to_json(),
             "format": FORMAT,
             "trained_on": self.trained_on,
-            "intercept": round(self.intercept, 6),
-            "weights": {name: round(value, 6) for name, value in self.weights.items()},
-            "calibration": self.calibration.to_json(),
+            "within": self.within.to_json(),
         }
-        lines = (f' "{key}": {json.dumps(body[key], sort_keys=True)}' for key in sorted(body))
+        lines = (f' "{key}": {json.dumps(body[key], sort_keys=True)}' for key in body)
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
-    def scores(self, frame: pl.DataFrame) -> Floats:
-        """Score per row of `features`, on the scale of log odds before calibration."""
-        names = list(self.weights)
-        weights = np.array([self.weights[name] for name in names])
-        values = frame.select(names).to_numpy()
-        # summed feature by feature: a row's score does not depend on the rows beside it
-        return np.asarray((values * weights).sum(axis=1) + self.intercept, dtype=np.float64)
-
-    def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def predict(self, frame: pl.DataFrame, *, alone: bool = False) -> pl.DataFrame:
         """Estimate dissatisfaction.
 
         Parameters
         ----------
         frame
             From `detectors.satisfaction.features`.
+        alone
+            Whether each interaction is judged without the others of its session.
 
         Returns
         -------
         polars.DataFrame
-            ``interaction_id``; ``p``, the probability of dissatisfaction, with ``low`` and
-            ``high``; ``coverage``, which part of the evidence could be read, from 0 to 1.
+            ``interaction_id``, ``session_id``; ``p``, the probability of dissatisfaction, with
+            ``low`` and ``high``; ``coverage``, which part of the evidence could be read, from 0 to
+            1.
         """
-        found = self.calibration(self.scores(frame))
+        score = self.alone if alone else self.within
+        found = score.calibration(score(frame))
         readable = pl.when(pl.col("language").is_in(COVERED)).then(1.0).otherwise(OTHER_LANGUAGE)
-        followed = pl.when(pl.col("has_next") > 0).then(1.0).otherwise(LAST_TURN)
+        last = pl.lit(value=True) if alone else pl.col("has_next") == 0
         return frame.select(
             "interaction_id",
+            "session_id",
             p=pl.Series(found.p, dtype=pl.Float64),
             low=pl.Series(found.low, dtype=pl.Float64),
             high=pl.Series(found.high, dtype=pl.Float64),
-            coverage=readable * followed,
+            coverage=readable * pl.when(last).then(LAST_TURN).otherwise(1.0),
         )

@@ -7,12 +7,16 @@ from typing import Final
 import polars as pl
 
 from detectors.outcomes import wording
-from detectors.outcomes.answers import overlap, words
+from detectors.outcomes.answers import OPENING_CHARACTERS
 from detectors.outcomes.config import OutcomeConfig
 from detectors.outcomes.tools import handoff_to_human
 from detectors.outcomes.traffic import Traffic
+from detectors.outcomes.wording import overlap, words
 from detectors.satisfaction.cues import APOLOGY, USER_CUES
 from detectors.satisfaction.language import language
+
+READ: Final = 1000
+"""Characters of a request and of an answer that are read."""
 
 _STYLE: Final = ("shouting", "exclamations", "length", "repeats")
 TURN: Final = (*USER_CUES, *_STYLE)
@@ -50,15 +54,52 @@ an angry turn, it does not come to mean content. Features without an entry may g
 """
 
 
-def features(events: pl.DataFrame | Traffic) -> pl.DataFrame:
-    """Describe every interaction in which a user said something.
+CONTEXT: Final = (
+    "request_repeats", *(f"next_{name}" for name in TURN), "has_next", "next_shorter",
+    "turn_number", "seconds_to_next", "answer_repeated", "left_after_question", "left_after_error",
+)  # fmt: skip
+"""Features that are of the session: not known of an interaction alone."""
+
+
+def turns(traffic: Traffic) -> pl.DataFrame:
+    """What `features` reads, one row per interaction in which the user said something.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``interaction_id``, ``session_id``, ``time`` (ns) of the request, ``request``, ``answer``
+        (null when there is none), ``failed_calls`` (a count), ``unrecovered``, ``handed_over`` and
+        ``ended_in_error``.
+    """
+    asked = traffic.messages.filter(pl.col("by_user") & (pl.col("text") != "")).unique(
+        "unit", keep="first", maintain_order=True
+    )
+    failed = traffic.calls.filter("failed").group_by("unit").agg(failed_calls=pl.len())
+    handed = handoff_to_human(traffic, OutcomeConfig())["unit"]
+    ended = traffic.closings.filter(pl.col("status") == "error")["unit"]
+    return (
+        asked.select("unit", "session_id", "time", request="text")
+        .join(traffic.answers.select("unit", answer="text"), on="unit", how="left")
+        .join(failed, on="unit", how="left")
+        .select(
+            "session_id", "time", "request", "answer",
+            pl.col("failed_calls").fill_null(0),
+            unrecovered=pl.col("unit").is_in(traffic.unresolved["unit"].implode()),
+            handed_over=pl.col("unit").is_in(handed.implode()),
+            ended_in_error=pl.col("unit").is_in(ended.implode()),
+            interaction_id="unit",
+        )
+    )  # fmt: skip
+
+
+def features(found: pl.DataFrame) -> pl.DataFrame:
+    """Describe every interaction, beside the others of its session.
 
     Parameters
     ----------
-    events
-        Canonical events in any order, best of whole sessions: the turn that follows an answer says
-        most about it. Columns as for `detectors.outcomes.interaction_reasons`. Of a `Traffic` of
-        interactions that is there already, the order is not computed again.
+    found
+        As `turns` makes it, best of whole sessions: the turn that follows an answer says most
+        about it.
 
     Returns
     -------
@@ -67,32 +108,38 @@ def features(events: pl.DataFrame | Traffic) -> pl.DataFrame:
         text) and one column per name in `FEATURES`; numbers are from 0 to about 3, 0 where there
         is nothing to see.
     """
-    traffic = events if isinstance(events, Traffic) else Traffic(events, "interaction_id")
-    turns = _with_next(_requests(traffic))
+    answer = pl.col("answer").str.head(READ)
     described = (
-        turns.join(_answers(traffic), on="unit", how="left")
-        .join(_work(traffic), on="unit", how="left")
+        _with_next(_requests(found))
         .with_columns(
-            answer_missing=pl.col("answer_length").is_null(),
-            left_after_question=(pl.col("has_next") == 0) & (pl.col("answer_question") == 1),
-            left_after_error=(pl.col("has_next") == 0) & (pl.col("answer_error") == 1),
+            failed_calls=pl.col("failed_calls").log1p(),
+            answer_apology=answer.str.contains(APOLOGY),
+            answer_refusal=answer.str.head(OPENING_CHARACTERS).str.contains(wording.REFUSAL),
+            answer_error=answer.str.contains(wording.ERROR_ADMITTED),
+            answer_question=answer.str.tail(200).str.contains(wording.QUESTION),
+            answer_length=answer.str.len_chars().log1p() / 3,
+            answer_repeated=pl.struct("session", "answer").hash().is_duplicated()
+            & answer.is_not_null(),
+            answer_missing=answer.is_null(),
+        )
+        .with_columns(
+            left_after_question=(pl.col("has_next") == 0) & pl.col("answer_question"),
+            left_after_error=(pl.col("has_next") == 0) & pl.col("answer_error"),
         )
     )
     return described.select(
-        pl.col("unit").alias("interaction_id"),
-        "session_id",
-        "language",
+        "interaction_id", "session_id", "language",
         *(pl.col(name).cast(pl.Float64).fill_null(0.0) for name in FEATURES),
-    ).sort("interaction_id")
+    ).sort("interaction_id")  # fmt: skip
 
 
-def _requests(traffic: Traffic) -> pl.DataFrame:
-    """The first turn of the user in each interaction, by session, in order."""
-    text = pl.col("text").str.head(1000)
+def _requests(found: pl.DataFrame) -> pl.DataFrame:
+    """What the user's turns say, by session, in order."""
+    text = pl.col("request").str.head(READ)
     return (
-        traffic.messages.lazy()
-        .filter(pl.col("by_user") & (pl.col("text") != ""))
-        .unique("unit", keep="first", maintain_order=True)
+        found.lazy()
+        .with_columns(session=pl.coalesce("session_id", "interaction_id"))
+        .sort("session", "time", "interaction_id")
         .with_columns(
             *(text.str.contains(pattern).alias(name) for name, pattern in USER_CUES.items()),
             shouting=(text.str.len_bytes() >= 8)
@@ -103,7 +150,9 @@ def _requests(traffic: Traffic) -> pl.DataFrame:
             language=language(text),
             words=words(text),
         )
-        .with_columns(repeats=pl.max_horizontal(overlap(1), overlap(2)).fill_null(0.0))
+        .with_columns(
+            repeats=pl.max_horizontal(overlap(1, "session"), overlap(2, "session")).fill_null(0.0)
+        )
         .collect()
     )
 
@@ -121,40 +170,6 @@ def _with_next(turns: pl.DataFrame) -> pl.DataFrame:
         *(following(name).alias(f"next_{name}") for name in TURN),
         has_next=same.fill_null(value=False).cast(pl.Float64),
         next_shorter=pl.col("length") - following("length"),
-        turn_number=(pl.col("at").cum_count().over("session").log1p()),
+        turn_number=pl.col("session").cum_count().over("session").log1p(),
         seconds_to_next=seconds.clip(lower_bound=0).log1p() / 5,
     )
-
-
-def _answers(traffic: Traffic) -> pl.DataFrame:
-    """The last answer of each interaction."""
-    text = pl.col("text").str.head(1000)
-    repeated = pl.struct("session", "text").hash().is_duplicated()
-    return traffic.answers.select(
-        "unit",
-        answer_apology=text.str.contains(APOLOGY),
-        answer_refusal=text.str.head(300).str.contains(wording.REFUSAL),
-        answer_error=text.str.contains(wording.ERROR_ADMITTED),
-        answer_question=text.str.tail(200).str.contains(wording.QUESTION),
-        answer_length=text.str.len_chars().log1p() / 3,
-        answer_repeated=repeated,
-    )
-
-
-def _work(traffic: Traffic) -> pl.DataFrame:
-    """Failed calls, hand-offs and the status of each interaction that has any of them."""
-    failed = (
-        traffic.calls.filter("failed").group_by("unit").agg(pl.len().log1p().alias("failed_calls"))
-    )
-    handed = handoff_to_human(traffic, OutcomeConfig()).select("unit", handed_over=pl.lit(1.0))
-    ended = traffic.closings.filter(pl.col("status") == "error").select(
-        "unit", ended_in_error=pl.lit(1.0)
-    )
-    return (
-        failed.join(
-            traffic.unresolved.select("unit", unrecovered=pl.lit(1.0)).unique("unit"),
-            on="unit", how="full", coalesce=True,
-        )
-        .join(handed.unique("unit"), on="unit", how="full", coalesce=True)
-        .join(ended.unique("unit"), on="unit", how="full", coalesce=True)
-    )  # fmt: skip

@@ -9,8 +9,8 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from detectors.satisfaction.calibration import Calibration, Floats
-from detectors.satisfaction.estimator import Estimator
-from detectors.satisfaction.features import FEATURES, PRIOR
+from detectors.satisfaction.estimator import ALONE, Estimator, Score
+from detectors.satisfaction.features import CONTEXT, FEATURES, PRIOR
 
 FOLDS: Final = 5
 
@@ -30,7 +30,7 @@ def fit(
     sources: ArrayLike | None = None,
     seed: int = 7,
 ) -> Estimator:
-    """Fit a logistic score, and calibrate it on scores of folds left out.
+    """Fit both logistic scores, and calibrate them on scores of folds left out.
 
     Parameters
     ----------
@@ -54,11 +54,31 @@ def fit(
     y, group = np.asarray(dissatisfied, int), np.asarray(groups)
     if min(y.sum(), len(y) - y.sum()) < FOLDS:
         raise ValueError(f"at least {FOLDS} satisfied and {FOLDS} dissatisfied rows are needed")
-    x, offset = frame.select(FEATURES).to_numpy(), offsets(y, sources)
+    offset = offsets(y, sources)
+    within = _score(inputs(frame), FEATURES, y, group, offset, seed)
+    alone = _score(inputs(frame, alone=True), ALONE, y, group, offset, seed)
+    return Estimator(within, alone, trained_on)
+
+
+def inputs(frame: pl.DataFrame, *, alone: bool = False) -> Floats:
+    """Numbers of each row, shape (n, number of features); alone, those of its session are 0."""
+    zeros = [pl.lit(0.0).alias(name) for name in CONTEXT] if alone else []
+    return frame.with_columns(zeros).select(FEATURES).to_numpy()
+
+
+def _score(
+    x: Floats,
+    may: tuple[str, ...],
+    y: NDArray[np.int64],
+    group: NDArray[Any],
+    offset: Floats,
+    seed: int,
+) -> Score:
     weights, intercept = logistic(x, y, offset)
-    used = {name: float(w) for name, w in zip(FEATURES, weights, strict=True) if w != 0}
+    named = zip(FEATURES, weights, strict=True)
+    used = {name: float(w) for name, w in named if w != 0 and name in may}
     calibration = Calibration.fit(left_out_scores(x, y, group, offset, seed), y)
-    return Estimator(used, intercept + float(offset.mean()), calibration, trained_on)
+    return Score(used, intercept + float(offset.mean()), calibration)
 
 
 def left_out_scores(

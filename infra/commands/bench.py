@@ -12,7 +12,7 @@ from infra.console import Json, emit_json, print_table, say
 from ingest.core.errors import UsageError
 
 NAMES = (
-    "throughput", "freshness", "scaling", "detectors", "clusters", "redaction", "gateway",
+    "throughput", "live", "freshness", "scaling", "detectors", "clusters", "redaction", "gateway",
     "outcomes", "satisfaction", "dashboards", "incidents",
 )  # fmt: skip
 _PLOTTED = ("detectors", "clusters")

@@ -402,10 +402,10 @@ def watching(as_json: Json = False) -> None:
     Example: driftline watching --json
     """
     from infra.settings import load
-    from infra.wiring import judged
+    from infra.settings.results import results_config
     from processors.watching import watch
 
-    found = watch(_store(reader=False), judged(load()))
+    found = watch(_store(reader=False), results_config(load().results))
     if as_json:
         emit_json(found)
         return

@@ -163,13 +163,14 @@ def _labelled(events: pl.DataFrame, source: str) -> pl.DataFrame:
     """Features, label, source and group of every interaction that has a label."""
     import polars as pl
 
-    from detectors.satisfaction import features
+    from detectors.outcomes import Traffic
+    from detectors.satisfaction import features, turns
     from detectors.satisfaction.labels import labels
 
     known = labels(events).drop("session_id")
     group = pl.coalesce("session_id", "interaction_id").str.replace(":agent_[12]$", "")
     return (
-        features(events)
+        features(turns(Traffic(events)))
         .join(known, on="interaction_id")
         .with_columns(source=pl.lit(source), group=group)
     )

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 RESERVE_BYTES: Final = 256 << 20
 _LOOK_EVERY_S: Final = 0.1
+_FAR_BYTES: Final = 4 << 30
+_FAR_LOOK_EVERY_S: Final = 1.0  # nobody writes so much in a second
 
 
 class Reserve:
@@ -44,16 +46,17 @@ class Reserve:
         self._thread = threading.Thread(target=self._watch, name="reserve", daemon=True)
         self._thread.start()
 
-    def look(self) -> None:
-        """Compare once; with a little more room to end than to begin."""
-        limit = RESERVE_BYTES * (5 if self.used else 4) // 4
-        used = self._free() < limit
+    def look(self) -> float:
+        """Compare once, with a little more room to end than to begin; returns the next rest, s."""
+        limit, free = RESERVE_BYTES * (5 if self.used else 4) // 4, self._free()
+        used = free < limit
         if used != self.used:
             self._merges(not used)
             self.used = used
             log.warning(
                 "disk %s: inserts %s", "full" if used else "free", "refused" if used else "on"
             )
+        return _LOOK_EVERY_S if free < _FAR_BYTES else _FAR_LOOK_EVERY_S
 
     def close(self) -> None:
         """Stop watching."""
@@ -61,8 +64,9 @@ class Reserve:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._ended.wait(_LOOK_EVERY_S):
-            self.look()
+        rest = _LOOK_EVERY_S
+        while not self._ended.wait(rest):
+            rest = self.look()
 
 
 def _free_bytes(path: Path) -> int:

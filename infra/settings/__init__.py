@@ -160,6 +160,8 @@ def describe(settings: Settings, overrides: Mapping[str, Any] | None = None) -> 
             value = "********"
         elif isinstance(value, Path):
             value = str(value)
+        elif isinstance(value, Section | dict):
+            value = holder.model_dump(mode="json")[name]
         in_file = file.get(name) if section is None else file.get(section, {}).get(name)
         if section is None and (overrides or {}).get(name) is not None:
             source = "command line"

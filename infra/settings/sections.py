@@ -259,6 +259,38 @@ class RetentionSettings(Section):
     )
 
 
+class BudgetSettings(Section):
+    """What one interaction may take; more is the reason `budget_exceeded`."""
+
+    steps: float | None = Field(
+        default=60,
+        gt=0,
+        description="model calls, tool calls and retrievals; no longer recorded one succeeded",
+    )
+    duration_ms: float | None = Field(default=None, gt=0, description="milliseconds")
+    tokens: float | None = Field(default=None, gt=0, description="tokens read and written")
+    cost_usd: float | None = Field(default=None, gt=0, description="dollars")
+
+
+class ReasonsSettings(Section):
+    """Which structural reasons are looked for, and which of them fail (docs/outcomes.md)."""
+
+    off: frozenset[str] = Field(default=frozenset(), description="codes that are not looked for")
+    thresholds: dict[str, float] = Field(
+        default_factory=dict, description="smallest measure that counts, by code"
+    )
+    severities: dict[str, Literal["fails", "fails_session", "marks"]] = Field(
+        default_factory=dict, description="whether a code fails or only marks, by code"
+    )
+    budget: BudgetSettings = Field(default_factory=BudgetSettings)
+    tools: frozenset[str] | None = Field(
+        default=None, description="names of all tools; a call of any other is an unknown tool"
+    )
+    schemas: ExistingFile | None = Field(
+        default=None, description="file with the JSON Schema of the arguments, by tool"
+    )
+
+
 class ResultsSettings(Section):
     """How interactions are judged."""
 
@@ -272,6 +304,24 @@ class ResultsSettings(Section):
     trusted_scores: tuple[str, ...] = Field(
         default=(),
         description="names of scores that decide success where no outcome is given",
+    )
+    outcomes: bool = Field(
+        default=True, description="look for structural reasons of failure in every interaction"
+    )
+    reasons: ReasonsSettings = Field(
+        default_factory=ReasonsSettings, description="how reasons are looked for, of all agents"
+    )
+    agents: dict[str, ReasonsSettings] = Field(
+        default_factory=dict,
+        description="the same of agents by name; what is not given is as for all",
+    )
+    satisfaction: bool = Field(
+        default=True, description="estimate dissatisfaction where the user said something"
+    )
+    satisfaction_model: ExistingFile | None = Field(
+        default=None,
+        description="estimator fitted to your own feedback by `driftline satisfaction fit`; without"
+        " it the one that ships, which has only seen simulated users",
     )
 
 

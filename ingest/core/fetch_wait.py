@@ -14,6 +14,10 @@ of a wait. A fetch every 50 ms costs an idle embedded runtime a tenth of a core.
 
 QUIET_AFTER_S: Final = 5.0
 
+SLEEPING_MAX_WAIT_MS: Final = 1_000
+SLEEPING_AFTER_S: Final = 60.0
+"""Who has waited for a minute may wait a second longer."""
+
 
 class FetchWait:
     """Number of milliseconds, as a consumer writes it into its next fetch request.
@@ -37,7 +41,10 @@ class FetchWait:
         now, position = self._clock(), self._position()
         if position != self._last:
             self._last, self._moved = position, now
-        return FETCH_MAX_WAIT_MS if now - self._moved < QUIET_AFTER_S else QUIET_MAX_WAIT_MS
+        quiet = now - self._moved
+        if quiet < QUIET_AFTER_S:
+            return FETCH_MAX_WAIT_MS
+        return QUIET_MAX_WAIT_MS if quiet < SLEEPING_AFTER_S else SLEEPING_MAX_WAIT_MS
 
 
 def adapt(consumer: Any) -> None:

@@ -116,6 +116,8 @@ def told(span: Span) -> Told:
         return Told("span" if inner else "interaction", by, dialect)
     if meaning == "tool_call":
         return Told(_kind_of_call(span), by, dialect)
+    if meaning == "llm_call" and span.name.endswith(conventions.PREPARATION):
+        return Told("span", by, dialect)
     return Told(cast("Kind", meaning), by, dialect)
 
 

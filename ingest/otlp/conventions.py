@@ -101,6 +101,15 @@ HUMAN_INPUT: Final = re.compile(
 INNER_CHAIN: Final = re.compile(r"Step \d+")
 """Names of chains that are always steps of an agent (smolagents)."""
 
+PREPARATION: Final = "._prepare_chat_with_tools"
+"""End of the name of what LlamaIndex says is a model call, and only prepares one."""
+
+ASKED_BY: Final = (
+    "New task:\n",
+    "Based on the above, please provide an answer to the following user task:\n",
+)
+"""What smolagents puts before the words of the user when it asks a model."""
+
 PAUSES: Final = frozenset(
     {"GraphInterrupt", "NodeInterrupt", "ApprovalRequired", "CallDeferred", "Interrupt"}
 )
@@ -127,7 +136,8 @@ AUXILIARY: Final = frozenset(
     {
         "service", "service_version", "workflow", "tool", "input", "output", "system", "tools",
         "parameters", "first_token_s", "first_token_ms", "first_token_at", "input_cost",
-        "output_cost", "input_audio", "output_audio", "usage", "cost", "metadata", "exception_message", *KEPT_AS,
+        "output_cost", "input_audio", "output_audio", "usage", "cost", "metadata",
+        "exception_message", *KEPT_AS,
     }
 )  # fmt: skip
 """What is understood on the way to a field."""

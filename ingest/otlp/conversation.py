@@ -9,6 +9,7 @@ from ingest.core.events import Kind
 from ingest.otlp import chat_messages, words
 from ingest.otlp.agent_versions import version_of
 from ingest.otlp.attributes import MappedAttributes, string
+from ingest.otlp.conventions import ASKED_BY
 from ingest.otlp.structures import mapping, structure
 
 _PREFIXES: Final = {
@@ -22,8 +23,12 @@ def asked(found: MappedAttributes, kind: Kind) -> str | None:
     """Words of the last turn of the user; of a model call None when it continues with results."""
     heard = _messages(found, "input")
     if heard:
-        whole = kind == "interaction"
-        return chat_messages.requested(heard) if whole else chat_messages.asked(heard)
+        if kind == "interaction":
+            return chat_messages.requested(heard)
+        said = chat_messages.asked(heard)
+        if said is not None and said.startswith(ASKED_BY):
+            return next(said.removeprefix(by) for by in ASKED_BY if said.startswith(by))
+        return said
     return words.asked(found.get("input"))
 
 

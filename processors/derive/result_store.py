@@ -16,10 +16,11 @@ from typing import Any, Final
 
 import polars as pl
 
+from detectors.outcomes import wording
 from ingest.core.events import EVALUATION_KINDS
-from processors.clickhouse import MAX_STATEMENT_BYTES, SPILLING, Store, literal
+from processors.clickhouse import MAX_STATEMENT_BYTES, SPILLING, Store, literal, one_of
 from processors.derive import results, rollups, sessions, traces, windows
-from processors.derive.results import ResultsConfig
+from processors.derive.judging import ResultsConfig
 from processors.write.cardinality import any_refused, as_it_is, limited
 
 _TRACES_AT_ONCE: Final = 10_000
@@ -50,6 +51,18 @@ SELECT DISTINCT toInt64(toUnixTimestamp(cell)) AS start FROM interaction_index
 WHERE interaction_id IN {ids} ORDER BY start
 """
 
+_ARGUMENTS: Final = 4_000
+"""Bytes of a call's arguments that are read; of longer ones also a hash, to tell them apart."""
+
+
+_CUT: Final = literal(wording.TRUNCATED).replace("{", "{{").replace("}", "}}")
+
+
+def _shortened(column: str, most: int) -> str:
+    cut = f"concat(left({column}, {most}), ' ', toString(cityHash64({column})))"
+    return f"if(length({column}) > {most}, {cut}, {column})"
+
+
 _EVENTS: Final = f"""
 SELECT interaction_id AS trace, event_id, parent_id, payload_hash, ns,
     ns - toInt64(least(ifNull(duration_ms, 0) * 1e6, toFloat64(ns))) AS start_ns,
@@ -63,7 +76,11 @@ SELECT interaction_id AS trace, event_id, parent_id, payload_hash, ns,
     marked AND JSONExtractString(attributes, 'driftline.clock') = 'skewed' AS skewed,
     marked AND JSONExtractString(attributes, 'driftline.from') = 'llm_call' AS of_call,
     if(marked, JSONExtractString(attributes, 'driftline.end'), '') AS ending,
-    if(kind IN {literal(_WORDS)}, leftUTF8(content, {results.WORDS}), '') AS content,
+    leftUTF8(content, if(kind IN {literal(_WORDS)}, {results.WORDS}, 1)) AS content,
+    if(status = 'error', error_message, '') AS error_message,
+    {_shortened("tool_arguments", _ARGUMENTS)} AS tool_arguments,
+    {_shortened("tool_result", wording.PROBLEM_CHARACTERS)} AS tool_result,
+    kind = 'llm_call' AND match(attributes, {_CUT}) AS cut,
     (event_id, time, payload_hash) NOT IN
         (SELECT event_id, time, payload_hash FROM collisions WHERE {{when}}) AS counted
 FROM (SELECT *, toUnixTimestamp64Nano(time) AS ns FROM events FINAL
@@ -89,6 +106,7 @@ SELECT toUnixTimestamp(cell) AS cell_s, interaction_id, version, live, session_i
     toUnixTimestamp64Nano(end) AS end_ns, duration_ms, events, llm_calls, tool_calls, tool_errors,
     input_tokens, output_tokens, cost_usd, priced, unpriced, success,
     toString(success_source) AS success_source, toString(failure_reason) AS failure_reason,
+    arrayMap(r -> toString(r), reasons) AS reasons, notes, status,
     satisfaction, satisfaction_n, request, answer
 FROM interaction_results FINAL
 WHERE ({when}) AND interaction_id IN {ids}
@@ -189,10 +207,10 @@ class ResultStore:
         when = self._cells_of(ids)
         if when is None:
             return set(), set()
-        events = self._query(_EVENTS.format(ids=literal(ids), when=when))
+        events = self._query(_EVENTS.format(ids=one_of(ids), when=when))
         if events.is_empty():
             return set(), set()
-        events = events.with_columns(pl.col("counted", "is_root", "skewed", "of_call") != 0)
+        events = events.with_columns(pl.col("counted", "is_root", "skewed", "of_call", "cut") != 0)
         spans = events.filter(pl.col("kind") == "interaction")
         further = spans.select(traces.further("trace", "event_id")).to_series()
         judged = self._evaluations(ids + further.to_list())
@@ -209,26 +227,26 @@ class ResultStore:
 
     def _cells_of(self, ids: list[str]) -> str | None:
         """SQL condition on the time of the events of these traces; None without any."""
-        found = self._query(_CELLS.format(ids=literal(ids)))
+        found = self._query(_CELLS.format(ids=one_of(ids)))
         if found.is_empty():
             return None
         return windows.during("time", found["start"].to_list(), windows.WIDTHS[0])
 
     def _evaluations(self, targets: list[str]) -> pl.DataFrame:
-        found = self._query(_EVALUATIONS.format(ids=literal(targets)))
+        found = self._query(_EVALUATIONS.format(ids=one_of(targets)))
         if found.is_empty():
             found = pl.DataFrame(schema=_EVALUATION_SCHEMA)
         return results.current(found.with_columns(pl.col("counted") != 0))
 
     def _sessions(self, ids: list[str]) -> set[int]:
         """Store results of sessions; returns the cells of their rows."""
-        members = self._query(_MEMBERS.format(ids=literal(ids)))
+        members = self._query(_MEMBERS.format(ids=one_of(ids)))
         if members.is_empty():
             return set()
         starts = members["cell_s"].unique().sort().cast(pl.Int64).to_list()
         when = windows.during("cell", starts, windows.WIDTHS[0])
         names = members["interaction_id"].unique().to_list()
-        rows = self._query(_INTERACTIONS.format(when=when, ids=literal(names)))
+        rows = self._query(_INTERACTIONS.format(when=when, ids=one_of(names)))
         joined = members.join(rows, on=["cell_s", "interaction_id"]).rename({"cell_s": "cell"})
         if joined.is_empty():
             return set()

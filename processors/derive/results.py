@@ -6,17 +6,15 @@ to know whether an interaction failed reads the rows made here.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 
 from detectors.failures.fingerprint import fingerprint
-from processors.derive import traces
+from processors.derive import judging, traces
+from processors.derive.judging import ResultsConfig
 
-RULES_VERSION: Final = "1"
-EPOCH: Final = 1
+EPOCH: Final = 2
 """Rises when rules change, so that new results replace old ones."""
 
 CELL_NS: Final = 10 * 10**9
@@ -26,30 +24,6 @@ WORDS: Final = 4_000
 _CALLS: Final = ("llm_call", "tool_call", "retrieval", "decision", "handoff")
 _TOOLS: Final = ("tool_call", "retrieval")
 NANO: Final = 1e9
-SLACK_S: Final = 60
-"""How far giving up may be behind sealed event time before stations wait for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResultsConfig:
-    """How interactions are judged.
-
-    ``inactivity_s`` is how long after its last event an interaction without an end is given up.
-    ``trusted_scores`` are names of scores that decide success where no outcome is given.
-    """
-
-    inactivity_s: float = 900.0
-    trusted_scores: tuple[str, ...] = ()
-
-    @property
-    def given_up_after_s(self) -> int:
-        """Seconds of event time from the beginning of a cell until all of it can be given up."""
-        return math.ceil(self.inactivity_s / 10) * 10 + 10
-
-    @property
-    def read_after_s(self) -> int:
-        """Seconds until stations read what was given up: later, so that nothing waits for it."""
-        return self.given_up_after_s + SLACK_S
 
 
 def interaction_results(
@@ -85,14 +59,20 @@ def interaction_results(
     places = _places(events, seen)
     counted = events.filter("counted")
     if counted.is_empty():
-        return _placed(places.with_columns(live=pl.lit(0, pl.UInt8)))
+        return _placed(places.with_columns(live=pl.lit(0, pl.UInt8)), config.rules_version)
     # A web server or a queue around an agent is context; without an agent it is nothing to judge.
     work = traces.resolve(counted).filter((pl.col("kind") != "span").any().over("interaction_id"))
     if work.is_empty():
-        return _placed(places.with_columns(live=pl.lit(0, pl.UInt8)))
-    verdicts = _verdicts(evaluations, work, config)
-    found = _judged(_summed(work), verdicts, config, given_up_before)
-    return _placed(_rows(found, places))
+        return _placed(places.with_columns(live=pl.lit(0, pl.UInt8)), config.rules_version)
+    found = _settled(_summed(work), config, given_up_before)
+    over = found.filter(pl.col("state") != "open")["interaction_id"]
+    structure = judging.of_interactions(
+        work.filter(pl.col("interaction_id").is_in(over.implode())), config
+    )
+    found = found.join(structure, on="interaction_id", how="left").join(
+        _verdicts(evaluations, work, config), on="interaction_id", how="left"
+    )
+    return _placed(_rows(_judged(found), places), config.rules_version)
 
 
 def current(evaluations: pl.DataFrame) -> pl.DataFrame:
@@ -261,12 +241,11 @@ def weighed(found: pl.DataFrame, key: str, config: ResultsConfig) -> pl.DataFram
     )
 
 
-def _judged(
-    found: pl.DataFrame, verdicts: pl.DataFrame, config: ResultsConfig, given_up_before: int
-) -> pl.DataFrame:
+def _settled(found: pl.DataFrame, config: ResultsConfig, given_up_before: int) -> pl.DataFrame:
+    """Whether each interaction is over, and when it was."""
     c, when = pl.col, pl.when
     quiet_since = c("last_ns") + int(config.inactivity_s * NANO)
-    found = found.join(verdicts, on="interaction_id", how="left").with_columns(
+    return found.with_columns(
         state=when("closed")
         .then(pl.lit("ended"))
         .when(quiet_since <= given_up_before)
@@ -276,6 +255,11 @@ def _judged(
         start_ns=when(c("closed") & c("closing_timed")).then("closing_start").otherwise("first_ns"),
         status=c("status").fill_null(""),
     )
+
+
+def _judged(found: pl.DataFrame) -> pl.DataFrame:
+    """Success, from what is trusted most: outcome, score, structure, status."""
+    c, when = pl.col, pl.when
     gone_wrong = (
         when(c("state") == "ended")
         .then(c("status") == "error")
@@ -290,16 +274,25 @@ def _judged(
         .when((c("state") == "ended") & (c("status") == "ok"))
         .then(1)
     )
+    # Who waits for a person has not failed yet. An error status names its cause itself.
+    by_structure = (
+        c("fails").fill_null(value=False)
+        & (c("ending").fill_null("") == "")
+        & (by_status.fill_null(1) != 0)
+    )
     found = found.with_columns(gone_wrong=gone_wrong.fill_null(False)).with_columns(
+        by_structure=by_structure,
         success=pl.coalesce(
             (c("outcome") >= 0.5).cast(pl.UInt8),
             (c("score") >= 0.5).cast(pl.UInt8),
-            by_status.cast(pl.UInt8),
+            when(by_structure).then(0).otherwise(by_status).cast(pl.UInt8),
         ),
         success_source=when(c("outcome").is_not_null())
         .then(pl.lit("outcome"))
         .when(c("score").is_not_null())
         .then(pl.lit("score"))
+        .when(by_structure)
+        .then(pl.lit("structure"))
         .when(by_status.is_not_null())
         .then(pl.lit("status"))
         .otherwise(pl.lit("")),
@@ -308,7 +301,7 @@ def _judged(
 
 
 def _explained(found: pl.DataFrame) -> pl.DataFrame:
-    """Why it failed: the outcome's reason, else that of the status, else of the last error."""
+    """Why it failed: the outcome's reason, that of the status, of the structure, the last error."""
     c, when = pl.col, pl.when
 
     def text(name: str) -> pl.Expr:
@@ -317,20 +310,23 @@ def _explained(found: pl.DataFrame) -> pl.DataFrame:
     by_status = when("gone_wrong").then(
         pl.coalesce(text("closing_error"), text("inner_error"), pl.lit("error"))
     )
+    by_structure = when("by_structure").then(c("codes").list.first())
     judged = (
         when(c("outcome") < 0.5)
-        .then(pl.coalesce(text("outcome_reason"), by_status, pl.lit("outcome")))
+        .then(pl.coalesce(text("outcome_reason"), by_status, by_structure, pl.lit("outcome")))
         .when(c("outcome").is_null() & (c("score") < 0.5))
-        .then(pl.coalesce(text("score_reason"), by_status, pl.lit("score")))
+        .then(pl.coalesce(text("score_reason"), by_status, by_structure, pl.lit("score")))
     )
     failed = (c("success") == 0).fill_null(False)
     found = found.with_columns(
-        failure_reason=when(failed).then(pl.coalesce(judged, by_status)).otherwise(pl.lit("")),
+        failure_reason=when(failed)
+        .then(pl.coalesce(judged, by_status, by_structure))
+        .otherwise(pl.lit("")),
         failure_tool=when(failed).then(c("inner_tool").fill_null("")).otherwise(pl.lit("")),
         failure_template=when(failed)
         .then(pl.coalesce(text("closing_template"), text("inner_template"), pl.lit("")))
         .otherwise(pl.lit("")),
-        reasons=pl.concat_list(judged, by_status)
+        reasons=pl.concat_list(pl.concat_list(judged, by_status), c("codes").fill_null([]))
         .list.drop_nulls()
         .list.unique(maintain_order=True),
     )
@@ -381,7 +377,7 @@ def _rows(found: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _placed(rows: pl.DataFrame) -> pl.DataFrame:
+def _placed(rows: pl.DataFrame, rules_version: str) -> pl.DataFrame:
     """The columns of the table; a row that does not count holds no more than its place."""
     c = pl.col
     place = rows.select(
@@ -404,7 +400,8 @@ def _placed(rows: pl.DataFrame) -> pl.DataFrame:
             rows.select(
                 *(c(name).fill_null("") for name in _TEXTS),
                 *(c(name).fill_null(0).cast(pl.UInt32) for name in _COUNTS),
-                *(c(name).fill_null([]) for name in ("models", "tools", "reasons")),
+                *(c(name).fill_null([]) for name in ("models", "tools", "reasons", "notes")),
+                *(c(name) for name in judging.ESTIMATES),
                 *(c(name).cast(pl.UInt64) for name in ("input_tokens", "output_tokens")),
                 c("cached_tokens").cast(pl.UInt64),
                 c("time_to_first_token_ms"),
@@ -422,7 +419,7 @@ def _placed(rows: pl.DataFrame) -> pl.DataFrame:
                 answer=pl.coalesce("own_answer", pl.when(c("status") != "error").then("any_answer"))
                 .fill_null("")
                 .str.slice(0, WORDS),
-                rules_version=pl.lit(RULES_VERSION),
+                rules_version=pl.lit(rules_version),
             ),
         ],
         how="horizontal",
@@ -431,7 +428,7 @@ def _placed(rows: pl.DataFrame) -> pl.DataFrame:
 
 _TEXTS: Final = (
     "environment", "agent", "agent_version", "user_id", "state", "status", "success_source",
-    "failure_reason", "failure_tool", "failure_template", "fingerprint",
+    "failure_reason", "failure_tool", "failure_template", "fingerprint", "language",
 )  # fmt: skip
 _COUNTS: Final = (
     "events", "steps", "llm_calls", "llm_errors", "tool_calls", "tool_errors", "handoffs",

@@ -72,6 +72,7 @@ _SUMS: Final = {
     "satisfaction_n": (_count("satisfaction IS NOT NULL"),) * 2,
     "dissatisfaction": (_sum("round(ifNull(dissatisfaction, 0), 12)"),) * 2,
     "dissatisfaction_n": (_count("dissatisfaction IS NOT NULL"),) * 2,
+    "coverage": (_sum("round(ifNull(coverage, 0), 12)"),) * 2,
 }
 _MAPS: Final = {
     ("duration_bins", "duration_counts"): (_histogram("duration_ms"),) * 2,
@@ -83,9 +84,15 @@ _MAPS: Final = {
         "sumMapIf([toString(failure_reason)], [toUInt64(1)], live = 1 AND success = 0)",
     )
     * 2,
+    ("seen_reasons", "seen_counts"): (
+        "sumMapIf(arrayMap(r -> toString(r), reasons),"
+        " arrayMap(r -> toUInt64(1), reasons), live = 1)",
+    )
+    * 2,
 }
 _DIGITS: Final = {
     "duration_ms": 3, "first_token_ms": 3, "cost_usd": 9, "satisfaction": 12, "dissatisfaction": 12,
+    "coverage": 12,
 }  # fmt: skip
 _FLOAT: Final = frozenset(_DIGITS)
 
@@ -199,5 +206,5 @@ def _rounded(name: str, expression: str) -> str:
 
 
 def _empty(first: str) -> str:
-    kind = "String" if first == "reasons" else "Int16"
+    kind = "String" if first.endswith("reasons") else "Int16"
     return f"(CAST([] AS Array({kind})), CAST([] AS Array(UInt64)))"

@@ -33,7 +33,7 @@ _IDLE_NS: Final = 30 * NS
 _LIVE_NS: Final = 3600 * NS
 """Traffic whose last event is no older than this is live."""
 
-_FRESH_NS: Final = 10 * NS
+_FRESH_NS: Final = 20 * NS
 """A report older than this says nothing about lag: its worker may be dead."""
 
 GIVEN_UP: Final = "unfinished"

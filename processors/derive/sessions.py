@@ -6,12 +6,12 @@ from typing import Final
 
 import polars as pl
 
+from processors.derive import judging
+from processors.derive.judging import ResultsConfig
 from processors.derive.results import (
     CELL_NS,
     EPOCH,
     NANO,
-    RULES_VERSION,
-    ResultsConfig,
     weighed,
 )
 
@@ -48,16 +48,25 @@ def session_results(
     found = (
         _added_up(owned)
         .join(own, left_on="key", right_on="target", how="left")
+        .join(judging.of_sessions(owned, config), on="key", how="left")
+        # What people or trusted scores say of the last interaction counts more than structure.
+        .with_columns(
+            by_structure=c("fails").fill_null(value=False)
+            & ~c("last_source").is_in(["outcome", "score"])
+        )
         .with_columns(
             success=pl.coalesce(
                 (c("outcome") >= 0.5).cast(pl.UInt8),
                 (c("score") >= 0.5).cast(pl.UInt8),
+                when("by_structure").then(pl.lit(0, pl.UInt8)),
                 "last_success",
             ),
             success_source=when(c("outcome").is_not_null())
             .then(pl.lit("outcome"))
             .when(c("score").is_not_null())
             .then(pl.lit("score"))
+            .when(c("by_structure") & (c("last_success") != 0).fill_null(value=True))
+            .then(pl.lit("structure"))
             .otherwise("last_source"),
             ratings=c("ratings").fill_null(0) + c("inner_ratings"),
             rating=c("rating").fill_null(0) + c("inner_rating"),
@@ -71,19 +80,22 @@ def session_results(
         pl.coalesce(when(c("score_reason") != "").then("score_reason"), "inner_reason",
             pl.lit("score"))
     )  # fmt: skip
+    by_structure = when(c("success_source") == "structure").then(c("codes").list.first())
     found = found.with_columns(
         failure_reason=when(failed)
-        .then(pl.coalesce(said, "inner_reason", pl.lit("error")))
+        .then(pl.coalesce(said, by_structure, "inner_reason", pl.lit("error")))
         .otherwise(pl.lit("")),
-        reasons=pl.concat_list(pl.concat_list(said), "inner_reasons")
+        reasons=pl.concat_list(
+            pl.concat_list(said, by_structure), "inner_reasons", c("codes").fill_null([])
+        )
         .list.drop_nulls()
         .list.unique(maintain_order=True),
         satisfaction=when(c("ratings") > 0).then(c("rating") / c("ratings") / NANO),
         satisfaction_n=c("ratings").cast(pl.UInt32),
         live=pl.lit(1, pl.UInt8),
-        rules_version=pl.lit(RULES_VERSION),
+        rules_version=pl.lit(config.rules_version),
     )
-    low = c("version").sum() - c("version").len() * (EPOCH << 40)
+    low = (c("version") & ((1 << 40) - 1)).sum()
     places = (
         interactions.group_by("key", "cell")
         .agg()
@@ -106,7 +118,7 @@ def session_results(
         .select(
             "cell", "version", "live", *_SESSION_TEXTS, *_SESSION_COUNTS, "reasons", "start", "end",
             "duration_ms", "active_ms", "input_tokens", "output_tokens", "cost_usd", "success",
-            "satisfaction", session_id="key",
+            "satisfaction", *judging.ESTIMATES, session_id="key",
         )
     )  # fmt: skip
 

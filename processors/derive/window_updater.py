@@ -29,8 +29,8 @@ _MARKS_AT_ONCE: Final = 1_000
 _LONGEST_REST_S: Final = 0.4
 _GATHER_S: Final = 0.02
 _COARSER_S: Final = 2.0
-_IDLE_S: Final = 0.1
-_REPORT_S: Final = 5.0
+_IDLE_S: Final = 1.0
+_REPORT_S: Final = 10.0
 _REWIND_S: Final = 1.0
 _QUIET_S: Final = 5.0
 
@@ -127,6 +127,7 @@ class WindowUpdater(Service):  # type: ignore[misc]
         self._idle = False
         self._awaited: dict[TP, tuple[int, float]] = {}
         self._computed: list[_Computed] = []
+        self._has_computed = asyncio.Event()
         self._owed: dict[TP, _Place] = {}
         self._reported = 0.0
         self.done: dict[int, int] = {}
@@ -136,22 +137,33 @@ class WindowUpdater(Service):  # type: ignore[misc]
         """Compute the cells of all marks of a Faust stream, as they come."""
         await self._caught_up()
         self._idle = True
-        async for events in stream.noack_take(
-            _MARKS_AT_ONCE, within=min(_GATHER_S, self._interval)
-        ):
-            self._idle, started = False, time.monotonic()
-            try:
-                ordered = await self._in_order(events)
-                if ordered:
-                    await self._compute_cells(ordered)
-            except Exception:
-                log.exception("computing cells failed")
-                self._die()
-            # As long as it took, so that inserts and readers come to their turn.
-            took = time.monotonic() - started
-            await asyncio.sleep(max(min(took, _LONGEST_REST_S), self._interval - took))
-            await self._caught_up()
+        stream.enable_acks = False
+        waiting, events = stream.channel.queue, []
+        # Faust's own `noack_take` wakes up every few milliseconds though nothing has come.
+        async for event in stream.events():
+            self._idle = False
+            events.append(event)
+            if waiting.empty():
+                await asyncio.sleep(min(_GATHER_S, self._interval))
+            if not waiting.empty() and len(events) < _MARKS_AT_ONCE:
+                continue
+            await self._compute_marked(events)
+            events = []
             self._idle = True
+
+    async def _compute_marked(self, events: Sequence[EventT[Any]]) -> None:
+        started = time.monotonic()
+        try:
+            ordered = await self._in_order(events)
+            if ordered:
+                await self._compute_cells(ordered)
+        except Exception:
+            log.exception("computing cells failed")
+            self._die()
+        # As long as it took, so that inserts and readers come to their turn.
+        took = time.monotonic() - started
+        await asyncio.sleep(max(min(took, _LONGEST_REST_S), self._interval - took))
+        await self._caught_up()
 
     async def _in_order(self, events: Sequence[EventT[Any]]) -> list[EventT[Any]]:
         """The events that no marks are missing before; where some are, goes back to them.
@@ -234,6 +246,7 @@ class WindowUpdater(Service):  # type: ignore[misc]
             for event in events
         }
         self._computed.append(_Computed(cells, places))
+        self._has_computed.set()
 
     def _ours(self, places: dict[TP, _Place]) -> dict[TP, int]:
         """Offsets of what was not read before partitions moved: others have that now."""
@@ -279,7 +292,10 @@ class WindowUpdater(Service):  # type: ignore[misc]
                 log.exception("computing minutes and hours failed")
                 self._die()
             # Each time reads every cell of a minute, and nobody looks at minutes every second.
-            await self.sleep(_COARSER_S if computed else _IDLE_S)
+            if computed:
+                await self.sleep(_COARSER_S)
+            await self.wait_first(self._has_computed.wait(), timeout=_IDLE_S)
+            self._has_computed.clear()
 
     async def _compute_coarser(self, computed: list[_Computed]) -> None:
         cells = pl.concat([one.cells for one in computed], how="diagonal")

@@ -30,11 +30,11 @@ _REMEMBERED: Final = "INTERVAL 8 DAY"
 
 _SPENT: Final = """
 SELECT countIf(reserved > now64(3) - INTERVAL 60 SECOND) AS minute,
-    sumIf(charge_usd, reserved >= toStartOfDay(now64(3))) AS day,
-    sumIf(charge_usd, reserved >= toMonday(now64(3))) AS week
+    sumIf(charge_usd, reserved >= toStartOfDay(now64(3, 'UTC'))) AS day,
+    sumIf(charge_usd, reserved >= toMonday(now64(3, 'UTC'))) AS week
 FROM evaluation_calls FINAL
 WHERE account = {account:String} AND state != 'withdrawn'
-    AND reserved >= least(toDateTime(toMonday(now())), now() - INTERVAL 60 SECOND)
+    AND reserved >= least(toDateTime(toMonday(now('UTC')), 'UTC'), now('UTC') - INTERVAL 60 SECOND)
 """
 
 _HISTORY: Final = f"""

@@ -34,7 +34,7 @@ _VIEWS: Final = {
 """View, id, and when a target has ended."""
 
 _LACKING: Final = """
-SELECT t.target AS target, t.content AS content, t.state AS state, d.version AS known,
+SELECT t.target AS target, t.content AS content, t.became AS state, d.version AS known,
     t.environment AS environment, t.agent AS agent, t.session_id AS session_id,
     toInt64(toUnixTimestamp(t.cell)) AS end
 FROM
@@ -44,7 +44,7 @@ FROM
         multiIf(NOT ({ended}) OR cell + {quiet} > toDateTime({hi}, 'UTC'), 'not_ready',
             NOT ifNull({filter}, 0), 'filtered',
             xxHash64('driftline', session_id) / 18446744073709551616. >= {rate}, 'sampled_out',
-            'pending') AS state
+            'pending') AS became
     FROM {view} WHERE {chosen}
 ) AS t
 LEFT JOIN
@@ -178,11 +178,11 @@ class Records:
         """
         view, key, ended = _VIEWS[spec.target]
         ranks = " ".join(f"WHEN '{state}' THEN {rank}" for state, rank in RANKS.items())
-        rank = f"CASE t.state {ranks} END"
+        rank = f"CASE t.became {ranks} END"
         if again:
             closed = literal([f"{RANKS[name]}" for name in ("pending", "refused", "done")])
             rank = (
-                "if(t.state != 'pending' OR bitShiftRight(d.version, 16) = t.content"
+                "if(t.became != 'pending' OR bitShiftRight(d.version, 16) = t.content"
                 f" AND toString(bitAnd(d.version, 255)) IN {closed}, 0, 65535)"
             )
         names = {

@@ -29,7 +29,7 @@ from processors.notify.outbox import REFUSED, SENT, SILENCED, Outbox, Row, Silen
 
 log = logging.getLogger(__name__)
 
-_LOOK_S: Final = 2.0
+_LOOK_S: Final = 5.0
 _WAITS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 _LONGEST_S: Final = 60.0
 

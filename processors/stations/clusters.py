@@ -35,6 +35,7 @@ _WAITING: Final = 500  # unclustered members whose cluster may still be founded
 _NEW_S: Final = 86_400
 _MISSED: Final = 20.0  # failures that should have come before their absence means something
 _RETURN: Final = 3  # failures that make a resolved cluster regressed
+_WORTH: Final = 0.005  # smallest change of a cluster's rate that matters
 _EXAMPLES: Final = 5
 _SECONDS: Final = pl.Datetime("ms", "UTC")
 
@@ -130,6 +131,8 @@ class Life:
     opportunities: float = 0.0  # of known outcome since it was founded
     since_last: float = 0.0  # since its last failure
     returned: int = 0
+    back_at: int = 0  # first failure after it was resolved
+    back_of: float = 0.0  # interactions since then
     acted: float = 0.0
     versions: list[str] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
@@ -179,8 +182,8 @@ class Clusters:
             "environment", "agent", maintain_order=True
         ):
             owner = (str(environment), str(agent))
-            for minute, of_minute in _by_minute(part):
-                outputs += self._tick(owner, state, minute, of_minute)
+            for minute, n, of_minute in _by_minute(part):
+                outputs += self._tick(owner, state, minute, n, of_minute)
         due = sealed.hi // _REFIT_S
         if due > state.refit:
             if state.refit:
@@ -197,15 +200,15 @@ class Clusters:
                 ),
                 ClusterSurges(
                     self.config.notices_per_week / BUCKETS, WEEK / MINUTE,
-                    warm_up=self.config.warm_up, min_effect=0.005,
+                    warm_up=self.config.warm_up, min_effect=_WORTH,
                 ),
             )  # fmt: skip
         return state.owned[owner]
 
     def _tick(
-        self, owner: Owner, state: ClustersState, minute: int, rows: Sequence[Row]
+        self, owner: Owner, state: ClustersState, minute: int, n: int, rows: Sequence[Row]
     ) -> list[Output]:
-        """Take the interactions of a minute."""
+        """Take a minute of ``n`` interactions of known outcome, of which ``rows`` failed."""
         owned = self._owned(owner, state)
         outputs: list[Output] = []
         touched: set[str] = set()
@@ -213,8 +216,6 @@ class Clusters:
         founded: dict[str, int] = {}
         born = len(owned.clusters.lineage)
         for row in rows:
-            if row.success:
-                continue
             cluster = owned.clusters.assign(row.failure)
             owned.window.append(row.failure)
             owned.fresh += 1
@@ -232,8 +233,8 @@ class Clusters:
             outputs.append(LineageRow(*owner, at, step.what, step.cluster, step.source))
             outputs += self._adopt(owner, owned, step.cluster, at)
         del owned.window[:-_WINDOW], owned.waiting[:-_WAITING]
-        owned.surges.update(counts, float(len(rows)), founded)
-        outputs += self._age(owner, owned, len(rows), touched, at)
+        owned.surges.update(counts, float(n), founded)
+        outputs += self._age(owner, owned, n, touched, at)
         outputs += self._surge(owner, owned, len(state.owned), at)
         return outputs + [self._row(owner, owned, cluster, at) for cluster in sorted(touched)]
 
@@ -251,6 +252,8 @@ class Clusters:
             life.versions = [*life.versions, row.version][-10:]
         life.examples = [*life.examples, row.interaction_id][-_EXAMPLES:]
         if life.status == "resolved":
+            if not life.returned:
+                life.back_at, life.back_of = row.decided, 0.0
             life.returned += 1
 
     def _adopt(self, owner: Owner, owned: Owned, cluster: str, at: int) -> list[Output]:
@@ -279,9 +282,10 @@ class Clusters:
             # Over all that was seen of the agent: of a young cluster that is too low, not too high.
             rate = life.size / max(owned.surges.opportunities, 1.0)
             life.since_last = 0.0 if cluster in touched else life.since_last + n
+            life.back_of += n if life.returned else 0
             if life.status == "resolved" and life.returned >= _RETURN:
+                outputs.append(self._regressed(owner, owned, cluster, at))
                 life.status, life.episode, life.returned = "regressed", life.episode + 1, 0
-                outputs.append(self._regressed(owner, owned, cluster, rate, at))
             elif life.status != "resolved" and rate * life.since_last >= _MISSED:
                 life.status = "resolved"
                 outputs += self._end(owned, cluster, at)
@@ -291,11 +295,14 @@ class Clusters:
                 touched.add(cluster)
         return outputs
 
-    def _regressed(self, owner: Owner, owned: Owned, cluster: str, rate: float, at: int) -> Change:
+    def _regressed(self, owner: Owner, owned: Owned, cluster: str, at: int) -> Change:
+        """A page when it is worth one: now and then a failure of an old kind is none."""
         life = owned.life[cluster]
+        rate = life.returned / max(life.back_of, 1.0)
         change = self._change(
-            owner, owned, cluster, "cluster_regressed", began=life.last, at=at, severity="page",
-            e_value=1.0, baseline=0.0, observed=rate, n=_RETURN,
+            owner, owned, cluster, "cluster_regressed", began=life.back_at, at=at,
+            severity="page" if rate >= _WORTH else "notice",
+            e_value=1.0, baseline=0.0, observed=min(rate, 1.0), n=life.returned,
         )  # fmt: skip
         owned.open[cluster] = change
         return change
@@ -452,27 +459,27 @@ class Clusters:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What clustering needs of one interaction of known outcome."""
+    """What clustering needs of one failed interaction."""
 
     decided: int
     interaction_id: str
-    success: bool
     version: str
     failure: Failure
 
 
-def _by_minute(rows: pl.DataFrame) -> Iterable[tuple[int, list[Row]]]:
-    """Interactions by minute, in order of time and id."""
+def _by_minute(rows: pl.DataFrame) -> list[tuple[int, int, list[Row]]]:
+    """Minutes with how many interactions they have and those that failed, in order."""
     columns = (
-        "minute", "decided", "interaction_id", "success", "agent_version", "failure_reason",
-        "failure_tool", "failure_template", "request",
+        "minute", "decided", "interaction_id", "agent_version", "failure_reason", "failure_tool",
+        "failure_template", "request",
     )  # fmt: skip
-    found: dict[int, list[Row]] = {}
-    ordered = rows.sort("decided", "interaction_id").select(columns)
-    for minute, decided, i, success, version, reason, tool, message, request in ordered.iter_rows():
-        failure = Failure() if success else failure_of(reason, tool, message, request)
-        found.setdefault(minute, []).append(Row(decided, i, bool(success), version, failure))
-    return found.items()
+    counted = rows.group_by("minute").agg(n=pl.len()).sort("minute")
+    found: dict[int, list[Row]] = {minute: [] for minute in counted["minute"]}
+    failed = rows.filter(pl.col("success") == 0).sort("decided", "interaction_id").select(columns)
+    for minute, decided, i, version, reason, tool, message, request in failed.iter_rows():
+        failure = failure_of(reason, tool, message, request)
+        found[minute].append(Row(decided, i, version, failure))
+    return [(minute, n, found[minute]) for minute, n in counted.iter_rows()]
 
 
 def failure_of(reason: str, tool: str, message: str, request: str) -> Failure:

@@ -27,7 +27,9 @@ _FLEET_S: Final = 300
 _LINGER_S: Final = 900
 """An incident takes changes for so long after it was over."""
 
-_RANK: Final = {signal.name: i for i, signal in enumerate(SIGNALS)}
+_RANK: Final = {"cluster_regressed": -1} | {signal.name: i for i, signal in enumerate(SIGNALS)}
+"""What says most first: a kind of failure that is known and back, then signals in their order."""
+
 _FLEETWIDE: Final = frozenset(
     ("failure", "reason", "model_error", "duration", "first_token", "unknown_tokens", "unanswered")
 )
@@ -63,7 +65,7 @@ class Incident:
 
     @property
     def lead(self) -> Change:
-        """The member that says most about it: a page before a notice, failures before the rest."""
+        """The member that says most about it: a page before a notice, then by `_RANK`."""
         return min(
             self.changes.values(),
             key=lambda c: (c.severity != "page", _RANK.get(c.signal, 99), c.began, c.change_id),
@@ -120,8 +122,10 @@ class Incidents:
         elif incident is None:
             return []
         else:
-            state.recovered[change.stream] = (change.change_id, change.at)
+            state.recovered[_thing(change)] = (incident.head, change.at)
         incident.changes[change.change_id] = change
+        if change.signal == "cluster_regressed":
+            incident.previous = incident.previous or self._previous(change, state)
         incident.began = min(incident.began, change.began)
         if incident.over and incident.ended is None:
             incident.ended = change.at
@@ -129,7 +133,7 @@ class Incidents:
         return [*member, _finding(incident, change.at)]
 
     def _previous(self, change: Change, state: IncidentsState) -> str:
-        finding, at = state.recovered.get(change.stream, ("", 0))
+        finding, at = state.recovered.get(_thing(change), ("", 0))
         recent = change.began - at <= self.config.regressed_days * 86_400
         return finding if finding and recent else ""
 
@@ -172,6 +176,13 @@ class Incidents:
         return IncidentsState(incidents, {tuple(k): (f, at) for k, f, at in found["recovered"]})
 
 
+def _thing(change: Change) -> tuple[str, ...]:
+    """What recovers and comes back: a stream, and of a cluster whatever was said of it."""
+    if change.attribute == "cluster":
+        return change.environment, change.agent, "cluster", change.attribute, change.value
+    return change.stream
+
+
 def _of(change: Change, state: IncidentsState) -> Incident | None:
     return next((i for i in state.incidents if change.change_id in i.changes), None)
 
@@ -209,7 +220,8 @@ def _finding(incident: Incident, at: int) -> Finding:
     """The finding that stands for an incident, with the figures of the change that says most."""
     lead = incident.lead
     agents = incident.agents
-    status = "regressed" if incident.previous else "open"
+    back = incident.previous or lead.signal == "cluster_regressed"
+    status = "regressed" if back else "open"
     found = min(c.found for c in incident.changes.values())
     finding = of_change(
         lead,

@@ -31,17 +31,17 @@ _NAMED: Final = 8  # names of other categories that are counted
 def mixtures(rows: pl.DataFrame) -> pl.DataFrame:
     """Interactions per category and minute: ``minute``, the key, ``names``, ``counts``, ``n``."""
     parts = [_mixed(rows, signal.name) for signal in of("mix")]
-    return pl.concat(parts).sort("minute", "signal", "environment", "agent")
+    return pl.concat(parts).sort("minute", "signal", "environment", "agent").collect()
 
 
-def _mixed(rows: pl.DataFrame, name: str) -> pl.DataFrame:
+def _mixed(rows: pl.DataFrame, name: str) -> pl.LazyFrame:
     at = ("minute", "environment", "agent")
-    value = pl.col(name)
+    value, lazy = pl.col(name), rows.lazy()
     if rows.schema[name] == pl.List(pl.String):
-        known = rows.filter(value.list.len() > 0).select(*at, v=value.list.unique())
+        known = lazy.filter(value.list.len() > 0).select(*at, v=value.list.unique())
         flat = known.explode("v")
     else:
-        known = flat = rows.filter(value != "").select(*at, v=value)
+        known = flat = lazy.filter(value != "").select(*at, v=value)
     each = flat.group_by(*at, "v").agg(count=pl.len().cast(pl.Int64)).sort("v")
     named = each.group_by(at).agg(names=pl.col("v"), counts=pl.col("count"))
     return named.join(known.group_by(at).agg(n=pl.len()), on=at).with_columns(signal=pl.lit(name))

@@ -7,8 +7,6 @@ are unknown than in 95 of 100 requests. The rate of new requests is a signal lik
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -16,13 +14,13 @@ import numpy as np
 import polars as pl
 from xxhash import xxh32_intdigest
 
-from detectors.base import pack, unpack
+from detectors.base import Bools, Floats, Ints, pack, unpack
 
 BITS: Final = 1 << 14
 LEARNT: Final = 600
 """Requests whose words are learnt, and again as many that show how many unknown words are usual."""
 
-_WORD: Final = re.compile(r"[^\W\d_]{3,}")
+_WORD: Final = r"[^\W\d_]{3,}"
 _LONGEST: Final = 600  # characters of a request that are looked at
 
 
@@ -35,26 +33,46 @@ class Vocabulary:
     shares: list[float] = field(default_factory=list)
     limit: float = -1.0
 
-    def novel(self, request: str) -> float | None:
-        """1 when a request is unlike the known ones, 0 when not, None while that is learnt."""
-        words = {
-            xxh32_intdigest(w.encode()) % BITS for w in _WORD.findall(request[:_LONGEST].lower())
-        }
-        if not words:
-            return None
-        at = np.fromiter(words, np.int64, len(words))
-        if self.seen < LEARNT:
-            self.seen += 1
+    def novel(self, words: Words) -> Floats:
+        """Per request 1 when it is unlike the known ones, 0 when not, NaN while that is learnt."""
+        found = np.full(len(words), np.nan)
+        learnt = min(LEARNT - self.seen, len(words))
+        if learnt > 0:
+            at = words.bits(0, learnt)
             np.bitwise_or.at(self.known, at >> 3, (1 << (at & 7)).astype(np.uint8))
-            return None
-        unknown = float(1 - (self.known[at >> 3] >> (at & 7) & 1).mean())
+            self.seen += learnt
+        first = max(learnt, 0)
+        unknown = words.share(~(self.known[words.bit >> 3] >> (words.bit & 7)).astype(bool))
+        if self.limit < 0 and first < len(words):
+            calibrated = min(LEARNT - len(self.shares), len(words) - first)
+            self.shares += np.round(unknown[first : first + calibrated], 4).tolist()
+            first += calibrated
+            if len(self.shares) >= LEARNT:
+                self.limit = max(float(np.quantile(self.shares, 0.95)), 0.25)
+                self.shares = []
         if self.limit >= 0:
-            return float(unknown > self.limit)
-        self.shares.append(round(unknown, 4))
-        if len(self.shares) >= LEARNT:
-            self.limit = max(float(np.quantile(self.shares, 0.95)), 0.25)
-            self.shares = []
-        return None
+            found[first:] = unknown[first:] > self.limit
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Distinct words of some requests as bits: those of request i are ``bit[at[i]:at[i + 1]]``."""
+
+    bit: Ints
+    at: Ints
+
+    def __len__(self) -> int:
+        return self.at.size - 1
+
+    def bits(self, first: int, end: int) -> Ints:
+        """Words of requests ``first`` to ``end``."""
+        return self.bit[self.at[first] : self.at[end]]
+
+    def share(self, mask: Bools) -> Floats:
+        """Share of each request's words that ``mask`` marks."""
+        sums: Floats = np.add.reduceat(mask.astype(float), self.at[:-1]) / np.diff(self.at)
+        return sums
 
 
 class Novelty:
@@ -66,25 +84,35 @@ class Novelty:
     def step(self, rows: pl.DataFrame) -> pl.DataFrame:
         """New requests among results, as `processors.stations.rates.observations` takes them."""
         asked = rows.filter(pl.col("request") != "").select(
-            "decided", "environment", "agent", "request"
+            "decided",
+            "environment",
+            "agent",
+            words=pl.col("request")
+            .str.slice(0, _LONGEST)
+            .str.to_lowercase()
+            .str.extract_all(_WORD)
+            .list.unique(maintain_order=True),
         )
-        judged = pl.Series(self._judge(asked.iter_rows()), dtype=pl.Float64)
+        asked = asked.filter(pl.col("words").list.len() > 0)
+        parts = [self._judged(part) for part in asked.partition_by("environment", "agent")]
+        judged = pl.concat(parts) if parts else asked.clear().with_columns(novel=pl.lit(0.0))
         return (
-            asked.with_columns(judged.alias("novel"))
-            .drop_nulls("novel")
+            judged.lazy()
+            .filter(pl.col("novel").is_not_nan())
             .group_by(tick="decided", environment="environment", agent="agent")
             .agg(total=pl.col("novel").sum(), n=pl.len().cast(pl.Float64))
             .select(
                 "tick", pl.lit("new_request").alias("signal"), "environment", "agent",
                 pl.lit("").alias("value"), "total", "n",
             )
+            .collect()
         )  # fmt: skip
 
-    def _judge(self, rows: Iterable[tuple[Any, ...]]) -> list[float | None]:
-        return [
-            self.vocabularies.setdefault((environment, agent), Vocabulary()).novel(request)
-            for _, environment, agent, request in rows
-        ]
+    def _judged(self, asked: pl.DataFrame) -> pl.DataFrame:
+        vocabulary = self.vocabularies.setdefault(
+            (asked["environment"][0], asked["agent"][0]), Vocabulary()
+        )
+        return asked.with_columns(novel=pl.Series(vocabulary.novel(_words(asked["words"]))))
 
     def keep(self, agents: set[tuple[str, str]]) -> None:
         """Forget the words of all other agents."""
@@ -103,3 +131,15 @@ class Novelty:
             for environment, agent, known, seen, shares, limit in raw
         }
         return self
+
+
+def _words(lists: pl.Series) -> Words:
+    """Bits of the distinct words of requests, each of which has some."""
+    flat = lists.explode()
+    known = flat.unique()
+    bits = [xxh32_intdigest(word.encode()) % BITS for word in known]
+    bit = flat.replace_strict(known, bits, return_dtype=pl.Int64).to_numpy()
+    request = np.repeat(np.arange(len(lists)), lists.list.len().to_numpy())
+    distinct = np.unique(request * BITS + bit)  # two words may share a bit
+    at = np.searchsorted(distinct, np.arange(len(lists) + 1) * BITS)
+    return Words(distinct % BITS, at)

@@ -7,7 +7,7 @@ is what made it a stream and is no evidence (`detectors.failures.cluster_rates` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, Self
 
@@ -40,58 +40,68 @@ def observations(sealed: Sealed, novel: pl.DataFrame | None = None) -> pl.DataFr
     ``novel`` holds the same for requests unlike the known ones. Rows of reasons have n = 0: all
     interactions of known outcome are their opportunities.
     """
-    now = sealed.results.filter(pl.col("decided") >= sealed.lo)
-    later = sealed.settled.with_columns(decided=pl.col("decided") + SETTLED)
+    now = sealed.results.lazy().filter(pl.col("decided") >= sealed.lo)
+    later = sealed.settled.lazy().with_columns(decided=pl.col("decided") + SETTLED)
+    # Lazy to the end: many small steps, each begun by itself, would cost more than their work.
     parts = [
-        *_whole(now, [s.name for s in of("rate") if not s.per and not s.settled]),
-        *_whole(later, [s.name for s in of("rate") if s.settled]),
+        _whole(now, [s.name for s in of("rate") if not s.per and not s.settled]),
+        _whole(later, [s.name for s in of("rate") if s.settled]),
         _by_tool(now),
         _by_reason(now),
     ]
     if novel is not None and not novel.is_empty():
-        parts.append(novel)
-    return pl.concat(parts).sort("tick", *_OBSERVED)
+        parts.append(novel.lazy())
+    return pl.concat(parts).sort("tick", *_OBSERVED).collect()
 
 
-def _whole(rows: pl.DataFrame, names: Sequence[str]) -> Iterator[pl.DataFrame]:
+def _whole(rows: pl.LazyFrame, names: Sequence[str]) -> pl.LazyFrame:
     sums = [BY_NAME[name].value.cast(pl.Float64).alias(name) for name in names]
-    summed = (
+    each = [
+        pl.struct(
+            signal=pl.lit(name), total=pl.col(f"total {name}"), n=pl.col(f"n {name}")
+        ).alias(name)
+        for name in names
+    ]  # fmt: skip
+    return (
         rows.select(*_AT, *sums)
         .group_by(_AT)
         .agg(pl.all().sum().name.prefix("total "), pl.all().count().name.prefix("n "))
+        .select(*_AT, found=pl.concat_list(each))
+        .explode("found")
+        .unnest("found")
+        .filter(pl.col("n") > 0)
+        .select(*_named(pl.col("signal"), pl.lit(""), pl.col("total"), pl.col("n")))
     )
-    for name in names:
-        found = summed.filter(pl.col(f"n {name}") > 0)
-        yield _named(found, name, pl.lit(""), pl.col(f"total {name}"), pl.col(f"n {name}"))
 
 
-def _by_tool(rows: pl.DataFrame) -> pl.DataFrame:
+def _by_tool(rows: pl.LazyFrame) -> pl.LazyFrame:
     known = rows.filter(pl.col("success").is_not_null() & (pl.col("tools").list.len() > 0))
     used = known.select(*_AT, "failure_tool", pl.col("tools").list.unique()).explode("tools")
     failed = (pl.col("failure_tool") == pl.col("tools")).sum().alias("failed")
     summed = used.group_by(*_AT, "tools").agg(failed, n=pl.len())
-    return _named(summed, "tool_failure", pl.col("tools"), pl.col("failed"), pl.col("n"))
+    named = _named(pl.lit("tool_failure"), pl.col("tools"), pl.col("failed"), pl.col("n"))
+    return summed.select(*named)
 
 
-def _by_reason(rows: pl.DataFrame) -> pl.DataFrame:
+def _by_reason(rows: pl.LazyFrame) -> pl.LazyFrame:
     failed = rows.filter((pl.col("success") == 0) & (pl.col("reasons").list.len() > 0))
     each = failed.select(*_AT, pl.col("reasons").list.unique()).explode("reasons")
     summed = each.group_by(*_AT, "reasons").agg(n=pl.len())
-    return _named(summed, "reason", pl.col("reasons"), pl.col("n"), pl.lit(0))
+    return summed.select(
+        *_named(pl.lit("reason"), pl.col("reasons"), pl.col("n"), pl.lit(0))
+    )  # fmt: skip
 
 
-def _named(
-    rows: pl.DataFrame, signal: str, value: pl.Expr, total: pl.Expr, n: pl.Expr
-) -> pl.DataFrame:
-    return rows.select(
-        tick=pl.col("decided"),
-        signal=pl.lit(signal),
-        environment=pl.col("environment"),
-        agent=pl.col("agent"),
-        value=value,
-        total=total.cast(pl.Float64),
-        n=n.cast(pl.Float64),
-    )
+def _named(signal: pl.Expr, value: pl.Expr, total: pl.Expr, n: pl.Expr) -> list[pl.Expr]:
+    return [
+        pl.col("decided").alias("tick"),
+        signal.alias("signal"),
+        pl.col("environment"),
+        pl.col("agent"),
+        value.alias("value"),
+        total.cast(pl.Float64).alias("total"),
+        n.cast(pl.Float64).alias("n"),
+    ]
 
 
 class RateStreams:

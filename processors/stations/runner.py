@@ -47,6 +47,7 @@ _SAVE_S: Final = 60.0
 _BEAT_S: Final = 300
 _MINUTE: Final = 60
 _REST_S: Final = 1.0
+_LONGEST_REST_S: Final = 3.0
 _PUT_OFF_S: Final = 5.0
 _LONGEST_S: Final = 10.0
 
@@ -378,8 +379,12 @@ class StationRunner(Service):  # type: ignore[misc]
         rest = _REST_S
         while not self.should_stop:
             await self.sleep(rest)
+            known = self._stations.sealed
             try:
-                rest = 0.0 if await self.step() else _REST_S
+                more = await self.step()
+                # Every look is a query, and it is seconds from one sealed cell to the next.
+                moved = self._stations.sealed > known
+                rest = 0.0 if more else _REST_S if moved else min(rest + _REST_S, _LONGEST_REST_S)
             except Unavailable as error:
                 self._error = str(error)
                 log.warning("stations put off: %s", error)

@@ -12,8 +12,8 @@ import polars as pl
 
 from processors.clickhouse import Store
 from processors.derive import sealing
+from processors.derive.judging import SLACK_S
 from processors.derive.result_store import ResultStore
-from processors.derive.results import SLACK_S
 from processors.stations.base import (
     RESULTS,
     SETTLED,

@@ -54,19 +54,25 @@ def minutes(sealed: Sealed) -> pl.DataFrame:
 
 def sketches(rows: pl.DataFrame) -> pl.DataFrame:
     """Log-histogram of every tail signal per minute: ``minute``, the key, ``bins``, ``counts``."""
-    parts = [_sketched(rows, signal.name) for signal in of("tail")]
-    return pl.concat(parts).sort("minute", "signal", "environment", "agent")
-
-
-def _sketched(rows: pl.DataFrame, name: str) -> pl.DataFrame:
     at = ("minute", "environment", "agent")
-    found = rows.select(*at, v=BY_NAME[name].value.cast(pl.Float64)).filter(pl.col("v") >= 0)
-    binned = found.with_columns(bin=pl.Series(sketch.bin_index(found["v"].to_numpy())))
-    counted = binned.group_by(*at, "bin").agg(count=pl.len()).sort("bin")
+    signals = of("tail")
+    values = rows.lazy().select(*at, *(s.value.cast(pl.Float64).alias(s.name) for s in signals))
+    long = (
+        values.unpivot(index=at, variable_name="signal", value_name="v")
+        .filter(pl.col("v") >= 0)
+        .collect()
+    )
+    key = (*at, "signal")
     return (
-        counted.group_by(at)
+        long.lazy()
+        .with_columns(bin=pl.Series(sketch.bin_index(long["v"].to_numpy())))
+        .group_by(*key, "bin")
+        .agg(count=pl.len())
+        .sort("bin")
+        .group_by(key)
         .agg(bins=pl.col("bin"), counts=pl.col("count").cast(pl.Int64))
-        .with_columns(signal=pl.lit(name))
+        .sort("minute", "signal", "environment", "agent")
+        .collect()
     )
 
 

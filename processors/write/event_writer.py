@@ -59,7 +59,7 @@ from processors.write.dead_letters import (
 from processors.write.erased import Tombstones
 
 _REPORT_SECONDS: Final = 0.5
-_QUIET_REPORT_SECONDS: Final = 4.0  # while nothing moves; below `watermarks._FRESH_NS`
+_QUIET_REPORT_SECONDS: Final = 8.0  # while nothing moves; below `watermarks._FRESH_NS`
 _QUIET_AFTER: Final = timedelta(seconds=5)
 _HEARTBEAT_SECONDS: Final = 10.0
 _DELIVERED_SECONDS: Final = 5.0

@@ -13,7 +13,7 @@ INTERACTIONS = """
 SELECT interaction_id, environment, agent, agent_version, session_id, user_id,
     toUnixTimestamp64Nano(start), toUnixTimestamp64Nano(end),
     events, llm_calls, tool_calls, tool_errors, input_tokens, output_tokens,
-    toInt64(round(cost_usd * 1e9)), status, success, failure_reason,
+    toInt64(round(cost_usd * 1e9)), status, success, success_source, failure_reason,
     satisfaction_n
 FROM interactions
 """

@@ -159,6 +159,8 @@ class Traffic:
                     **({"agent": "helper"} if rng.random() < 0.1 else {}), **self._failed(0.1),
                 }
             )  # fmt: skip
+        if rng.random() < 0.8:  # the others leave the user without an answer
+            parts.append({"kind": "agent_message", "content": "Here you are."})
         if rng.random() < 0.97:  # the others never say that they have ended
             totals = {"duration_ms": _duration(rng), "input_tokens": 10**6, "cost_usd": 9.0}
             parts.append({"kind": "interaction", **totals, **self._failed(0.15)})

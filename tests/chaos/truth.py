@@ -190,6 +190,10 @@ def _result(name: str, events: list[Event], ratings: list[int]) -> Row:
     if status == "error":
         said = [closing[-1].get("error_type"), *(e.get("error_type") for e in failed[-1:])]
         reason = next(filter(None, said), "error")
+    signs = _signs(order, closing)
+    source = "status" if status else ""
+    if status == "ok" and "unanswered" in signs:
+        reason, source = "unanswered", "structure"
     versions = [e.get("agent_version") for e in order if e["agent"] == speaker["agent"]]
     timed = closing and "duration_ms" in closing[-1]
     start = min(
@@ -214,12 +218,29 @@ def _result(name: str, events: list[Event], ratings: list[int]) -> Row:
         "output_tokens": _known(calls, "output_tokens"),
         "cost": sum(costs) if priced else None,
         "status": status,
-        "success": {"ok": 1, "error": 0}.get(status),
+        "success": 0 if source == "structure" else {"ok": 1, "error": 0}.get(status),
+        "success_source": source,
+        "signs": signs,
         "failure_reason": reason,
         "rating": sum(ratings),
         "ratings": len(ratings),
         "complete": not any("cost_usd" not in e for e in calls),
     }
+
+
+def _signs(order: list[Event], closing: list[Event]) -> set[str]:
+    """Reasons that the traffic can have: no answer, and a tool that failed last."""
+    if not closing:
+        return set()
+    kinds = {e["kind"] for e in order}
+    tools = [e for e in order if e["kind"] in TOOLS]
+    signs = set()
+    # The traffic ends its work with a tool, after which somebody has to say something.
+    if tools and "user_message" in kinds and "agent_message" not in kinds:
+        signs.add("unanswered")
+    if tools and tools[-1].get("status") == "error":
+        signs.add("tool_error_unrecovered")
+    return signs
 
 
 def _known(events: list[Event], name: str) -> int | None:
@@ -229,7 +250,8 @@ def _known(events: list[Event], name: str) -> int | None:
 
 _INTERACTION = (
     "environment", "agent", "agent_version", "session_id", "user_id", "start", "end", *_ADDED,
-    "input_tokens", "output_tokens", "cost", "status", "success", "failure_reason", "ratings",
+    "input_tokens", "output_tokens", "cost", "status", "success", "success_source",
+    "failure_reason", "ratings",
 )  # fmt: skip
 
 
@@ -248,6 +270,9 @@ def _sessions(results: Mapping[str, Row]) -> dict[str, Row]:
     return {name: _session(rows) for name, rows in groups.items()}
 
 
+_FAILED = {"tool_error_unrecovered"}
+
+
 def _session(rows: list[tuple[str, Row]]) -> Row:
     parts = [row for _, row in rows]
     first = min(rows, key=lambda r: (r[1]["start"], r[0]))[1]
@@ -255,6 +280,15 @@ def _session(rows: list[tuple[str, Row]]) -> Row:
     failed = [r for n, r in sorted(rows, key=lambda r: (r[1]["end"], r[0])) if r["success"] == 0]
     costs = [row["cost"] for row in parts if row["cost"] is not None]
     start, end = min(row["start"] for row in parts), last["end"]
+    worked = [r for _, r in sorted(rows, key=lambda r: (r[1]["start"], r[0])) if r["tool_calls"]]
+    failing = "tool_error_unrecovered" if worked and _FAILED & worked[-1]["signs"] else ""
+    if not failing and any("unanswered" in row["signs"] for row in parts):
+        failing = "unanswered"
+    success = 0 if failing else last["success"]
+    # An error status of the last interaction names its cause itself.
+    reason = "" if last["success"] == 0 and last["success_source"] == "status" else failing
+    if success == 0 and not reason:
+        reason = failed[-1]["failure_reason"]
     return {
         **{name: first[name] for name in ("environment", "agent", "agent_version")},
         "start": start,
@@ -265,8 +299,8 @@ def _session(rows: list[tuple[str, Row]]) -> Row:
         **{column: sum(row[column] for row in parts) for column in _ADDED},
         **{name: _known_of(parts, name) for name in ("input_tokens", "output_tokens")},
         "cost": sum(costs) if costs and all(row["complete"] for row in parts) else None,
-        "success": last["success"],
-        "failure_reason": failed[-1]["failure_reason"] if failed and last["success"] == 0 else "",
+        "success": success,
+        "failure_reason": reason,
         "rating": sum(row["rating"] for row in parts),
         "ratings": sum(row["ratings"] for row in parts),
     }

@@ -15,8 +15,8 @@ from ingest.codec import decode, encode
 from ingest.core.events import EVENTS_TOPIC, Event
 from processors.clickhouse import ClickHouseConfig, Store
 from processors.derive import dirty_marks, rollups, windows
+from processors.derive.judging import ResultsConfig
 from processors.derive.result_store import ResultStore
-from processors.derive.results import ResultsConfig
 from processors.write import rows
 from processors.write.cardinality import CardinalityLimiter
 from tests.conftest import ClickHouse

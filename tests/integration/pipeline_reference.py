@@ -6,9 +6,14 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
+import polars as pl
+
 from detectors.failures.fingerprint import fingerprint, template
+from detectors.outcomes import Traffic, interaction_reasons, session_reasons
+from detectors.satisfaction import Estimator, features, turns
 from ingest.codec import payload_hash
 from ingest.core.events import EVALUATION_KINDS, Event
 
@@ -40,6 +45,8 @@ class Truth:
         self.stored = len(distinct)
         self.losers = sorted(set(distinct) - set(winners.values()))
         self.counted = [distinct[key] for key in winners.values()]
+        self.interactions = cache(self._interactions)
+        self.sessions = cache(self._sessions)
 
     def windows(self, width: int) -> dict[tuple[Any, ...], Row]:
         """Per (environment, agent, start, agent version, scope) the sums of its events."""
@@ -54,25 +61,26 @@ class Truth:
                 groups[key].append(event)
         return {key: _window(events) for key, events in groups.items()}
 
-    def interactions(self) -> dict[str, Row]:
+    def _interactions(self) -> dict[str, Row]:
         """Per interaction what the view of that name says."""
         groups: dict[str, list[Event]] = defaultdict(list)
         for event in self.counted:
             if event.interaction_id and event.kind not in EVALUATION_KINDS:
                 groups[event.interaction_id].append(event)
         found: dict[str, Row] = {}
+        outcomes, feedback = self.judged("outcome"), self.judged("feedback")
+        scores = self.scores()
         for trace, events in groups.items():
             for name, part, closing in split(trace, events):
                 if all(e.kind == "span" for e in part):
                     continue
                 row = _interaction(name, part, closing, events, self.quiet_since)
-                found[name] = _success(
-                    row, self.judged("outcome").get(name, []), self.scores().get(name, [])
-                )
-                found[name] |= _rating(self.judged("feedback").get(name, []))
+                row |= _structure(name, part, closing, events, row)
+                found[name] = _success(row, outcomes.get(name, []), scores.get(name, []))
+                found[name] |= _rating(feedback.get(name, []))
         return found
 
-    def sessions(self) -> dict[str, Row]:
+    def _sessions(self) -> dict[str, Row]:
         """Per session what the view of that name says."""
         groups: dict[str, list[Row]] = defaultdict(list)
         for row in self.interactions().values():
@@ -86,6 +94,7 @@ class Truth:
             ]
             success = _session_success(row, outcomes.get(key, []), scores.get(key, []))
             found[key] = row | success | _rating(given)
+            found[key] |= _session_estimate(rows)
         return found
 
     def evaluations(self) -> dict[tuple[str, str, str, str], Event]:
@@ -277,6 +286,10 @@ def _interaction(
         "priced": len(priced),
         "unpriced": unpriced,
         "cost_usd": _sum(priced, 9) if priced and not unpriced else None,
+        "request": next((e.content for e in order if e.kind == "user_message" and e.content), ""),
+        "answer": next(
+            (e.content for e in reversed(order) if e.kind == "agent_message" and e.content), ""
+        ),
         "success": 0 if wrong else 1 if status == "ok" else None,
         "success_source": "status" if wrong or status == "ok" else "",
         "failure_reason": "",
@@ -298,13 +311,62 @@ def _interaction(
     return row
 
 
+def _structure(
+    name: str, part: list[Event], closing: list[Event], trace: list[Event], row: Row
+) -> Row:
+    """Reasons and estimate of an interaction that is over, from a frame of its events alone."""
+    found: Row = {"_codes": [], "_fails": False, "_notes": [], **dict.fromkeys(ESTIMATES)}
+    if row["state"] == "open":
+        return found
+    twice, closers = repeated(trace), {e.event_id for e in closing}
+    rows = [
+        {
+            **{f: getattr(e, f) for f in e.__struct_fields__},
+            "interaction_id": name,
+            "closes": e.event_id in closers,
+            "kind": "span" if e.kind == "interaction" and e.event_id not in closers else e.kind,
+        }
+        for e in part
+        if e.event_id not in twice
+    ]
+    frame = pl.DataFrame(rows, infer_schema_length=None, schema_overrides=TEXTS)
+    traffic = Traffic(frame)
+    for codes, fails, notes in (
+        interaction_reasons(traffic).select("reasons", "fails", "notes").iter_rows()
+    ):
+        found |= {"_codes": codes, "_fails": fails, "_notes": notes}
+    estimate = Estimator.load().predict(features(turns(traffic)), alone=True)
+    for values in estimate.select("p", "low", "high", "coverage").iter_rows():
+        found |= dict(zip(ESTIMATES, values, strict=True))
+    return found
+
+
+ESTIMATES = ("dissatisfaction", "dissatisfaction_low", "dissatisfaction_high", "coverage")
+TEXTS = dict.fromkeys(
+    (
+        "name",
+        "content",
+        "tool_arguments",
+        "tool_result",
+        "error_message",
+        "error_type",
+        "attributes",
+    ),
+    pl.String,
+)
+
+
 def _success(row: Row, outcomes: list[Event], scores: list[Event]) -> Row:
-    """An explicit outcome decides, the worst where several are given, else a score or status."""
+    """An outcome decides, the worst of several, then a score, structure, status."""
     why = row["_why"]
+    if row["_fails"] and row["success"] != 0:
+        row["success"], row["success_source"], why = 0, "structure", row["_codes"][0]
     if outcomes or scores:
         row["success"], reason = _worst(outcomes or scores)
         row["success_source"] = "outcome" if outcomes else "score"
         why = reason or why or row["success_source"]
+    told = [why] if row["success"] == 0 else []
+    row["reasons"] = list(dict.fromkeys([*told, *filter(None, [row["_why"]]), *row["_codes"]]))
     if row["success"] == 0:
         row |= {
             "failure_reason": why,
@@ -362,10 +424,71 @@ def _worst(given: list[Event]) -> tuple[int, str]:
 def _session_success(row: Row, outcomes: list[Event], scores: list[Event]) -> Row:
     failed = [r["failure_reason"] for r in row["_order"] if r["success"] == 0]
     why, success = failed[-1] if failed else "", row["success"]
+    codes, fails = _session_structure(row["_order"])
+    last = row["_order"][-1]["success_source"]
+    by_structure = fails and (success != 0 or last == "structure")
+    by_structure = by_structure and last not in ("outcome", "score") and not (outcomes or scores)
+    if by_structure:
+        success, why = 0, codes[0]
     if outcomes or scores:
         success, reason = _worst(outcomes or scores)
         why = reason or why or ("outcome" if outcomes else "score")
-    return {"success": success, "failure_reason": (why or "error") if success == 0 else ""}
+    primary = [why] if success == 0 and (outcomes or scores or by_structure) else []
+    return {
+        "success": success,
+        "failure_reason": (why or "error") if success == 0 else "",
+        "reasons": list(dict.fromkeys([*primary, *failed, *codes])),
+    }
+
+
+def _session_structure(rows: list[Row]) -> tuple[list[str], bool]:
+    frame = pl.DataFrame(
+        [
+            {
+                "session_id": "s",
+                "interaction_id": r["_id"],
+                "agent": r["agent"],
+                "start": r["start"],
+                "request": r["request"],
+                "answer": r["answer"],
+                "tool_calls": r["tool_calls"],
+                "reasons": []
+                if r["success"] == 1 and r["success_source"] in ("outcome", "score")
+                else r["_codes"],
+                "notes": r["_notes"],
+            }
+            for r in rows
+        ],
+        schema_overrides={"reasons": pl.List(pl.String), "notes": pl.List(pl.String)},
+    )
+    ((_, codes, fails),) = session_reasons(frame).iter_rows()
+    return codes, fails
+
+
+def _session_estimate(rows: list[Row]) -> Row:
+    """The mean over its interactions, each beside what followed."""
+    said = [
+        {
+            "session_id": "s",
+            "interaction_id": r["_id"],
+            "time": r["start"],
+            "request": r["request"],
+            "answer": r["answer"] or None,
+            "failed_calls": r["tool_errors"],
+            "unrecovered": "tool_error_unrecovered" in r["_codes"],
+            "handed_over": "handoff_to_human" in r["_codes"],
+            "ended_in_error": r["status"] == "error",
+        }
+        for r in rows
+        if r["request"]
+    ]
+    if not said:
+        return dict.fromkeys(ESTIMATES)
+    frame = pl.DataFrame(said, schema_overrides={"answer": pl.String})
+    found = Estimator.load().predict(features(frame))
+    return dict(
+        zip(ESTIMATES, found.select("p", "low", "high", "coverage").mean().row(0), strict=True)
+    )
 
 
 def rollups(rows: Iterable[Row], width: int) -> dict[tuple[Any, ...], Row]:
@@ -405,6 +528,13 @@ def _sum(values: Iterable[float | None], digits: int) -> float:
 MESSAGES = (None, "Order #W123456 not found", "timeout after 30 s", "HTTP 503 from https://a.b/c")
 
 
+WORDS = (
+    None, "please cancel my order now", "No! That is useless, you never help", "谢谢你",
+    "Hi! How can I help you?", "Your order has been updated.", "I cannot help with that.",
+    "KeyError: 'id'", "Which order do you mean?",
+)  # fmt: skip
+
+
 def traffic(seed: int, count: int = 400, start: int = 1_759_996_700) -> list[Event]:
     """Events with everything that makes it hard, in order of nothing.
 
@@ -431,6 +561,7 @@ def traffic(seed: int, count: int = 400, start: int = 1_759_996_700) -> list[Eve
         kind = pick(
             "llm_call", "llm_call", "tool_call", "tool_call", "tool_call", "retrieval",
             "agent_message", "interaction", "feedback", "outcome", "score", "span",
+            "user_message", "human_input", "handoff",
         )  # fmt: skip
         if kind == "interaction":
             agent, version = homes[n]
@@ -451,7 +582,10 @@ def traffic(seed: int, count: int = 400, start: int = 1_759_996_700) -> list[Eve
                 interaction_id=pick(f"i{n}", f"i{n}", f"i{n}", f"i{n}", None),
                 session_id=pick(None, None, f"s{n % 11}", f"t{n % 11}"),
                 user_id=pick(None, f"u{n % 3}", f"w{n % 3}"),
-                name=pick("search", "pay", "it's", None),
+                name=pick("search", "pay", "it's", "human agent", None),
+                content=pick(*WORDS) if kind in ("user_message", "agent_message") else None,
+                tool_arguments=pick(None, "{}", "{}", '{"id":"W1234567"}'),
+                tool_result=pick(None, "{}", "fine", "it failed", "无法连接", "x" * 400),
                 model=pick("m-1", "m-2", None) if kind == "llm_call" else None,
                 status="error" if failed else "ok",
                 error_type=pick(None, "timeout", "refused") if failed else None,

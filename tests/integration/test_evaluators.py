@@ -12,6 +12,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import msgspec
 import polars as pl
 import pytest
 
@@ -366,7 +367,8 @@ class TestFaults:
             judged = {event.target for event in told if event.name == name}
             assert judged == {target for target, state in found.items() if state == "done"}
         # However often a score was told, it was the same event.
-        assert len(set(told)) == len({event.event_id for event in told})
+        payloads = {msgspec.json.encode(event) for event in told}
+        assert len(payloads) == len({event.event_id for event in told})
 
     async def run(self, flaky, specs, store):
         told = []

@@ -25,7 +25,7 @@ from infra.cli import app
 from ingest.core.events import EVALUATION_KINDS, EVENTS_TOPIC, Event
 from processors import audit
 from processors.derive import result_audit, sealing
-from processors.derive.results import ResultsConfig
+from processors.derive.judging import ResultsConfig
 from processors.evidence import explain
 from processors.findings import Finding
 from processors.stations.base import Output, Sealed

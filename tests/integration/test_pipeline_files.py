@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from ingest.codec import encode
 from ingest.core.events import Event
-from ingest.replay import read
+from ingest.replay import Options, load_info, read
 from tests.conftest import Runtime
 from tests.integration.pipeline_reference import Truth
 from tests.support.common import data_file, eventually
@@ -81,6 +85,54 @@ def test_telecom(runtime: Runtime, telecom: dict[str, Any]) -> None:
     reasons = [e["failure_reasons"] for e in found.values()]
     assert sum(r.get("max_steps", 0) for r in reasons) == 5
     assert sum(r.get("too_many_errors", 0) for r in reasons) == 1
+
+
+def test_failures_that_can_be_seen_are_failures_though_nobody_says_so(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    """The rewards of a recording are held back: what is left shows most of what they said."""
+    options = Options(infos=load_info(data_file("tau2_run_info.jsonl.gz")))
+    events = [e for e in read(data_file(TELECOM), options) if isinstance(e, Event)]
+    failed = {
+        f"blind:{e.session_id}" for e in events if e.kind == "outcome" and (e.value or 0.0) < 1
+    }
+    blind = [
+        msgspec.structs.replace(
+            e,
+            agent="blind",
+            event_id=f"blind:{e.event_id}",
+            session_id=f"blind:{e.session_id}",
+            interaction_id=f"blind:{e.interaction_id}",
+            parent_id=e.parent_id and f"blind:{e.parent_id}",
+        )
+        for e in events
+        if e.kind != "outcome"
+    ]
+    (tmp_path / "blind.ndjson").write_bytes(encode(blind))
+    done = runtime.driftline("replay", str(tmp_path / "blind.ndjson"), "--json")
+    assert done.returncode == 0, done.stderr
+    found = metrics(runtime, "--agent", "blind").values()
+    sessions = [e["sessions"]["success"] for e in found]
+    seen = sum(s["known"] - s["yes"] for s in sessions)
+    reasons: Counter[str] = Counter()
+    for entry in found:
+        reasons.update(entry["session_failure_reasons"])
+    assert sum(reasons.values()) == seen
+    assert reasons["problem_persists"] >= 15
+    with runtime.client() as client:
+        rows = client.query(
+            "SELECT session_id, success_source, reasons FROM sessions"
+            " WHERE agent = 'blind' AND success = 0"
+        ).result_rows
+    assert len(rows) == seen
+    right = sum(session in failed for session, _, _ in rows)
+    assert right / seen >= 0.8  # nearly all that is called a failure is one
+    assert right / len(failed) >= 0.8  # and in telecom most failures can be seen
+    assert {source for _, source, _ in rows} <= {"structure", "status"}
+    assert all(codes for _, _, codes in rows)
+    estimated = [e["interactions"]["satisfaction"]["estimated"] for e in found]
+    assert all(e["n"] > 100 and 0.0 < e["mean"] < 1.0 for e in estimated)
+    assert all(0.4 < e["coverage"] <= 0.5 for e in estimated)  # English, and no later turn is read
 
 
 @pytest.mark.usefixtures("retail", "telecom")

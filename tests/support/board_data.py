@@ -14,6 +14,7 @@ import polars as pl
 
 from processors.clickhouse import Store
 from tests.support.findings import finding_row, insert_findings
+from tests.support.results import rollups
 
 HOSTILE = (
     '<img src=x onerror=alert(1)>\u202e\x1b[31m=HYPERLINK("http://evil.example")\'\\ $__x ${agent}'
@@ -171,18 +172,13 @@ def _store(store: Store, results: list[dict[str, Any]], events: list[dict[str, A
         " countIf(r.success = 0), argMax(r.success, r.end)"
         " FROM interaction_results AS r GROUP BY session_id"
     )
+    lists = {"reasons": pl.String, "reason_counts": pl.UInt64, "duration_bins": pl.Int64}
+    summed = pl.DataFrame(
+        rollups(results, "interactions"),
+        schema_overrides={name: pl.List(kind) for name, kind in lists.items()},
+    )
+    store.insert("rollups", summed)
     for width, unit in ((60, "MINUTE"), (3600, "HOUR"), (86400, "DAY")):
-        store.command(
-            "INSERT INTO rollups (environment, agent, width_s, start, agent_version, unit, version,"
-            " n, succeeded, success_known, duration_n, duration_ms, tool_calls, tool_errors,"
-            " input_tokens, output_tokens, tokens_n, cost_usd, cost_n)"
-            f" SELECT environment, agent, {width},"
-            f" toStartOfInterval(r.cell, INTERVAL 1 {unit}) AS at,"
-            " agent_version, 'interactions', 1, count(), countIf(r.success = 1), count(r.success),"
-            " count(r.duration_ms), sum(r.duration_ms), sum(r.tool_calls), sum(r.tool_errors),"
-            " sum(r.input_tokens), sum(r.output_tokens), count(), sum(r.cost_usd), count()"
-            " FROM interaction_results AS r GROUP BY environment, agent, at, agent_version"
-        )
         store.command(
             "INSERT INTO windows (environment, agent, width_s, start, agent_version, scope,"
             " version, events, ok, error, tool_calls, tool_errors)"

@@ -4,7 +4,7 @@ SELECT session_id, environment, agent, agent_version, user_id, start, end, durat
     interactions, succeeded, failed, failed AS failed_interactions, events, llm_calls,
     tool_calls, tool_errors, input_tokens, output_tokens, cost_usd,
     success, success_source, reasons, failure_reason, satisfaction, satisfaction_n,
-    dissatisfaction, coverage, request, answer, rules_version, cell
+    dissatisfaction, dissatisfaction_low, dissatisfaction_high, coverage, request, answer, rules_version, cell
 FROM session_results FINAL
 WHERE live
 --------
@@ -36,6 +36,8 @@ ALTER TABLE sessions
     COMMENT COLUMN satisfaction 'mean of explicit feedback on it and on its interactions, 0 to 1',
     COMMENT COLUMN satisfaction_n 'how many feedbacks',
     COMMENT COLUMN dissatisfaction 'estimated probability that the user is dissatisfied',
+    COMMENT COLUMN dissatisfaction_low 'lower end of its 95 % interval',
+    COMMENT COLUMN dissatisfaction_high 'upper end of its 95 % interval',
     COMMENT COLUMN coverage 'share of the features that the estimate had, 0 to 1',
     COMMENT COLUMN request 'the first request',
     COMMENT COLUMN answer 'the last answer',

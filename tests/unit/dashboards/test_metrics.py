@@ -44,8 +44,8 @@ def test_what_is_not_known_is_null_and_not_zero():
 
 
 def test_estimates_say_how_much_they_cover():
-    known = unit({**_row(), "n": 10, "estimate": 1.0, "estimated": 4})
-    assert known["satisfaction"]["estimated"] == {"mean": 0.75, "n": 4, "coverage": 0.4}
+    known = unit({**_row(), "n": 10, "estimate": 1.0, "estimated": 4, "covered": 2.5})
+    assert known["satisfaction"]["estimated"] == {"mean": 0.75, "n": 4, "coverage": 0.25}
 
 
 def _row():

@@ -6,7 +6,9 @@ from typing import Any
 
 import polars as pl
 
-from detectors.outcomes import OutcomeConfig, interaction_reasons, session_reasons
+from bench.outcomes import judged
+from detectors.outcomes import OutcomeConfig, Traffic, interaction_reasons, session_reasons
+from detectors.outcomes.config import DEFAULTS
 
 SCHEMA: dict[str, Any] = {
     "event_id": pl.String, "time_unix_nano": pl.Int64, "agent": pl.String, "kind": pl.String,
@@ -70,16 +72,19 @@ def frame(
 
 
 def reasons_of(
-    *events: dict[str, Any], config: OutcomeConfig | None = None, close: bool = True
+    *events: dict[str, Any], config: OutcomeConfig = DEFAULTS, close: bool = True
 ) -> list[str]:
     """Reasons of one interaction that asks, does ``events`` and is closed."""
-    found = interaction_reasons(
-        frame([user("please"), *events, *([closing()] if close else [])]),
-        config or OutcomeConfig(),
-    )
-    return list(found["reasons"][0])
+    made = frame([user("please"), *events, *([closing()] if close else [])])
+    alone = made.with_columns(session_id=pl.lit(None, pl.String))
+    return list(interaction_reasons(alone, config)["reasons"][0])
+
+
+def sessions(events: pl.DataFrame, config: OutcomeConfig = DEFAULTS) -> pl.DataFrame:
+    """Reasons of sessions from the results of their interactions."""
+    return session_reasons(judged(Traffic(events), config), config)
 
 
 def session_of(*interactions: list[dict[str, Any]]) -> list[str]:
     """Reasons of a session."""
-    return list(session_reasons(frame(*interactions))["reasons"][0])
+    return list(sessions(frame(*interactions))["reasons"][0])

@@ -17,7 +17,6 @@ from detectors.outcomes import (
     Budget,
     OutcomeConfig,
     interaction_reasons,
-    session_reasons,
 )
 from tests.unit.detectors.outcome_events import (
     SCHEMA,
@@ -28,6 +27,7 @@ from tests.unit.detectors.outcome_events import (
     model,
     reasons_of,
     session_of,
+    sessions,
     tool,
     user,
 )
@@ -161,13 +161,17 @@ def test_every_reason_of_an_interaction_has_a_case() -> None:
 
 def test_an_ordinary_interaction_has_no_reason() -> None:
     found = interaction_reasons(frame([user("hello"), model(), tool("a"), DONE, closing()]))
-    assert found.rows() == [("0", [], False, [])]
-    assert found.columns == ["interaction_id", "reasons", "fails", "examples"]
+    assert found.select("interaction_id", "reasons", "fails", "examples").row(0) == (
+        "0",
+        [],
+        False,
+        [],
+    )
 
 
 def test_no_events_give_no_rows() -> None:
     assert interaction_reasons(pl.DataFrame(schema=SCHEMA)).is_empty()
-    assert session_reasons(pl.DataFrame(schema=SCHEMA)).is_empty()
+    assert sessions(pl.DataFrame(schema=SCHEMA)).is_empty()
 
 
 @pytest.mark.parametrize("events", [[user(None), tool("a")], [user("x"), model()], [user("x")]])
@@ -212,20 +216,30 @@ def test_a_repeated_request() -> None:
     assert "repeated_request" in session_of(chinese, chinese)
 
 
-def test_a_repeated_request_belongs_to_the_interaction_that_repeats() -> None:
-    first = [user("please cancel my order today"), DONE, closing()]
-    found = interaction_reasons(frame(first, first))
-    assert found["reasons"].to_list() == [[], ["repeated_request"]]
-
-
 def test_a_restarted_conversation() -> None:
     greeting = agent("Hi! How can I help you today?")
-    begun = [greeting, user("my order is late"), agent("Which one?"), closing()]
-    assert "restarted_conversation" in session_of(begun, [user("number 7"), greeting, closing()])
-    assert "restarted_conversation" not in session_of(
-        [greeting, user("hello"), greeting, closing()]
+    begun = [greeting, closing()]
+    late = [user("my order is late"), agent("Which one?"), closing()]
+    assert "restarted_conversation" in session_of(
+        begun, late, [user("number 7"), greeting, closing()]
     )
-    assert "restarted_conversation" not in session_of(begun, [user("number 7"), DONE, closing()])
+    assert "restarted_conversation" not in session_of(begun, [user("hello"), greeting, closing()])
+    assert "restarted_conversation" not in session_of(begun, late, [user("number 7"), DONE])
+
+
+def test_an_interaction_of_a_session_is_not_judged_by_its_identifiers_nor_its_greeting() -> None:
+    call = [user("x"), failing("x", NOT_FOUND, '{"id":"W1234567"}'), tool("a"), DONE, closing()]
+    assert interaction_reasons(frame(call))["reasons"].to_list() == [[]]
+
+
+def test_a_check_persists_in_a_session_until_it_is_fine() -> None:
+    broken = [user("x"), tool("test", result="Speed test failed."), DONE, closing()]
+    other = [user("x"), tool("test", '{"x":1}', "Speed test failed."), DONE, closing()]
+    mended = [user("x"), tool("test", result="Speed: 90 Mbps"), DONE, closing()]
+    assert "problem_persists" in session_of(broken)
+    assert "problem_persists" in session_of(mended, broken, [user("bye"), DONE, closing()])
+    assert "problem_persists" not in session_of(broken, mended)
+    assert "problem_persists" not in session_of(broken, other)
 
 
 def test_an_error_that_a_later_interaction_made_good() -> None:
@@ -234,7 +248,7 @@ def test_an_error_that_a_later_interaction_made_good() -> None:
     found = interaction_reasons(frame(failed, helped))
     assert found["reasons"].to_list() == [["tool_error_unrecovered"], []]
     assert session_of(failed, helped) == []
-    assert session_reasons(frame(failed))["fails"].to_list() == [True]
+    assert sessions(frame(failed))["fails"].to_list() == [True]
 
 
 def test_a_session_has_what_an_interaction_alone_can_tell() -> None:
@@ -375,7 +389,7 @@ def test_neither_row_order_nor_repeats_matter(
         fraction=1.0, shuffle=True, seed=seed
     )
     assert interaction_reasons(shuffled).equals(interaction_reasons(events))
-    assert session_reasons(shuffled).equals(session_reasons(events))
+    assert sessions(shuffled).equals(sessions(events))
 
 
 def test_two_payloads_under_one_id_count_as_one_whatever_their_order() -> None:

@@ -16,9 +16,10 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
 from detectors.outcomes import Traffic
-from detectors.satisfaction import FEATURES, Estimator, features
+from detectors.satisfaction import FEATURES, Estimator, turns
+from detectors.satisfaction import features as described
 from detectors.satisfaction.calibration import Calibration, Probabilities, _isotonic, expected_error
-from detectors.satisfaction.features import PRIOR
+from detectors.satisfaction.features import CONTEXT, PRIOR
 from detectors.satisfaction.fitting import fit, splits
 from detectors.satisfaction.labels import labels
 from detectors.satisfaction.language import language
@@ -27,6 +28,10 @@ from detectors.satisfaction.sequences import SequenceModel
 from tests.unit.detectors.outcome_events import agent, closing, failing, frame, tool, user
 
 CONTENT = [user("where is my order"), agent("It is on its way."), closing()]
+
+
+def features(events: pl.DataFrame) -> pl.DataFrame:
+    return described(turns(Traffic(events)))
 
 
 def row(*interactions: list[dict[str, Any]], number: int = 0) -> dict[str, Any]:
@@ -139,9 +144,15 @@ def test_neither_row_order_nor_repeats_matter(
     assert features(shuffled).equals(features(events))
 
 
-def test_a_traffic_that_is_there_gives_the_same() -> None:
-    events = frame(CONTENT, CONTENT)
-    assert features(Traffic(events, "interaction_id")).equals(features(events))
+def test_alone_an_estimate_does_not_depend_on_the_other_interactions() -> None:
+    estimator = Estimator.load()
+    angry = [user("No! This is useless"), agent("ok"), closing()]
+    found = [
+        estimator.predict(features(frame(CONTENT, *more)), alone=True).row(0, named=True)
+        for more in ([], [CONTENT, angry])
+    ]
+    assert found[0] == found[1]
+    assert found[0]["coverage"] == 0.5
 
 
 def test_an_angry_turn_is_more_dissatisfied_than_a_content_one() -> None:
@@ -155,10 +166,12 @@ def test_an_angry_turn_is_more_dissatisfied_than_a_content_one() -> None:
 
 
 def test_the_shipped_weights_have_the_sign_of_what_they_mean() -> None:
-    weights = Estimator.load().weights
-    assert weights
-    for name, weight in weights.items():
-        assert weight * PRIOR.get(name, weight) >= 0, name
+    estimator = Estimator.load()
+    for score in (estimator.within, estimator.alone):
+        assert score.weights
+        for name, weight in score.weights.items():
+            assert weight * PRIOR.get(name, weight) >= 0, name
+    assert not set(estimator.alone.weights) & set(CONTEXT)
 
 
 def test_an_estimator_survives_its_text() -> None:
@@ -172,8 +185,8 @@ def test_an_estimator_survives_its_text() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
         {"weights": {"no_such_feature": 1.0}},
+        {"weights": {"next_blame": 1.0}},
         {"weights": [1.0]},
         {"intercept": "high"},
         {"calibration": {"edges": [0.0], "p": [0.1], "low": [0.0], "high": [1.0]}},
@@ -182,7 +195,10 @@ def test_an_estimator_survives_its_text() -> None:
     ],
 )
 def test_what_is_no_estimator_is_refused(change: dict[str, Any]) -> None:
-    body = {**json.loads(Estimator.load().dump()), **change}
+    body = json.loads(Estimator.load().dump())
+    with pytest.raises(ValueError, match="not an estimator"):
+        Estimator.load(json.dumps(body | {"format": 1}))
+    body["alone"] |= change
     with pytest.raises(ValueError, match="not an estimator"):
         Estimator.load(json.dumps(body))
     with pytest.raises(ValueError, match="not an estimator"):
@@ -248,17 +264,17 @@ def labelled(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray[Any, Any], lis
 def test_a_fit_finds_what_is_there_and_keeps_what_is_believed_elsewhere() -> None:
     table, y, groups = labelled(3000, 4)
     estimator = fit(table, y, groups, {"made up": 3000})
-    assert estimator.weights["next_blame"] == pytest.approx(2.0, abs=0.4)
-    assert estimator.weights["next_thanks"] == pytest.approx(-2.0, abs=0.4)
-    assert estimator.weights["next_frustration"] == pytest.approx(PRIOR["next_frustration"])
-    assert "seconds_to_next" not in estimator.weights
+    assert estimator.within.weights["next_blame"] == pytest.approx(2.0, abs=0.4)
+    assert estimator.within.weights["next_thanks"] == pytest.approx(-2.0, abs=0.4)
+    assert estimator.within.weights["next_frustration"] == pytest.approx(PRIOR["next_frustration"])
+    assert "seconds_to_next" not in estimator.within.weights
     assert fit(table, y, groups, {"made up": 3000}).dump() == estimator.dump()
 
 
 def test_labels_against_what_is_believed_stop_at_zero() -> None:
     table, y, groups = labelled(3000, 5)
     estimator = fit(table, 1 - y, groups, {})
-    assert estimator.weights.get("next_blame", 0.0) == 0.0
+    assert estimator.within.weights.get("next_blame", 0.0) == 0.0
 
 
 def test_shares_of_sources_do_not_become_weights() -> None:
@@ -269,7 +285,11 @@ def test_shares_of_sources_do_not_become_weights() -> None:
     table = table.with_columns(turn_number=pl.Series((source == "b").astype(float) * 2))
     with_sources = fit(table, y, groups, {}, sources=source)
     without = fit(table, y, groups, {})
-    assert abs(with_sources.weights["turn_number"]) < 0.2 < without.weights["turn_number"]
+    assert (
+        abs(with_sources.within.weights["turn_number"])
+        < 0.2
+        < without.within.weights["turn_number"]
+    )
 
 
 def test_too_few_labels_are_refused() -> None:

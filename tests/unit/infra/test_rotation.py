@@ -13,7 +13,13 @@ from infra.embedded.rotation import is_booked
 from infra.runtime_home import Component, RuntimeHome, State
 from infra.settings import Settings
 from ingest.core.errors import UsageError
-from ingest.core.fetch_wait import QUIET_AFTER_S, QUIET_MAX_WAIT_MS, FetchWait
+from ingest.core.fetch_wait import (
+    QUIET_AFTER_S,
+    QUIET_MAX_WAIT_MS,
+    SLEEPING_AFTER_S,
+    SLEEPING_MAX_WAIT_MS,
+    FetchWait,
+)
 from ingest.core.kafka import FETCH_MAX_WAIT_MS
 
 
@@ -49,6 +55,8 @@ def test_fetches_wait_longer_once_nothing_comes() -> None:
     assert int.__index__(wait.__index__()) == FETCH_MAX_WAIT_MS
     now = QUIET_AFTER_S + 1
     assert wait.__index__() == QUIET_MAX_WAIT_MS
+    now = SLEEPING_AFTER_S + 1
+    assert wait.__index__() == SLEEPING_MAX_WAIT_MS
     position = 7
     assert wait.__index__() == FETCH_MAX_WAIT_MS
 

@@ -97,6 +97,17 @@ class TestB_TheRootDoesNotDecide:
         assert event_of(span(**named)).kind == "span"
         assert event_of(span(**named, scope="gcp.vertex.agent")).kind == "interaction"
 
+    def test_what_prepares_a_call_of_a_model_is_none(self) -> None:
+        told = {"openinference.span.kind": "LLM", "llm.model_name": "m"}
+        assert event_of(span(told, name="OpenAI.achat")).kind == "llm_call"
+        assert event_of(span(told, name="OpenAI._prepare_chat_with_tools")).kind == "span"
+
+    def test_a_generation_around_calls_is_none(self) -> None:
+        told = {"mastra.span.type": "model_generation"}
+        assert event_of(span({**told, "gen_ai.operation.name": "chat"})).kind == "llm_call"
+        around = event_of(span({**told, "gen_ai.operation.name": "model_generation"}))
+        assert (around.kind, (around.attributes or {})["driftline.dialect"]) == ("span", "mastra")
+
     def test_a_node_of_a_graph_is_a_span(self) -> None:
         chain = {"openinference.span.kind": "CHAIN"}
         assert event_of(span(chain)).kind == "interaction"
@@ -241,6 +252,17 @@ class TestF_Words:
         event = event_of(span(told))
         assert (event.tool_arguments, event.tool_result) == ('{"a":1}', "21 C")
 
+    def test_words_without_what_a_framework_puts_before_them(self) -> None:
+        """Of a run whose root never comes, the model calls are all that has its words."""
+        call = {
+            "openinference.span.kind": "LLM",
+            "llm.input_messages.0.message.role": "user",
+            "llm.input_messages.0.message.content": "New task:\nwhere is it?",
+        }
+        assert [e.content for e in events_of(span(call)) if e.kind == "user_message"] == [
+            "where is it?"
+        ]
+
 
 class TestG_Failures:
     def test_the_exception_then_the_status_then_the_type(self) -> None:
@@ -272,6 +294,11 @@ class TestG_Failures:
     def test_a_result_that_only_speaks_of_errors_is_none(self, result: str) -> None:
         told = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.call.result": result}
         assert event_of(span(told)).status == "ok"
+
+    def test_a_call_that_finishes_with_error_has_failed(self) -> None:
+        told = {"gen_ai.operation.name": "chat", "gen_ai.response.finish_reasons": ["error"]}
+        assert event_of(span(told)).status == "error"
+        assert event_of(span({**told, "gen_ai.response.finish_reasons": ["stop"]})).status == "ok"
 
     @pytest.mark.parametrize("kind", ["asyncio.exceptions.CancelledError", "AbortError"])
     def test_cancellation_is_an_end_of_its_own(self, kind: str) -> None:

@@ -58,14 +58,15 @@ class Stream:
 
     def __init__(self, marked: Sequence[tuple[int, int, int]], after_s: float) -> None:
         self._marked, self._after_s = marked, after_s
+        self.channel = SimpleNamespace(queue=asyncio.Queue())
 
-    async def noack_take(self, _most: int, within: float) -> AsyncIterator[list[Any]]:
+    async def events(self) -> AsyncIterator[Any]:
         await asyncio.sleep(self._after_s)
         for start, offset, generation in self._marked:
             frame = pl.DataFrame({"environment": ["e"], "agent": ["a"], "start": [start]})
             ((_, value),) = dirty_marks.pack(frame, 1)
             place = SimpleNamespace(tp=_DIRTY, offset=offset, generation_id=generation)
-            yield [SimpleNamespace(value=value, message=place)]
+            yield SimpleNamespace(value=value, message=place)
             await asyncio.sleep(0.01)
 
 
@@ -118,6 +119,8 @@ def run(
 
     monkeypatch.setattr(windows, "recompute", computed)
     monkeypatch.setattr(window_updater, "_COARSER_S", 0.1)
+    monkeypatch.setattr(window_updater, "_GATHER_S", 0.0)
+    monkeypatch.setattr(window_updater, "_IDLE_S", 0.05)
     asyncio.run(follow())
     return told
 

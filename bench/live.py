@@ -1,0 +1,154 @@
+"""Live: what steady traffic costs beside a backlog, how far behind windows are, the cost of rest.
+
+CPU is that of all processes. A backlog is stored first and computed once; of live traffic every
+cell is computed while it fills. How far behind the windows are is asked once a second: they hold k
+events, and the event after these was sent so long ago.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from bench.freshness import produce
+from bench.load import Load, records
+from bench.report import report, result
+from bench.throughput import PACKAGES, SEED, bed, cpu_seconds, driftline, memory_mb
+from infra.embedded.process import port_is_free, stop
+from infra.runtime_home import RuntimeHome
+from ingest.core.errors import Unavailable
+from processors.clickhouse import Store
+
+RATE: Final = 5_000
+_PORTS: Final = 30  # of a runtime with one worker
+_SETTLE_S: Final = 15.0  # what is sent before is not judged: the worker warms up
+_QUIET_S: Final = 75.0  # after which fetches wait as long as they ever do
+_PATIENCE_S: Final = 120.0
+
+
+def run(
+    quick: bool, seed: int = SEED, say: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """Measure an idle runtime, a backlog, and 5,000 events per second.
+
+    Parameters
+    ----------
+    quick
+        Live traffic of 30 s instead of 10 minutes, idle for 30 s instead of 60.
+    seed
+        Of the load.
+    say
+        Told what is being measured.
+    """
+    say(f"an idle runtime, from {_QUIET_S:.0f} s after its start on ...")
+    idle = _idle(30.0 if quick else 60.0)
+    say("a backlog ...")
+    backlog = {r["metric"]: r for r in driftline(Load(events=1_000_000, seed=seed))}
+    seconds = 30.0 if quick else 600.0
+    say(f"sending {RATE:,} events/s for {_SETTLE_S + seconds:.0f} s ...")
+    live = _live(seconds, seed)
+    cost = backlog["cpu_seconds_per_million"]
+    ratio = live[0]["value"] / cost["value"]
+    return report(
+        "live",
+        seed,
+        PACKAGES,
+        [
+            result("idle_cores", idle, "cores"),
+            cost | {"metric": "backlog_cpu_seconds_per_million"},
+            *live,
+            result("cpu_ratio_to_backlog", ratio, "x"),
+        ],
+    )
+
+
+def _live(seconds: float, seed: int) -> list[dict[str, Any]]:
+    end = _SETTLE_S + seconds
+    with bed() as found:
+        store = Store(found.clickhouse)
+        found.processes.append(found.worker())
+        _wait(lambda: store.query("SELECT count() AS n FROM watermarks FINAL")["n"][0] >= 4)
+        begun = time.time() + end * RATE / 200_000  # about as long as it takes to make them
+        load = Load(
+            events=int(end * RATE), rate=RATE, agents=28, lines_per_record=100, seed=seed,
+            end_ns=int((begun + end) * 1e9),
+        )  # fmt: skip
+        values = list(records(load))
+        begun = max(begun, time.time())
+        producer = threading.Thread(target=produce, args=(found.kafka, values, begun, load))
+        producer.start()
+        time.sleep(max(0.0, begun + _SETTLE_S - time.time()))
+        spent, since = cpu_seconds(found.processes), time.time()
+        memory, behind = [memory_mb(p.pid) for p in found.processes], []
+        while producer.is_alive():
+            time.sleep(1.0)
+            asked = time.time()
+            behind.append(asked - begun - _computed(store) / RATE)
+        spent, took = cpu_seconds(found.processes) - spent, time.time() - since
+        grown = [memory_mb(p.pid) - m for p, m in zip(found.processes, memory, strict=True)]
+    n = int(took * RATE)
+    return [
+        result("live_cpu_seconds_per_million", spent / n * 1e6, "CPU-s", n=n),
+        result("live_cores", spent / took, "cores"),
+        *(
+            result(f"windows_behind_{name}", float(np.quantile(behind, q)), "s", n=len(behind))
+            for name, q in (("p50", 0.5), ("p95", 0.95), ("max", 1.0))
+        ),
+        *(
+            result(f"{part}_memory_grown", mib, "MiB")
+            for part, mib in zip(("broker", "engine", "worker"), grown, strict=True)
+        ),
+    ]
+
+
+def _computed(store: Store) -> int:
+    found = store.query(
+        "SELECT sum(events) AS n FROM windows FINAL WHERE width_s = 10 AND scope = 'all'"
+    )
+    return int(found["n"][0] or 0)
+
+
+def _idle(seconds: float) -> float:
+    """Processors that all processes of a runtime take which has nothing to do."""
+    with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
+        home = RuntimeHome(Path(folder) / "home")
+        command = [sys.executable, "-m", "infra.cli", "up", "--home", str(home.path)]
+        runtime = subprocess.Popen(
+            [*command, "--port-base", str(_free_base())], stdout=subprocess.DEVNULL
+        )
+        try:
+            _wait(lambda: (state := home.running()) is not None and state.ready)
+            time.sleep(_QUIET_S)
+            state = home.running()
+            if state is None:
+                raise Unavailable("the runtime has ended")
+            pids = [state.pid, *(part.pid for part in state.components if part.pid)]
+            spent, begun = cpu_seconds(pids), time.monotonic()
+            time.sleep(seconds)
+            return (cpu_seconds(pids) - spent) / (time.monotonic() - begun)
+        finally:
+            stop(runtime)
+
+
+def _free_base() -> int:
+    """First of so many ports in a row that nobody uses."""
+    for base in range(21_000, 60_000, _PORTS):
+        if all(port_is_free(base + port) for port in range(_PORTS)):
+            return base
+    raise Unavailable("no ports are free")
+
+
+def _wait(ready: Callable[[], bool]) -> None:
+    patience = time.monotonic() + _PATIENCE_S
+    while not ready():
+        if time.monotonic() > patience:
+            raise Unavailable(f"not ready within {_PATIENCE_S:.0f} s")
+        time.sleep(0.2)
