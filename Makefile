@@ -39,10 +39,11 @@ $(BENCHING): $(STAMP) requirements/bench.txt
 
 setup: $(STAMP) ## create .venv with everything that developing needs
 
+# Whoever detects also tells: the lock of a worker holds what notifies.
 lock: $(TOOLS)/env/.built ## rewrite requirements/ from pyproject.toml, one lock per role, all of the same versions
 	@compile() { $(TOOLS)/env/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header "$$@"; }; \
 	set -e; compile pyproject.toml --extra bench -o requirements/bench.txt; \
-	for role in gateway receiver worker evaluator run dev; do compile pyproject.toml --extra $$role -c requirements/bench.txt -o requirements/$$role.txt; done; \
+	for role in gateway receiver worker evaluator run dev; do compile pyproject.toml --extra $$role $$(test $$role = worker && echo --extra notify) -c requirements/bench.txt -o requirements/$$role.txt; done; \
 	for group in build deploy; do compile --group $$group -o requirements/$$group.txt; done
 
 demo: $(RUNNING) ## start everything, run the whole loop on simulated traffic, say what was found

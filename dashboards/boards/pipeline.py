@@ -23,7 +23,7 @@ def build() -> Json:
             ("Now", now()),
             ("The books", [throughput(), dead_letters(), books(), dead_letter_details()]),
             ("Time", [late_over_time(), partitions(), stations()]),
-            ("Senders", [senders()]),
+            ("Who sends", [senders()]),
             ("Signs of life", [heartbeats(), heartbeats_over_time(), tables()]),
         ],
         variables=[],
@@ -242,7 +242,7 @@ def tables() -> Json:
 def senders() -> Json:
     """Who sends what, and what of it is understood."""
     return panels.table(
-        89,
+        95,
         "Senders",
         "Spans by service, instrumentation and dialect: an empty dialect is not understood and "
         "counts as work of the service. Model calls without tokens or cost, and runs without a "

@@ -160,8 +160,8 @@ def test_found_nowhere_and_the_counts_are_as_they_were(place: tuple[Path, Pipeli
     after = account(store)
     assert after["erased"] == 400
     assert {**after, "erased": 0} == books
-    assert audit.reconcile(store) == 0
-    assert result_audit.repair(store) == 0
+    assert audit.reconcile(pipeline.results) == 0
+    assert result_audit.repair(pipeline.results) == 0
     assert files_with(folder, *seen) == []
 
     replay(pipeline, his + others[:-1])
@@ -203,7 +203,7 @@ def test_only_one_session_and_what_others_share_stays(place: tuple[Path, Pipelin
     assert erasing.erase(store, namer(KEY), whole, wait_s=0.0).left == []
     kept = store.query("SELECT session_id, user_id, content FROM events WHERE event_id = 'guest'")
     assert kept.rows() == [("canary-session-2", "guest", "hello")]
-    assert audit.reconcile(store) == 0
+    assert audit.reconcile(pipeline.results) == 0
 
 
 def test_a_run_that_stopped_half_way_goes_on(

@@ -120,8 +120,8 @@ def test_three_months(pipeline: Pipeline) -> None:
     assert books["expired"] > sent / 2
     assert books["stored"] < sent / 2
     assert digest(pipeline, FIRST + timedelta(days=2 * STEP)) == early
-    assert audit.reconcile(store) == 0
-    assert result_audit.repair(store) == 0
+    assert audit.reconcile(pipeline.results) == 0
+    assert result_audit.repair(pipeline.results) == 0
     left = store.query(
         "SELECT environment, toDate(min(time)) AS first, countIf(content != '') AS words,"
         " toDate(minIf(time, content != '')) AS spoken FROM events GROUP BY 1 ORDER BY 1"

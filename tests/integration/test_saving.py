@@ -193,8 +193,8 @@ def test_a_backup_under_load_and_what_kafka_has_since(tmp_path: Path) -> None:
         for part in parts[known:]:
             restored.deliver(part)
         restored.recompute()
-        audit.find_collisions(restored.store)
-        audit.reconcile(restored.store)
-        result_audit.repair(restored.store)
+        audit.find_collisions(restored.results)
+        audit.reconcile(restored.results)
+        result_audit.repair(restored.results)
         check(restored, Truth(events))
         assert account(restored.store)["balanced"]

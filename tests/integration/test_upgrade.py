@@ -92,13 +92,13 @@ def test_upgrade_under_load_with_workers_of_both_versions(
     new.offset = old.offset
     new.dirty += old.dirty[third // 50 + 1 :]
     new.recompute()
-    audit.find_collisions(new.store)
+    audit.find_collisions(new.results)
     # What the old version never computed, the audit of the new one does.
-    assert audit.reconcile(new.store) > 0
-    result_audit.repair(new.store)
+    assert audit.reconcile(new.results) > 0
+    result_audit.repair(new.results)
     check(new, Truth(events))
     assert account(new.store)["balanced"]
-    assert audit.reconcile(new.store) == 0
+    assert audit.reconcile(new.results) == 0
 
 
 def test_an_older_version_refuses_a_newer_schema(clickhouse: ClickHouse) -> None:

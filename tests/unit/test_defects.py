@@ -15,7 +15,7 @@ PRODUCT = ("ingest", "processors", "dashboards", "infra")
 # Called by name from aiokafka, Faust and http.server.
 CALLED_BY_OTHERS = {
     "on_partitions_revoked", "on_partitions_assigned", "_new_consumer_thread", "on_first_start",
-    "handle_error", "do_GET", "log_message",
+    "handle_error", "do_GET", "do_POST",
 }  # fmt: skip
 
 

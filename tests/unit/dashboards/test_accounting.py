@@ -69,6 +69,8 @@ def test_every_line_is_accounted_for(store):
         "dead_lettered": 4,
         "late": 3,
         "lost": 0,
+        "expired": 0,
+        "erased": 0,
         "unbooked": 0,
     }
     assert [(p["log_id"], p["partition"], p["lines"], p["rows"]) for p in partitions] == [

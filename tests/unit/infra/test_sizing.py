@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from infra import keeping, sizing
 from infra.cli import app
+from processors.keeping import expired
 
 TEN_THOUSAND = sizing.Load(10_000, peak=1, bytes_per_event=300)
 
@@ -109,6 +110,6 @@ def test_a_partition_expires_only_as_a_whole(keep: int, age: int) -> None:
 
     today = date(2026, 11, 28)
     day = today - timedelta(days=age)
-    assert bool(keeping.expired([f"{day:%Y%m%d}"], keep, today)) == (age > keep)
-    if keeping.expired([f"{day:%Y%m}"], keep, today):
+    assert bool(expired([f"{day:%Y%m%d}"], keep, today)) == (age > keep)
+    if expired([f"{day:%Y%m}"], keep, today):
         assert age > keep  # whatever of it is kept keeps the month

@@ -255,13 +255,13 @@ def test_a_gigabyte_is_refused_before_it_is_sent_and_while_it_comes() -> None:
     with served(GatewayConfig(port=0, limits=SMALL)) as gateway:
         with gateway.connect() as wire:
             wire.sendall(
-                b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Content-Length: 1000000000\r\nExpect: 100-continue\r\n\r\n"
             )
             assert wire.recv(4096).startswith(b"HTTP/1.1 413 ")
         with gateway.connect() as wire:
             wire.sendall(
-                b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Transfer-Encoding: chunked\r\n\r\n"
             )
             chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
@@ -282,7 +282,7 @@ def test_expect_100_continue_is_answered() -> None:
     body = json.dumps(event()).encode()
     with served() as gateway, gateway.connect() as wire:
         wire.sendall(
-            b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
         )
         assert wire.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -292,7 +292,7 @@ def test_expect_100_continue_is_answered() -> None:
 
 def test_who_trickles_is_shown_out() -> None:
     config = GatewayConfig(port=0, header_timeout_s=0.4, body_timeout_s=0.4)
-    header = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    header = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with served(config) as gateway:
         for start, trickle, expected in (
             (b"", b"", b""),

@@ -110,9 +110,7 @@ def test_who_waits_for_a_person_has_not_failed_and_who_goes_on_has_no_reasons() 
 
 
 def test_a_session_fails_by_its_course() -> None:
-    (_, last), session = rows(
-        [ASKED, WORKED, ANSWERED, CLOSED], [ASKED, FAILED, ANSWERED, CLOSED]
-    )
+    (_, last), session = rows([ASKED, WORKED, ANSWERED, CLOSED], [ASKED, FAILED, ANSWERED, CLOSED])
     assert verdict(last) == (1, "status", "")
     assert last["reasons"] == ["tool_error_unrecovered"]
     assert verdict(session) == (0, "structure", "tool_error_unrecovered")

@@ -14,6 +14,7 @@ from ingest.core.events import EVENTS_TOPIC, Event
 from ingest.core.kafka import KafkaConfig
 from processors.clickhouse import ClickHouseConfig, Store
 from processors.consumer import PartitionState
+from processors.keeping import Horizons
 from processors.write import event_writer
 from processors.write.event_writer import EventWriter, EventWriterConfig
 
@@ -86,6 +87,8 @@ def test_what_a_batch_says_of_its_partitions_counts_the_batch(
     monkeypatch.setattr(made._names, "admit", lambda _: 0)
     monkeypatch.setattr(made._reader, "commit", done)
     monkeypatch.setattr(made._reader, "end", lambda _: 5)
+    monkeypatch.setattr(made._tombstones, "apply", lambda events: events)
+    monkeypatch.setattr(made._horizons, "refresh", Horizons)
     asyncio.run(made._deliver(made._decode({partition: [record]}, [])))
     (row,) = said[0].select("offset", "lag", pl.col("watermark").to_physical()).rows()
     assert row == (5, 0, 77)
