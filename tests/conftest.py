@@ -160,12 +160,35 @@ def _clickhouse_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     stop(process)
 
 
-@pytest.fixture
-def clickhouse(_clickhouse_port: int) -> Iterator[ClickHouse]:
-    """A migrated database of a random name on a real engine."""
-    database = ClickHouse(_clickhouse_port, f"test_{uuid.uuid4().hex[:12]}")
+TEMPLATE = "migrated_once"
+
+
+@pytest.fixture(scope="session")
+def _migrated(_clickhouse_port: int) -> tuple[list[str], list[str]]:
+    """Statements that make what a migrated database holds, and the tables that are not empty."""
     with ClickHouse(_clickhouse_port, "default").client() as client:
-        migrate(client, database.database)
+        migrate(client, TEMPLATE)
+        made = client.query(
+            "SELECT create_table_query, name, total_rows FROM system.tables"
+            f" WHERE database = '{TEMPLATE}' ORDER BY metadata_modification_time, name"
+        ).result_rows
+    return [create for create, _, _ in made], [name for _, name, rows in made if rows]
+
+
+@pytest.fixture
+def clickhouse(
+    _clickhouse_port: int, _migrated: tuple[list[str], list[str]]
+) -> Iterator[ClickHouse]:
+    """A database of a random name on a real engine, migrated: copied, which is much faster."""
+    database = ClickHouse(_clickhouse_port, f"test_{uuid.uuid4().hex[:12]}")
+    creates, filled = _migrated
+    own = database.database
+    with ClickHouse(_clickhouse_port, "default").client() as client:
+        client.command(f"CREATE DATABASE {own}")
+        for create in creates:
+            client.command(create.replace(f"{TEMPLATE}.", f"{own}."))
+        for name in filled:
+            client.command(f"INSERT INTO {own}.{name} SELECT * FROM {TEMPLATE}.{name}")
         yield database
         client.command(f"DROP DATABASE {database.database} SYNC")
 
