@@ -19,6 +19,9 @@ from typing import Final
 
 _CREATE: Final = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)", re.IGNORECASE)
 _ALTER: Final = re.compile(r"ALTER TABLE (\w+)", re.IGNORECASE)
+_DROP: Final = re.compile(r"DROP TABLE (IF EXISTS )?(\w+)", re.IGNORECASE)
+_RENAME: Final = re.compile(r"RENAME TABLE .*", re.IGNORECASE | re.DOTALL)
+_RENAMED: Final = re.compile(r"(\w+) TO (\w+)")
 _VIEW: Final = re.compile(r"CREATE (OR REPLACE )?VIEW (IF NOT EXISTS )?(\w+)", re.IGNORECASE)
 _ENGINE: Final = re.compile(r"\bENGINE = (\w*MergeTree)(?:\(([^)]*)\))?")
 _COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
@@ -106,6 +109,13 @@ def render(
         yield _ALTER.sub(f"ALTER TABLE {local}{cluster.on}", statement, count=1)
         if sharded:
             yield _distributed(table[1], cluster, database, "CREATE OR REPLACE TABLE")
+    elif table := _DROP.match(plain):
+        for name in (table[2], f"{table[2]}_local") if cluster.sharded else (table[2],):
+            yield _DROP.sub(f"DROP TABLE IF EXISTS {name}{cluster.on}", plain, count=1)
+    elif _RENAME.match(plain):
+        # A Distributed table finds its local one by name.
+        local = _RENAMED.sub(r"\1_local TO \2_local", plain) if cluster.sharded else plain
+        yield f"{local}{cluster.on}"
     elif _VIEW.match(plain):
         yield _VIEW.sub(rf"\g<0>{cluster.on}", statement, count=1)
     else:

@@ -16,6 +16,7 @@ import polars as pl
 
 from detectors.outcomes import OutcomeConfig, Traffic, interaction_reasons, session_reasons
 from detectors.satisfaction import Estimator, features, turns
+from processors.write.erased import MARK
 
 RULES_VERSION: Final = "2"
 SLACK_S: Final = 60
@@ -97,6 +98,8 @@ def of_interactions(work: pl.DataFrame, config: ResultsConfig) -> pl.DataFrame:
         Columns of `JUDGED`: reasons found, whether they fail, notes for the session; estimated
         dissatisfaction with its interval and coverage, null where the user said nothing.
     """
+    # Who was erased has no words left, and nothing can be said of their absence.
+    work = work.filter(~pl.col("interaction_id").str.starts_with(MARK))
     if work.is_empty() or (config.outcomes is None and config.estimator is None):
         return pl.DataFrame(schema=JUDGED)
     inner = (pl.col("kind") == "interaction") & ~pl.col("closes")

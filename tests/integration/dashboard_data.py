@@ -204,6 +204,7 @@ def event_row(number: int, call: Call) -> results.Row:
         "payload_hash": number, "session_id": row["session_id"],
         "interaction_id": row["interaction_id"], "kind": call.kind, "name": call.name,
         "status": "error" if call.failed else "ok", "duration_ms": call.duration_ms,
+        "attributes": json.dumps({"service.name": row["agent"], "span.name": call.kind}),
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.cli import app
+from processors.derive.result_store import ResultStore
 from processors.notify.incidents import Pace, Rules
 from processors.notify.service import Notifier, NotifyConfig
 from processors.stations.clusters import Clusters, ClustersConfig
@@ -74,7 +75,7 @@ def test_incident_cluster_cases_fix_and_regression(store, clickhouse, monkeypatc
     for name in ("url", "user", "password", "database"):
         monkeypatch.setenv(f"DRIFTLINE_CLICKHOUSE_{name.upper()}", getattr(clickhouse, name))
     monkeypatch.chdir(tmp_path)
-    real = ClickHouseStations(store, LOG)
+    real = ClickHouseStations(store, LOG, ResultStore(store))
     made = [
         Detection(DetectionConfig(warm_up=600)), Clusters(ClustersConfig(warm_up=300)), Incidents()
     ]  # fmt: skip

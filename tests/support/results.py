@@ -104,6 +104,7 @@ def _rollup(key: tuple[Any, ...], group: list[Row], unit: str) -> Row:
         "cost_usd": float(sum(known("cost_usd"))), "cost_n": len(known("cost_usd")),
         "satisfaction": float(sum(rated)), "satisfaction_n": len(rated),
         "reasons": sorted(reasons), "reason_counts": [reasons[r] for r in sorted(reasons)],
+        "seen_reasons": sorted(reasons), "seen_counts": [reasons[r] for r in sorted(reasons)],
     }  # fmt: skip
 
 

@@ -34,13 +34,15 @@ REVOKE SELECT ON driftline.alert_events FROM driftline_production;
 REVOKE SELECT ON driftline.regression_results FROM driftline_production;
 REVOKE SELECT ON driftline.ignored_records FROM driftline_production;
 REVOKE SELECT ON driftline.evaluation_calls FROM driftline_production;
+REVOKE SELECT ON driftline.erasures FROM driftline_production;
+REVOKE SELECT ON driftline.evaluator_agreement FROM driftline_production;
 
 CREATE ROW POLICY IF NOT EXISTS driftline_production ON
     driftline.events, driftline.evaluations, driftline.windows, driftline.interaction_cells,
     driftline.findings, driftline.interaction_results, driftline.session_results, driftline.rollups,
     driftline.station_changes, driftline.clusters, driftline.cluster_members,
     driftline.cluster_lineage, driftline.verdicts, driftline.dead_letters,
-    driftline.evaluation_decisions
+    driftline.evaluation_decisions, driftline.expired
     FOR SELECT USING environment = 'production' TO driftline_production;
 -- Everybody else sees all rows, also where users_without_row_policies_can_read_rows is off.
 CREATE ROW POLICY IF NOT EXISTS driftline_everything ON
@@ -48,7 +50,7 @@ CREATE ROW POLICY IF NOT EXISTS driftline_everything ON
     driftline.findings, driftline.interaction_results, driftline.session_results, driftline.rollups,
     driftline.station_changes, driftline.clusters, driftline.cluster_members,
     driftline.cluster_lineage, driftline.verdicts, driftline.dead_letters,
-    driftline.evaluation_decisions
+    driftline.evaluation_decisions, driftline.expired
     FOR SELECT USING 1 TO ALL EXCEPT driftline_production;
 
 CREATE SETTINGS PROFILE IF NOT EXISTS driftline_production SETTINGS

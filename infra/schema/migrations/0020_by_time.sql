@@ -14,6 +14,9 @@ RENAME TABLE windows TO windows_by_agent, windows_by_time TO windows
 --------
 DROP TABLE windows_by_agent SETTINGS max_table_size_to_drop = 0
 --------
+-- Of a sharded table, what it was reached by.
+DROP TABLE IF EXISTS windows_by_time
+--------
 DROP TABLE IF EXISTS rollups_by_agent
 --------
 CREATE TABLE IF NOT EXISTS rollups_by_time AS rollups
@@ -27,3 +30,6 @@ INSERT INTO rollups_by_time SELECT * FROM rollups SETTINGS max_partitions_per_in
 RENAME TABLE rollups TO rollups_by_agent, rollups_by_time TO rollups
 --------
 DROP TABLE rollups_by_agent SETTINGS max_table_size_to_drop = 0
+--------
+-- Of a sharded table, what it was reached by.
+DROP TABLE IF EXISTS rollups_by_time

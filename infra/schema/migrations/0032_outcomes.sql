@@ -10,4 +10,4 @@ ALTER TABLE session_results
 ALTER TABLE rollups
     ADD COLUMN IF NOT EXISTS coverage Float64 COMMENT 'sum of the coverage of the estimates' AFTER dissatisfaction_n,
     ADD COLUMN IF NOT EXISTS seen_reasons Array(String) COMMENT 'reasons found, of failures or not' AFTER reason_counts,
-    ADD COLUMN IF NOT EXISTS seen_counts Array(UInt64) AFTER seen_reasons
+    ADD COLUMN IF NOT EXISTS seen_counts Array(UInt64) COMMENT 'interactions or sessions with each of them' AFTER seen_reasons
