@@ -36,7 +36,7 @@ class FakeTime:
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        self.ns += int(seconds * S)
+        self.ns += math.ceil(seconds * S)  # a sleep is never shorter
 
     @property
     def clock(self) -> Clock:
