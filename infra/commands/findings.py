@@ -252,9 +252,11 @@ def simulate(
         row for row in found
         if signal in (None, row["signal"]) and agent in (None, row["agent"])
     ]  # fmt: skip
-    # A member is paged as part of its incident.
-    shown = fits if signal is not None else [row for row in fits if not row["incident"]]
-    shown.sort(key=lambda row: row["found"])
+    # A member is paged as part of its incident, which may be of another signal or agent.
+    ids = {row["finding_id"] for row in fits}
+    shown = sorted(
+        (row for row in fits if row["incident"] not in ids), key=lambda row: row["found"]
+    )
     if as_json:
         emit_json(shown)
         return

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from tests.support.common import eventually, free_port
 
 SOON = {
     "DRIFTLINE_HEALTH_UNREADY_AFTER_S": "3",
-    "DRIFTLINE_HEALTH_UNHEALTHY_AFTER_S": "7",
+    "DRIFTLINE_HEALTH_UNHEALTHY_AFTER_S": "9",
 }
 
 
@@ -60,6 +62,25 @@ def stalled(address: str) -> Any:
     return next((reason for reason in reasons if reason["code"] == "stalled"), None)
 
 
+@contextmanager
+def watched(address: str) -> Iterator[list[tuple[int, int]]]:
+    """What ``/readyz`` and then ``/healthz`` answered, asked all the time."""
+    seen: list[tuple[int, int]] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.1):
+            seen.append((ask(address, "/readyz")[0], ask(address, "/healthz")[0]))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
 def simulate(runtime: Runtime, seed: int) -> None:
     done = runtime.driftline(
         "simulate", "--duration", "5m", "--seed", str(seed), "--no-wait", "--json"
@@ -77,17 +98,18 @@ def test_a_frozen_store_turns_a_worker_unready_then_unhealthy_and_back(impatient
     pid = part(impatient, "clickhouse")["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
-        simulate(impatient, 2)
-        reason = eventually(lambda: stalled(whole), within_s=20)
-        assert ask(worker, "/readyz")[0] == ask(whole, "/readyz")[0] == 503
-        assert ask(worker, "/healthz")[0] == 200  # not yet
+        with watched(worker) as seen:
+            simulate(impatient, 2)
+            reason = eventually(lambda: stalled(whole), within_s=20)
+            assert ask(worker, "/readyz")[0] == ask(whole, "/readyz")[0] == 503
+            eventually(lambda: ask(worker, "/healthz")[0] == 503, within_s=20)
+        assert (503, 200) in seen  # it was unready first
+        assert ask(worker, "/healthz")[1]["status"] == "unhealthy"
         assert reason["topic"] == "driftline.events"
         assert reason["partition"] in range(4)
         assert reason["lag"] > 0
         assert "worker-1: nothing stored" in reason["text"]
         assert "insert into" in reason["text"]
-        eventually(lambda: ask(worker, "/healthz")[0] == 503, within_s=20)
-        assert ask(worker, "/healthz")[1]["status"] == "unhealthy"
     finally:
         os.kill(pid, signal.SIGCONT)
     eventually(lambda: ask(worker, "/readyz")[0] == 200, within_s=30)
