@@ -289,6 +289,8 @@ def _clear_words(
     found = wordy["partition"].to_list() if len(wordy) else []
     if found:
         empty = ", ".join(f"{column} = ''" for column in columns)
+        if table != "session_results":  # so that their absence is not taken for silence
+            empty += ", words_gone = 1"
         clear = [f"UPDATE {empty} IN PARTITION {name} WHERE 1" for name in found]
         store.command(f"ALTER TABLE {table} {', '.join(clear)}", settings=_DELETE)
         gone.setdefault(table, []).extend(f"words of {name}" for name in found)

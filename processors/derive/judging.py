@@ -15,8 +15,8 @@ from typing import Final
 import polars as pl
 
 from detectors.outcomes import OutcomeConfig, Traffic, interaction_reasons, session_reasons
+from detectors.outcomes.reasons import CODES
 from detectors.satisfaction import Estimator, features, turns
-from processors.write.erased import MARK
 
 RULES_VERSION: Final = "2"
 SLACK_S: Final = 60
@@ -98,8 +98,6 @@ def of_interactions(work: pl.DataFrame, config: ResultsConfig) -> pl.DataFrame:
         Columns of `JUDGED`: reasons found, whether they fail, notes for the session; estimated
         dissatisfaction with its interval and coverage, null where the user said nothing.
     """
-    # Who was erased has no words left, and nothing can be said of their absence.
-    work = work.filter(~pl.col("interaction_id").str.starts_with(MARK))
     if work.is_empty() or (config.outcomes is None and config.estimator is None):
         return pl.DataFrame(schema=JUDGED)
     inner = (pl.col("kind") == "interaction") & ~pl.col("closes")
@@ -122,6 +120,39 @@ def of_interactions(work: pl.DataFrame, config: ResultsConfig) -> pl.DataFrame:
     return found.select(
         pl.col(name) if name in found else pl.lit(None, kind).alias(name)
         for name, kind in JUDGED.items()
+    )
+
+
+def as_before(stored: pl.DataFrame, config: ResultsConfig) -> pl.DataFrame:
+    """What was judged of interactions while their words were there.
+
+    Parameters
+    ----------
+    stored
+        Their results: ``interaction_id``, ``agent``, ``reasons``, ``notes``, `ESTIMATES`,
+        ``language``.
+    config
+        Which reasons fail.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns of `JUDGED`.
+    """
+    found = stored.with_columns(
+        codes=pl.col("reasons").list.eval(pl.element().filter(pl.element().is_in(list(CODES))))
+    )
+    code = pl.col("code").replace_strict(list(CODES), range(len(CODES)), return_dtype=pl.UInt8)
+    each = (
+        found.select("interaction_id", "agent", code="codes", measure=pl.lit(math.inf))
+        .explode("code")
+        .drop_nulls("code")
+        .with_columns(code)
+    )
+    outcomes = config.outcomes or OutcomeConfig()
+    fails = outcomes.counted(each, is_session=False).group_by("interaction_id")
+    return found.join(fails.agg(pl.col("fails").any()), on="interaction_id", how="left").select(
+        *JUDGED
     )
 
 

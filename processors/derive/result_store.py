@@ -17,9 +17,10 @@ from typing import Any, Final
 import polars as pl
 
 from detectors.outcomes import wording
+from detectors.outcomes.reasons import CODES
 from ingest.core.events import EVALUATION_KINDS
 from processors.clickhouse import MAX_STATEMENT_BYTES, SPILLING, Store, literal, one_of
-from processors.derive import results, rollups, sessions, traces, windows
+from processors.derive import judging, results, rollups, sessions, traces, windows
 from processors.derive.judging import ResultsConfig
 from processors.write.cardinality import any_refused, as_it_is, limited
 
@@ -33,6 +34,8 @@ _SETTINGS: Final = SPILLING | {
 }
 _JUDGES: Final = literal(EVALUATION_KINDS)
 _WORDS: Final = ("user_message", "agent_message")
+FLAGS: Final = ("counted", "is_root", "skewed", "of_call", "cut", "words_gone")
+"""Columns of events that are true or false."""
 
 _INDEX: Final = f"""
 INSERT INTO interaction_index
@@ -80,13 +83,25 @@ SELECT interaction_id AS trace, event_id, parent_id, payload_hash, ns,
     if(status = 'error', error_message, '') AS error_message,
     {_shortened("tool_arguments", _ARGUMENTS)} AS tool_arguments,
     {_shortened("tool_result", wording.PROBLEM_CHARACTERS)} AS tool_result,
-    kind = 'llm_call' AND match(attributes, {_CUT}) AS cut,
+    kind = 'llm_call' AND match(attributes, {_CUT}) AS cut, words_gone,
     (event_id, time, payload_hash) NOT IN
         (SELECT event_id, time, payload_hash FROM collisions WHERE {{when}}) AS counted
 FROM (SELECT *, toUnixTimestamp64Nano(time) AS ns FROM events FINAL
     PREWHERE interaction_id IN {{ids}} WHERE ({{when}}) AND kind NOT IN {_JUDGES})
 """  # noqa: S608 - of our own constants
 
+_JUDGED_BEFORE: Final = """
+SELECT interaction_id, toString(agent) AS agent, arrayMap(r -> toString(r), reasons) AS reasons,
+    notes, dissatisfaction, dissatisfaction_low, dissatisfaction_high, coverage,
+    toString(language) AS language
+FROM interaction_results FINAL WHERE ({when}) AND trace_id IN {ids} AND live
+"""
+_SESSIONS_BEFORE: Final = f"""
+SELECT session_id AS key, arrayFilter(r -> r IN {literal(CODES)}, reasons) AS codes,
+    success_source = 'structure' AS fails,
+    dissatisfaction, dissatisfaction_low, dissatisfaction_high, coverage
+FROM session_results FINAL WHERE ({{when}}) AND session_id IN {{ids}} AND live
+"""  # noqa: S608 - of our own constants
 _EVALUATIONS: Final = """
 SELECT target, toString(kind) AS kind, toString(name) AS name, user_id,
     toUnixTimestamp64Nano(time) AS ns, event_id, value, toString(reason) AS reason,
@@ -107,7 +122,7 @@ SELECT toUnixTimestamp(cell) AS cell_s, interaction_id, version, live, session_i
     input_tokens, output_tokens, cost_usd, priced, unpriced, success,
     toString(success_source) AS success_source, toString(failure_reason) AS failure_reason,
     arrayMap(r -> toString(r), reasons) AS reasons, notes, status,
-    satisfaction, satisfaction_n, request, answer
+    satisfaction, satisfaction_n, request, answer, words_gone
 FROM interaction_results FINAL
 WHERE ({when}) AND interaction_id IN {ids}
 """
@@ -210,11 +225,13 @@ class ResultStore:
         events = self._query(_EVENTS.format(ids=one_of(ids), when=when))
         if events.is_empty():
             return set(), set()
-        events = events.with_columns(pl.col("counted", "is_root", "skewed", "of_call", "cut") != 0)
+        events = events.with_columns(pl.col(FLAGS) != 0)
+        gone = events.filter("words_gone")["trace"].unique().to_list()
         spans = events.filter(pl.col("kind") == "interaction")
         further = spans.select(traces.further("trace", "event_id")).to_series()
         judged = self._evaluations(ids + further.to_list())
-        rows = results.interaction_results(events, judged, self.config, given_up_before)
+        before = self._judged_before(gone) if gone else None
+        rows = results.interaction_results(events, judged, self.config, given_up_before, before)
         self.store.insert("interaction_results", _timed(rows))
         named = set(events["session_id"]) | set(rows["interaction_id"])
         if "session_id" not in rows.columns:  # all of them lost a collision
@@ -225,12 +242,18 @@ class ResultStore:
         )
         return set(rows["cell"]), named - {""}
 
-    def _cells_of(self, ids: list[str]) -> str | None:
+    def _judged_before(self, traces: list[str]) -> pl.DataFrame | None:
+        """What results say of traces whose words are gone; None without results."""
+        when = self._cells_of(traces, "cell")
+        found = self._query(_JUDGED_BEFORE.format(when=when, ids=one_of(traces)))
+        return None if found.is_empty() else judging.as_before(found, self.config)
+
+    def _cells_of(self, ids: list[str], column: str = "time") -> str | None:
         """SQL condition on the time of the events of these traces; None without any."""
         found = self._query(_CELLS.format(ids=one_of(ids)))
         if found.is_empty():
             return None
-        return windows.during("time", found["start"].to_list(), windows.WIDTHS[0])
+        return windows.during(column, found["start"].to_list(), windows.WIDTHS[0])
 
     def _evaluations(self, targets: list[str]) -> pl.DataFrame:
         found = self._query(_EVALUATIONS.format(ids=one_of(targets)))
@@ -250,9 +273,16 @@ class ResultStore:
         joined = members.join(rows, on=["cell_s", "interaction_id"]).rename({"cell_s": "cell"})
         if joined.is_empty():
             return set()
-        found = sessions.session_results(joined, self._evaluations(ids), self.config)
+        gone = joined.filter(pl.col("words_gone") != 0)["key"].unique().to_list()
+        before = self._sessions_before(gone, when) if gone else None
+        found = sessions.session_results(joined, self._evaluations(ids), self.config, before)
         self.store.insert("session_results", _timed(found))
         return set(found["cell"])
+
+    def _sessions_before(self, ids: list[str], when: str) -> pl.DataFrame | None:
+        """What was judged of sessions of which words are gone; None without results."""
+        found = self._query(_SESSIONS_BEFORE.format(when=when, ids=one_of(ids)))
+        return None if found.is_empty() else found.with_columns(pl.col("fails") != 0)
 
     def _roll_up(self, cells: dict[str, set[int]]) -> None:
         naming = limited if any_refused(self.store) else as_it_is

@@ -31,6 +31,7 @@ def interaction_results(
     evaluations: pl.DataFrame,
     config: ResultsConfig | None = None,
     given_up_before: int = 0,
+    before: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Rows of ``interaction_results`` for whole traces.
 
@@ -47,6 +48,9 @@ def interaction_results(
     given_up_before
         Event time, ns: an interaction without an end whose last event is older by the inactivity
         is unfinished. 0 leaves all of them open.
+    before
+        As `judging.as_before` makes it, of traces with ``words_gone``: without words nothing new
+        can be said of them, so what was judged before stands.
 
     Returns
     -------
@@ -66,9 +70,12 @@ def interaction_results(
         return _placed(places.with_columns(live=pl.lit(0, pl.UInt8)), config.rules_version)
     found = _settled(_summed(work), config, given_up_before)
     over = found.filter(pl.col("state") != "open")["interaction_id"]
-    structure = judging.of_interactions(
-        work.filter(pl.col("interaction_id").is_in(over.implode())), config
-    )
+    ended = work.filter(pl.col("interaction_id").is_in(over.implode()))
+    wordless = pl.col("words_gone").any().over("interaction_id")
+    structure = judging.of_interactions(ended.filter(~wordless), config)
+    if before is not None:
+        gone = ended.filter(wordless).select("interaction_id").unique()
+        structure = pl.concat([structure, before.join(gone, on="interaction_id", how="semi")])
     found = found.join(structure, on="interaction_id", how="left").join(
         _verdicts(evaluations, work, config), on="interaction_id", how="left"
     )
@@ -180,6 +187,7 @@ def _summed(work: pl.DataFrame) -> pl.DataFrame:
         inner_tool=pl.when(last("kind", fails).is_in(_TOOLS)).then(last("name", fails)),
         inner_template=last("error_template", fails),
         errors=failed.any(),
+        words_gone=c("words_gone").any(),
         waiting_ms=c("duration_ms").filter(kind == "human_input").sum(),
         time_to_first_token_ms=c("time_to_first_token_ms")
         .filter(calls_model & c("time_to_first_token_ms").is_not_null())
@@ -413,6 +421,7 @@ def _placed(rows: pl.DataFrame, rules_version: str) -> pl.DataFrame:
                 waiting_ms=pl.when(timed).then(c("waiting_ms").fill_null(0.0)),
                 cost_usd=whole.then((c("cost") / NANO).cast(pl.Float64)),
                 satisfaction=pl.when(c("ratings") > 0).then(c("rating") / c("ratings") / NANO),
+                words_gone=c("words_gone").fill_null(value=False).cast(pl.UInt8),
                 satisfaction_n=c("ratings").fill_null(0).cast(pl.UInt32),
                 request=pl.coalesce("own_request", "any_request").fill_null("").str.slice(0, WORDS),
                 # What a model said in a run that failed has not reached the user.

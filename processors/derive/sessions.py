@@ -17,7 +17,10 @@ from processors.derive.results import (
 
 
 def session_results(
-    interactions: pl.DataFrame, evaluations: pl.DataFrame, config: ResultsConfig | None = None
+    interactions: pl.DataFrame,
+    evaluations: pl.DataFrame,
+    config: ResultsConfig | None = None,
+    before: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Rows of ``session_results``.
 
@@ -30,6 +33,8 @@ def session_results(
         As of `interaction_results`, of the sessions themselves.
     config
         How they are judged.
+    before
+        As `judging.of_sessions` returns it, what was judged of sessions with ``words_gone``.
 
     Returns
     -------
@@ -40,6 +45,10 @@ def session_results(
     config = config or ResultsConfig()
     c, when = pl.col, pl.when
     owned = interactions.filter((c("live") == 1) & (c("session_id") == c("key")))
+    wordless = (c("words_gone") != 0).any().over("key")
+    structure = judging.of_sessions(owned.filter(~wordless), config)
+    if before is not None:
+        structure = pl.concat([structure, before.select(structure.columns)])
     own = weighed(
         evaluations.filter(c("target").is_in(interactions["key"].unique().implode())),
         "target",
@@ -48,7 +57,7 @@ def session_results(
     found = (
         _added_up(owned)
         .join(own, left_on="key", right_on="target", how="left")
-        .join(judging.of_sessions(owned, config), on="key", how="left")
+        .join(structure, on="key", how="left")
         # What people or trusted scores say of the last interaction counts more than structure.
         .with_columns(
             by_structure=c("fails").fill_null(value=False)

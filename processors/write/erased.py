@@ -113,6 +113,8 @@ class Erased:
             changed.append(self._users(rows))
         if "attributes" in rows.columns:
             changed.append(_mapped(rows["attributes"], _own_attributes))
+        if "words_gone" in rows.columns:  # by default of every row whose id is a pseudonym
+            changed.append(pl.Series("words_gone", [1], pl.UInt8).new_from_index(0, len(rows)))
         return rows.with_columns(*changed, *(pl.lit("").alias(column) for column in words))
 
     def _users(self, rows: pl.DataFrame) -> pl.Series:

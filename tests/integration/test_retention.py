@@ -75,7 +75,7 @@ def digest(pipeline: Pipeline, before: date) -> list[Any]:
     return [
         pipeline.store.query(f"SELECT * {what} {at}").rows()
         for what in (
-            "EXCEPT (request, answer) FROM interaction_results FINAL WHERE cell",
+            "EXCEPT (request, answer, words_gone) FROM interaction_results FINAL WHERE cell",
             "EXCEPT (request, answer) FROM session_results FINAL WHERE cell",
             "FROM rollups FINAL WHERE width_s = 86400 AND start",
             "FROM windows FINAL WHERE width_s = 60 AND start",
@@ -151,6 +151,47 @@ def test_three_months(pipeline: Pipeline) -> None:
     assert books["balanced"]
     assert books["dead_lettered"] == refused
     assert books["stored"] == 0
+
+
+def test_what_was_judged_stands_when_its_words_go(pipeline: Pipeline) -> None:
+    at = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp())
+    common: dict[str, Any] = {"agent": "booking", "session_id": "s"}
+    asked = {"kind": "user_message", "content": "This is useless, I am really angry."}
+    closed = {"kind": "interaction", "status": "ok"}
+    said: dict[str, list[dict[str, Any]]] = {
+        "answered": [asked, {"kind": "agent_message", "content": "Sorry, here you are."}, closed],
+        "silent": [asked, {"kind": "agent_message", "content": ""}, closed],
+    }
+    events = [
+        Event(event_id=f"{trace}-{n}", time_unix_nano=(at + n) * S, interaction_id=trace,
+              **common, **part)
+        for trace, parts in said.items()
+        for n, part in enumerate(parts)
+    ]  # fmt: skip
+    deliver(pipeline, events, Horizons())
+    pipeline.recompute()
+    of = (
+        "SELECT interaction_id, success, success_source, reasons, dissatisfaction, coverage,"
+        " language FROM interaction_results FINAL WHERE live ORDER BY 1"
+    )
+    before = pipeline.store.query(of)
+    assert before["success"].to_list() == [1, 0]
+    assert before["reasons"].to_list() == [[], ["empty_answer"]]
+    assert before["dissatisfaction"].null_count() == 0
+
+    expire(pipeline.store, Retention(content=13), date(2026, 6, 1), wait_s=0.0)
+    assert pipeline.store.query("SELECT max(content) AS c FROM events")["c"][0] == ""
+    ratings = [
+        Event(event_id=f"late-{trace}", time_unix_nano=(at + 9) * S, kind="feedback", value=0.5,
+              target=trace, agent="booking")
+        for trace in said
+    ]  # fmt: skip
+    deliver(pipeline, ratings, Horizons())
+    pipeline.recompute()
+    assert pipeline.store.query(of).equals(before)
+    rated = "SELECT sum(satisfaction_n) AS n FROM interaction_results FINAL WHERE live"
+    assert pipeline.store.query(rated)["n"][0] == 2
+    assert result_audit.repair(pipeline.results) == 0
 
 
 def test_a_run_that_stopped_half_way_counts_once(

@@ -13,6 +13,7 @@ from infra.settings.sections import ResultsSettings
 from ingest.core.errors import UsageError
 from processors.derive import results, sessions
 from processors.derive.judging import RULES_VERSION, ResultsConfig
+from processors.derive.result_store import FLAGS
 
 S = 10**9
 _TEXTS = (
@@ -44,7 +45,7 @@ def rows(
             made.append(
                 dict.fromkeys(_TEXTS, "")
                 | dict.fromkeys(_NUMBERS)
-                | dict.fromkeys(("is_root", "skewed", "of_call", "cut"), False)
+                | dict.fromkeys(FLAGS, False)
                 | {
                     "trace": f"i{number}", "event_id": str(at), "payload_hash": at, "ns": at,
                     "start_ns": at, "status": "ok", "environment": "production", "agent": "shop",
