@@ -14,7 +14,6 @@ repeated dead letter has the same coordinates and collapses.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import time
@@ -25,8 +24,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
 
 from ingest import otlp
 from ingest.core import telemetry
@@ -47,6 +46,7 @@ from ingest.core.health.sampler import PartitionPosition, Sampler
 from ingest.core.health.verdict import Limits as ProgressLimits
 from ingest.core.health.verdict import Snapshot, Verdict, judge
 from ingest.core.kafka import KafkaConfig
+from ingest.core.log_consumer import LogConsumer, Open, commit, leave, open_consumer
 from ingest.limits import Limits, check_depth
 from ingest.producer import KafkaEventProducer, ProducerConfig, connect, kafka_errors
 
@@ -262,16 +262,25 @@ class OtlpKafkaReceiver:
         The cluster of the source topics and of the events.
     config, policy
         What is consumed, what is let through.
+    opened
+        How the consumer is made.
     """
 
-    def __init__(self, kafka: KafkaConfig, config: ReceiverConfig, policy: Policy) -> None:
+    def __init__(
+        self,
+        kafka: KafkaConfig,
+        config: ReceiverConfig,
+        policy: Policy,
+        opened: Open = open_consumer,
+    ) -> None:
         self._kafka = kafka
         self._config = config
         self._policy = policy
         self._outlet = ReceiverProducer(kafka)
         self._bad = BadMessages()
         self._stop = asyncio.Event()
-        self._consumer: AIOKafkaConsumer = None
+        self._opened = opened
+        self._consumer: LogConsumer = None  # type: ignore[assignment]
         self._committed: dict[TopicPartition, int] = {}
         self._turned: dict[str, float] = {}
         self._beaten = float("-inf")
@@ -295,20 +304,9 @@ class OtlpKafkaReceiver:
         Rejected
             Most of what comes is no OTLP; nothing of that batch is committed.
         """
-        timeout_ms = int(self._config.session_timeout * 1000)
-        self._consumer = AIOKafkaConsumer(
-            self._config.spans_topic,
-            self._config.logs_topic,
-            group_id=GROUP,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            session_timeout_ms=timeout_ms,
-            rebalance_timeout_ms=timeout_ms,
-            heartbeat_interval_ms=timeout_ms // 4,
-            fetch_max_bytes=8 << 20,
-            max_partition_fetch_bytes=1 << 20,
-            max_poll_interval_ms=600_000,
-            **self._kafka.client_options(),
+        topics = [self._config.spans_topic, self._config.logs_topic]
+        self._consumer = self._opened(
+            self._kafka, GROUP, topics, session_timeout=self._config.session_timeout
         )
         sampling = asyncio.create_task(self._sample())
         try:
@@ -325,8 +323,7 @@ class OtlpKafkaReceiver:
                     await self._deliver(Translated(reports=[beat("receiver")]))
         finally:
             sampling.cancel()
-            with contextlib.suppress(KafkaError, asyncio.TimeoutError):
-                await asyncio.wait_for(self._consumer.stop(), 10)
+            await leave(self._consumer)
             await asyncio.to_thread(self._outlet.close)
 
     async def _start(self) -> None:
@@ -371,16 +368,9 @@ class OtlpKafkaReceiver:
 
     async def _commit(self, commits: dict[TopicPartition, int]) -> None:
         held = {p: o for p, o in commits.items() if p in self._consumer.assignment()}
-        if not held:
-            return
-        try:
-            await self._consumer.commit(held)
-        except (CommitFailedError, IllegalStateError) as error:
-            # Another receiver owns them now and will read them again; their events collapse.
-            log.info("offsets not committed, partitions moved: %s", error)
-        except KafkaError as error:
-            log.warning("offsets not committed, the next commit will: %s", error)
-        self._committed |= held
+        if held:
+            await commit(self._consumer, held)  # else the next one does
+            self._committed |= held
 
     def _count(self, batch: Translated) -> None:
         for topic, events in batch.events:

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Final, NamedTuple
 
-from aiokafka import (
-    AIOKafkaConsumer,
-    ConsumerRebalanceListener,
-    ConsumerRecord,
-    TopicPartition,
-)
-from aiokafka.errors import (
-    CommitFailedError,
-    IllegalStateError,
-    KafkaError,
-)
+from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 
-from ingest.core import fetch_wait
+from ingest.core import log_consumer
 from ingest.core.errors import DriftlineError, Unavailable
 from ingest.core.events import EVENTS_TOPIC
 from ingest.core.health.sampler import PartitionPosition
 from ingest.core.kafka import KafkaConfig
+from ingest.core.log_consumer import LogConsumer, Open, Records, open_consumer
 from processors.clickhouse import Store
 from processors.derive import sealing
 from processors.partition_state import PartitionState, without
@@ -38,9 +30,6 @@ _BEGIN_SECONDS: Final = 5.0
 _BEGIN_AGAIN_SECONDS: Final = 1.0
 _REST_SECONDS: Final = 1.0
 _RECORD_BYTES: Final = 1 << 20  # what a record is expected to have before one was seen
-
-Records = dict[TopicPartition, list[ConsumerRecord]]
-"""Records as they were fetched, of each partition in order."""
 
 
 class OffsetRange(NamedTuple):
@@ -68,6 +57,8 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         Ends the process: the topic is another one than at start.
     incarnation
         Which log the topic is now.
+    opened
+        How the consumer is made.
     """
 
     def __init__(
@@ -79,15 +70,18 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         session_timeout: float,
         fatal: Callable[[DriftlineError], None],
         incarnation: Callable[[], str],
+        opened: Open = open_consumer,
     ) -> None:
         self._kafka = kafka
         self._store = store
         self._piece_bytes = piece_bytes
         self._linger = linger
-        self._session_timeout = session_timeout
         self._fatal = fatal
         self._incarnation = incarnation
-        self._consumer: AIOKafkaConsumer = None
+        self._open = partial(
+            opened, kafka, GROUP, [EVENTS_TOPIC], self, session_timeout=session_timeout
+        )
+        self._consumer: LogConsumer = None  # type: ignore[assignment]
         self._record_bytes = _RECORD_BYTES
         self._pending_commits: dict[TopicPartition, int] = {}
         self._skipped: list[OffsetRange] = []
@@ -99,29 +93,12 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def connect(self) -> None:
         """Join the group."""
-        timeout = int(self._session_timeout * 1000)
-        self._consumer = AIOKafkaConsumer(
-            group_id=GROUP,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            session_timeout_ms=timeout,
-            rebalance_timeout_ms=timeout,
-            heartbeat_interval_ms=timeout // 4,
-            # Of compressed bytes, which may be ten times as many when unpacked.
-            fetch_max_bytes=4 << 20,
-            max_partition_fetch_bytes=1 << 20,
-            max_poll_interval_ms=600_000,
-            **self._kafka.client_options(),
-        )
-        fetch_wait.adapt(self._consumer)
-        self._consumer.subscribe([EVENTS_TOPIC], listener=self)
+        self._consumer = self._open()
         await self._consumer.start()
 
     async def stop(self) -> None:
         """Leave the group, so that another worker takes over at once."""
-        if self._consumer is not None:
-            with contextlib.suppress(KafkaError, asyncio.TimeoutError):
-                await asyncio.wait_for(self._consumer.stop(), 10)
+        await log_consumer.leave(self._consumer)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Forget them; a batch on its way is stored all the same, and collapses."""
@@ -372,14 +349,7 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if not self._pending_commits:
             return
         owed = dict(self._pending_commits)
-        try:
-            await self._consumer.commit(owed)
-        except (CommitFailedError, IllegalStateError) as error:
-            # Another worker owns them now and will read the batch again; its rows collapse.
-            log.info("offsets not committed, partitions moved: %s", error)
-        except KafkaError as error:
-            log.warning("offsets not committed, will try again: %s", error)
-        else:
+        if await log_consumer.commit(self._consumer, owed):
             # Not what is owed since.
             self._pending_commits = {
                 p: o for p, o in self._pending_commits.items() if o > owed.get(p, -1)

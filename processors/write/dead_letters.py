@@ -7,7 +7,6 @@ receiver send to the topic ``driftline.deadletters``, and their signs of life.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
@@ -18,8 +17,6 @@ from typing import Any, Final
 
 import msgspec
 import polars as pl
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
 from mode import Service
 
 from ingest.codec import Decoded, Rejection, decode, split_lines
@@ -37,6 +34,7 @@ from ingest.core.dead_letters import (
 )
 from ingest.core.events import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, Event, RejectionCode
 from ingest.core.kafka import KafkaConfig
+from ingest.core.log_consumer import LogConsumer, Open, commit, leave, open_consumer
 from ingest.core.retry import until_done
 from ingest.redaction import Redactor
 from processors.clickhouse import Store
@@ -152,34 +150,30 @@ class DeadLetterWriter(Service):  # type: ignore[misc]
     """Brings dead letters that others have sent to the table; insert first, then commit."""
 
     def __init__(
-        self, kafka: KafkaConfig, store: Store, tombstones: Tombstones, **kwargs: Any
+        self,
+        kafka: KafkaConfig,
+        store: Store,
+        tombstones: Tombstones,
+        opened: Open = open_consumer,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._kafka = kafka
+        # Nobody waits for them.
+        self._open = partial(opened, kafka, GROUP, [DEAD_LETTERS_TOPIC], fetch_max_wait_ms=2_000)
         self._store = store
         self._tombstones = tombstones
-        self._consumer: AIOKafkaConsumer = None
+        self._consumer: LogConsumer | None = None
 
     async def on_stop(self) -> None:
         """Leave the group."""
-        if self._consumer is not None:
-            with contextlib.suppress(KafkaError, asyncio.TimeoutError):
-                await asyncio.wait_for(self._consumer.stop(), 10)
+        await leave(self._consumer)
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _read(self) -> None:
-        self._consumer = AIOKafkaConsumer(
-            DEAD_LETTERS_TOPIC,
-            group_id=GROUP,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            rebalance_timeout_ms=10_000,
-            fetch_max_wait_ms=2_000,  # nobody waits for them
-            **self._kafka.client_options(),
-        )
-        await self._consumer.start()
+        self._consumer = consumer = self._open()
+        await consumer.start()
         while not self.should_stop:
-            fetched = await self._consumer.getmany(timeout_ms=int(_REST_S * 1000))
+            fetched = await consumer.getmany(timeout_ms=int(_REST_S * 1000))
             records = [record.value for part in fetched.values() for record in part]
             if not records:
                 continue
@@ -193,8 +187,7 @@ class DeadLetterWriter(Service):  # type: ignore[misc]
             ):
                 if len(rows):
                     await until_done(partial(asyncio.to_thread, self._store.insert, table, rows))
-            with contextlib.suppress(KafkaError):  # else read again, and collapsed
-                await self._consumer.commit()
+            await commit(consumer, None)  # else read again, and collapsed
 
 
 def foreign_rows(values: Iterable[bytes | None]) -> pl.DataFrame:

@@ -41,9 +41,10 @@ from ingest.core.errors import DriftlineError, Rejected, Unavailable
 from ingest.core.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
 from ingest.core.health.sampler import PartitionPosition
 from ingest.core.kafka import KafkaConfig
+from ingest.core.log_consumer import Records
 from ingest.core.retry import until_done
 from processors.clickhouse import Store
-from processors.consumer import EventConsumer, OffsetRange, Records
+from processors.consumer import EventConsumer, OffsetRange
 from processors.derive import dirty_marks, sealing
 from processors.keeping import KnownHorizons
 from processors.partition_state import PartitionState, Progress

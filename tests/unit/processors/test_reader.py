@@ -17,6 +17,7 @@ from aiokafka.errors import (
 
 from ingest.core.errors import Unavailable
 from ingest.core.kafka import KafkaConfig
+from ingest.core.memory_log import MemoryLog
 from processors.clickhouse import ClickHouseConfig, Store
 from processors.consumer import EventConsumer, OffsetRange, PartitionState
 from processors.derive import sealing
@@ -526,3 +527,53 @@ class TestTheEndOfATransaction:
 
         monkeypatch.setattr(consumer, "beginning_offsets", moves)
         assert asyncio.run(taken(reader)) == []
+
+
+def test_two_workers_read_everything_once_and_commit_it(monkeypatch) -> None:
+    """On a log in memory that moves partitions as Kafka does, see tests/kafka/test_log_consumer."""
+    Books(monkeypatch, 1 << 40)
+    log = MemoryLog(**{"driftline.events": 4})
+    for at in range(200):
+        log.append("driftline.events", at % 4, b"x", timestamp=at)
+    log.end_transaction("driftline.events", 0)
+    gaps: list[tuple[int, int, int]] = []
+
+    def worker() -> EventConsumer:
+        return EventConsumer(
+            KafkaConfig(), Store(ClickHouseConfig()), PIECE_BYTES, 0.0, 10.0, lambda _: None,
+            lambda: "", log.open_consumer,
+        )  # fmt: skip
+
+    async def turn(reader: EventConsumer, seen: list[tuple[int, int]]) -> None:
+        gathered, found, _ = await reader.poll_batch()
+        gaps.extend(told(found))
+        commits = {p: some[-1].offset + 1 for p, some in gathered.items()}
+        for partition, records in gathered.items():
+            seen += [(partition.partition, record.offset) for record in records]
+            reader.held[partition].stored = commits[partition]
+        await reader.commit(reader.after(reader.passed()) | commits)
+
+    async def both() -> list[tuple[int, int]]:
+        one, other = worker(), worker()
+        seen: list[tuple[int, int]] = []
+        await one.connect()
+        await turn(one, seen)
+        await other.connect()
+        for at in range(200, 280):
+            log.append("driftline.events", at % 4, b"x", timestamp=at)
+        while len(seen) < 280:
+            await turn(one, seen)
+            await turn(other, seen)
+        assert len(one.assignment()) == len(other.assignment()) == 2
+        await one.stop()
+        await turn(other, seen)
+        ends = [other.end(partition) for partition in sorted(other.assignment())]
+        committed = [await other._consumer.committed(p) for p in sorted(other.assignment())]
+        assert committed == ends
+        await other.stop()
+        return seen
+
+    seen = asyncio.run(both())
+    assert sorted(seen) == sorted(set(seen))
+    assert len(seen) == 280
+    assert gaps == [(0, 50, 51)]
