@@ -70,8 +70,15 @@ class Guard(Protocol):
 class _Lane:
     spec: Any_
     queue: asyncio.Queue[Item]
-    judge: Callable[[Item], Awaitable[None]]
+    judge: Callable[[list[Item]], Awaitable[None]]
     tasks: list[asyncio.Task[None]]
+
+    @property
+    def at_once(self) -> int:
+        """How many items are judged between two words with the store."""
+        if isinstance(self.spec, Rule):
+            return 256 if self.spec.target == "interaction" else 32
+        return 16 if isinstance(self.spec, Python) else 1
 
 
 class Pool:
@@ -153,30 +160,41 @@ class Pool:
 
     async def _follow(self, lane: _Lane) -> None:
         while True:
-            item = await lane.queue.get()
+            items = [await lane.queue.get()]
+            while len(items) < lane.at_once and not lane.queue.empty():
+                items.append(lane.queue.get_nowait())
             try:
-                await self._until_stored(lane, item)
+                await self._until_stored(lane, items)
             except Exception:
-                log.exception("evaluator %s cannot judge %s", lane.spec.name, item.target)
-                telemetry.EVALUATIONS.labels(lane.spec.name, "error").inc()
+                names = ", ".join(item.target for item in items[:3])
+                log.exception("evaluator %s cannot judge %s", lane.spec.name, names)
+                telemetry.EVALUATIONS.labels(lane.spec.name, "error").inc(len(items))
             finally:
-                self._held.discard(item.key)
+                self._held.difference_update(item.key for item in items)
 
-    async def _until_stored(self, lane: _Lane, item: Item) -> None:
-        """Judge an item; what ClickHouse or Kafka did not take stays pending and is sent again."""
+    async def _until_stored(self, lane: _Lane, items: list[Item]) -> None:
+        """Judge items; what ClickHouse or Kafka did not take stays pending and is sent again."""
+        anchors = [item for item in items if item.purpose == "anchor"]
+        live = [item for item in items if item.purpose != "anchor"]
         try:
-            anchor = item.purpose == "anchor"
-            if anchor or await asyncio.to_thread(self._records.is_pending, item):
-                await lane.judge(item)
+            if live:
+                live = await asyncio.to_thread(self._records.still_pending, live)
+            if anchors or live:
+                await lane.judge(anchors + live)
         except Unavailable as error:
-            log.warning("%s of %s is judged later: %s", item.evaluator, item.target, error)
+            log.warning("%s of %s is judged later: %s", lane.spec.name, items[0].target, error)
 
-    def _judge(self, spec: Any_) -> Callable[[Item], Awaitable[None]]:
+    def _judge(self, spec: Any_) -> Callable[[list[Item]], Awaitable[None]]:
         if isinstance(spec, Rule | Python):
             function = rules.compiled(spec) if isinstance(spec, Rule) else rules.loaded(spec)
-            return lambda item: self._by_function(spec, function, item)
+            return lambda items: self._by_function(spec, function, items)
         endpoint = Endpoint(spec, self._keys.get(spec.name), self._session)
-        return lambda item: self._by_model(spec, endpoint, item)
+
+        async def each(items: list[Item]) -> None:
+            for item in items:
+                await self._by_model(spec, endpoint, item)
+
+        return each
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
@@ -185,29 +203,41 @@ class Pool:
         return self._http
 
     async def _by_function(
-        self, spec: Rule | Python, function: Callable[[views.Case], Score | None], item: Item
+        self,
+        spec: Rule | Python,
+        function: Callable[[views.Case], Score | None],
+        items: list[Item],
     ) -> None:
-        case = await asyncio.to_thread(self._records.case, item)
-        if case is None:
-            await self._settle(item, "failed", "target_gone")
-            return
-        try:
-            async with asyncio.timeout(spec.timeout_s):
-                score = await asyncio.to_thread(function, case)
-        except TimeoutError:
-            await self._settle(item, "failed", "timeout")
-        except Exception as error:
-            log.warning("evaluator %s: %s", spec.name, error, exc_info=True)
-            await self._settle(item, "failed", type(error).__name__)
-        else:
-            if score is None:
-                await self._settle(item, "refused")
+        cases = await asyncio.to_thread(self._records.cases, items)
+        ended: list[tuple[Item, dict[str, Any]]] = []
+        told: list[Event] = []
+        for item in items:
+            case = cases.get(item.target)
+            score: Score | None = None
+            try:
+                async with asyncio.timeout(spec.timeout_s):
+                    if case is not None:
+                        score = await asyncio.to_thread(function, case)
+            except TimeoutError:
+                end: dict[str, Any] = {"state": "failed", "reason": "timeout"}
+            except Exception as error:
+                log.warning("evaluator %s: %s", spec.name, error, exc_info=True)
+                end = {"state": "failed", "reason": type(error).__name__}
             else:
-                await self._tell(item, (score,), item.at)
-                await self._settle(item, "done", value=score.value, calls=0)
+                end = {"state": "refused", "reason": ""}
+                if case is None:
+                    end = {"state": "failed", "reason": "target_gone"}
+                elif score is not None:
+                    end = {"state": "done", "reason": "", "value": score.value, "calls": 0}
+                    told.append(event_of(item, score, item.at, ""))
+            ended.append((item, end))
+            telemetry.EVALUATIONS.labels(spec.name, end["state"]).inc()
+        if told:
+            await self._send(told)
+        await asyncio.to_thread(self._records.settle_all, ended)
 
     async def _by_model(self, spec: Model, endpoint: Endpoint, item: Item) -> None:
-        case = await asyncio.to_thread(self._records.case, item)
+        case = (await asyncio.to_thread(self._records.cases, [item])).get(item.target)
         if case is None:
             await self._settle(item, "failed", "target_gone")
             return
@@ -321,10 +351,13 @@ class Pool:
 
     async def _tell(self, item: Item, scores: Sequence[Score], at: int, model: str = "") -> None:
         if item.purpose != "anchor":
-            events = self._guard.apply([event_of(item, score, at, model) for score in scores])
-            await self._publish(events)
-            if self._otlp_url is not None:
-                await self._export(f"{self._otlp_url}/v1/logs", events)
+            await self._send([event_of(item, score, at, model) for score in scores])
+
+    async def _send(self, events: Sequence[Event]) -> None:
+        events = self._guard.apply(events)
+        await self._publish(events)
+        if self._otlp_url is not None:
+            await self._export(f"{self._otlp_url}/v1/logs", events)
 
     async def _export(self, url: str, events: Sequence[Event]) -> None:
         limit = aiohttp.ClientTimeout(total=_EXPORT_S)

@@ -14,7 +14,7 @@ import msgspec
 import polars as pl
 
 from ingest.core.events import EVALUATION_KINDS
-from processors.clickhouse import Store, literal
+from processors.clickhouse import MAX_STATEMENT_BYTES, Store, literal
 from processors.derive import windows
 from processors.derive.sealing import NS
 from processors.evaluators.items import RANKS, Item, version
@@ -23,6 +23,8 @@ from processors.evaluators.views import Case, turns_of
 
 MOST: Final = 20_000
 """Targets decided in one statement; the rest comes with the next."""
+
+_LONG: Final = {"max_query_size": MAX_STATEMENT_BYTES}
 
 RESEND_S: Final = 60.0
 """What is pending for longer is sent again: its message, or whoever had it, is gone."""
@@ -73,10 +75,10 @@ WHERE evaluator = {evaluator:String} AND evaluator_version = {version:String} AN
 ORDER BY decided, target LIMIT 5000
 """
 
-_STATE: Final = """
-SELECT state, version FROM evaluation_decisions FINAL
+_VERSIONS: Final = """
+SELECT target, max(version) AS version FROM evaluation_decisions
 WHERE evaluator = {evaluator:String} AND evaluator_version = {version:String}
-    AND target_kind = {kind:String} AND target = {target:String}
+    AND target_kind = {kind:String} AND target IN {targets:Array(String)} GROUP BY target
 """
 
 _EVENTS: Final = f"""
@@ -89,10 +91,10 @@ ORDER BY time, event_id
 """  # noqa: S608 - our own constants
 
 _MEMBERS: Final = """
-SELECT interaction_id, trace_id, toUnixTimestamp64Nano(start) AS start,
+SELECT session_id, interaction_id, trace_id, toUnixTimestamp64Nano(start) AS start,
     toUnixTimestamp64Nano(end) AS end
-FROM interactions WHERE session_id = {id:String} AND (cell, interaction_id) IN
-    (SELECT cell, interaction_id FROM session_index WHERE session_id = {id:String})
+FROM interactions WHERE session_id IN {ids:Array(String)} AND (cell, interaction_id) IN
+    (SELECT cell, interaction_id FROM session_index WHERE session_id IN {ids:Array(String)})
 ORDER BY start, interaction_id
 """
 _CELLS: Final = """
@@ -241,66 +243,82 @@ class Records:
             for age in (row.pop("age"),)
         ]
 
-    def is_pending(self, item: Item) -> bool:
-        """Whether the item is still to be judged, and still of the newest content."""
+    def still_pending(self, items: Sequence[Item]) -> list[Item]:
+        """Those that are still to be judged and of the newest content; of one evaluator."""
+        first = items[0]
         found = self._store.query(
-            _STATE,
+            _VERSIONS,
             {
-                "evaluator": item.evaluator, "version": item.evaluator_version,
-                "kind": item.target_kind, "target": item.target,
+                "evaluator": first.evaluator, "version": first.evaluator_version,
+                "kind": first.target_kind, "targets": [item.target for item in items],
             },
         )  # fmt: skip
-        wanted = version(item.content, item.round, "pending")
-        return not found.is_empty() and int(found["version"][0]) == wanted
+        known = dict(found.iter_rows())
+        return [
+            item for item in items
+            if known.get(item.target) == version(item.content, item.round, "pending")
+        ]  # fmt: skip
 
     def settle(self, item: Item, state: str, reason: str = "", **values: Any) -> None:
         """Store what became of an item; a number that is not given is not known."""
-        row = {
-            **{n: getattr(item, n) for n in Item.__struct_fields__ if n not in ("purpose",)},
-            "version": version(item.content, item.round, state),
-            "state": state, "reason": reason, **values,
-            "at": datetime.fromtimestamp(item.at / NS, UTC),
-            "end": datetime.fromtimestamp(item.end, UTC),
-        }  # fmt: skip
-        types = {name: kind for name, kind in _DECISION_TYPES.items() if name in row}
-        self._store.insert("evaluation_decisions", pl.DataFrame([row], schema_overrides=types))
+        self.settle_all([(item, {"state": state, "reason": reason, **values})])
 
-    def case(self, item: Item) -> Case | None:
-        """The target with its result and its turns; None when it is no longer stored."""
-        view, key, _ = _VIEWS[item.target_kind]
-        found = self._store.query(
-            f"SELECT * REPLACE (toUnixTimestamp64Nano(start) AS start,"  # noqa: S608 - our own names
-            f" toUnixTimestamp64Nano(end) AS end) FROM {view} WHERE {key} = {{id:String}}",
-            {"id": item.target},
-        )
-        if found.is_empty():
-            return None
-        result = found.row(0, named=True)
-        members = [result]
-        if item.target_kind == "session":
-            members = self._store.query(
-                _MEMBERS,
-                {"id": item.target},
-            ).to_dicts()
-        return Case(item.target, result, turns_of(self._events(members)))
-
-    def _events(self, members: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        traces = sorted({member["trace_id"] for member in members})
-        if not traces:
-            return []
-        cells = self._store.query(_CELLS, {"ids": traces})
-        if cells.is_empty():
-            return []
-        when = windows.during("time", cells["cell"].to_list(), windows.WIDTHS[0])
-        events = self._store.query(_EVENTS.format(ids=literal(traces), when=when)).to_dicts()
-        # Of a trace that holds several interactions, each has what happened in its own time.
-        spans = {m["trace_id"]: (m["start"], m["end"]) for m in members}
-        shared = {m["trace_id"] for m in members if m["interaction_id"] != m["trace_id"]}
-        return [
-            event for event in events
-            if (name := event["interaction_id"]) not in shared
-            or len(members) > 1 or spans[name][0] <= event["ns"] <= spans[name][1]
+    def settle_all(self, ended: Sequence[tuple[Item, Mapping[str, Any]]]) -> None:
+        """Store what became of items in one insert: ``state``, and what else is known of each."""
+        rows = [
+            {
+                **{n: getattr(item, n) for n in Item.__struct_fields__ if n != "purpose"},
+                "version": version(item.content, item.round, values["state"]), **values,
+                "at": datetime.fromtimestamp(item.at / NS, UTC),
+                "end": datetime.fromtimestamp(item.end, UTC),
+            }
+            for item, values in ended
         ]  # fmt: skip
+        names = {name for row in rows for name in row}
+        types = {name: kind for name, kind in _DECISION_TYPES.items() if name in names}
+        frame = pl.DataFrame(
+            [{**dict.fromkeys(names), **row} for row in rows], schema_overrides=types
+        )
+        self._store.insert("evaluation_decisions", frame)
+
+    def cases(self, items: Sequence[Item]) -> dict[str, Case]:
+        """Targets with their results and turns; without those that are no longer stored.
+
+        Of items of one evaluator, which are all interactions or all sessions.
+        """
+        view, key, _ = _VIEWS[items[0].target_kind]
+        places = ", ".join(f"({item.end}, {literal(item.target)})" for item in items)
+        cells = ", ".join(sorted({f"toDateTime({item.end}, 'UTC')" for item in items}))
+        results = self._store.query(
+            f"SELECT * REPLACE (toUnixTimestamp64Nano(start) AS start,"  # noqa: S608 - our own names
+            f" toUnixTimestamp64Nano(end) AS end) FROM {view}"
+            f" WHERE (toUnixTimestamp(cell), {key}) IN ({places}) AND cell IN ({cells})",
+            settings=_LONG,
+        ).to_dicts()
+        if not results:
+            return {}
+        members: dict[str, list[dict[str, Any]]] = {row[key]: [row] for row in results}
+        if items[0].target_kind == "session":
+            found = self._store.query(_MEMBERS, {"ids": list(members)}).to_dicts()
+            members = {name: [m for m in found if m["session_id"] == name] for name in members}
+        events = self._events([m for some in members.values() for m in some])
+        return {
+            row[key]: Case(row[key], row, turns_of(_of(members[row[key]], events)))
+            for row in results
+        }
+
+    def _events(self, members: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+        """Events in order of time, by trace."""
+        traces = sorted({member["trace_id"] for member in members})
+        cells = self._store.query(_CELLS, {"ids": traces}) if traces else pl.DataFrame()
+        if cells.is_empty():
+            return {}
+        when = windows.during("time", cells["cell"].to_list(), windows.WIDTHS[0])
+        events: dict[str, list[dict[str, Any]]] = {}
+        found = self._store.query(_EVENTS.format(ids=literal(traces), when=when), settings=_LONG)
+        for event in found.iter_rows(named=True):
+            events.setdefault(event["interaction_id"], []).append(event)
+        return events
 
     def runs(self, since: datetime) -> list[str]:
         """Backfills that were asked for since then."""
@@ -313,3 +331,19 @@ class Records:
         """The budget that a backfill came with."""
         found = self._store.query(_BUDGET, {"r": run, "e": evaluator})
         return msgspec.json.decode(found["budget"][0], type=Budget) if len(found) else Budget()
+
+
+def _of(
+    members: Sequence[Mapping[str, Any]], events: Mapping[str, list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Events of the interactions of one target, in order of time.
+
+    Of a trace that holds several interactions, each has what happened in its own time.
+    """
+    spans = {m["trace_id"]: (m["start"], m["end"]) for m in members}
+    shared = {m["trace_id"] for m in members if m["interaction_id"] != m["trace_id"]}
+    found = [
+        event for trace, (start, end) in spans.items() for event in events.get(trace, ())
+        if trace not in shared or len(members) > 1 or start <= event["ns"] <= end
+    ]  # fmt: skip
+    return found if len(spans) == 1 else sorted(found, key=lambda event: event["ns"])

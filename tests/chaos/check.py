@@ -72,7 +72,7 @@ def _tables(bed: Bed, true: Truth) -> list[str]:
         ("interactions", tables.INTERACTIONS, 1, truth.interactions(events)),
         ("sessions", tables.SESSIONS, 1, truth.sessions(events)),
         ("rollups", tables.ROLLUPS, 6, truth.rollups(events, fold)),
-        ("evaluations", tables.EVALUATIONS, 3, truth.evaluations(events)),
+        ("evaluations", tables.EVALUATIONS, 4, truth.evaluations(events)),
     ):
         try:
             stored = store.table(sql, columns)

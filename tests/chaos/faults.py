@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.chaos.harness import EVENTS, PARTITIONS, SESSION_S, SINK_GROUP, Bed
+from tests.chaos.harness import DRIFTLINE, EVENTS, PARTITIONS, SESSION_S, SINK_GROUP, Bed
 from tests.chaos.load import CODECS
 from tests.chaos.store import no_small_disk
 from tests.chaos.traffic import Shape
@@ -239,6 +239,71 @@ def disk_full(bed: Bed) -> str:
     return f"full for {LONGER_THAN_A_SESSION_S:.0f} s"
 
 
+# ---- evaluators --------------------------------------------------------------------------------
+
+_EVALUATORS = """
+evaluators:
+- {name: brief, kind: rule, limits: {tool_calls: 1}}
+- {name: half, kind: rule, rate: 0.5, filter: tool_calls > 0, limits: {steps: 3}}
+"""
+_DECIDED = """
+SELECT evaluator, count(), uniqExact(target), countIf(state = 'done'), countIf(state = 'pending')
+FROM decisions GROUP BY evaluator ORDER BY evaluator
+"""
+_SCORED = """
+SELECT toString(name), uniqExact(target) FROM evaluations FINAL WHERE kind = 'score'
+GROUP BY name ORDER BY name
+"""
+_TARGETS = "SELECT count() FROM interaction_results FINAL WHERE live"
+
+
+def evaluators(bed: Bed) -> str:
+    """Evaluating processes are killed, and the store, while they decide about everything."""
+    bed.evaluators.write_text(_EVALUATORS)
+    command = [*DRIFTLINE, "evaluator"]
+    judges = [bed.worker(command) for _ in range(2)]
+    bed.worker()
+    bed.worker()
+    kills = max(2, bed.size.kills // 4)
+    with bed.produce(bed.size.per_second // 5):
+        for number in range(kills):
+            bed.until_at_work()
+            before = bed.number(_DONE)
+            until(lambda: bed.number(_DONE) > before, 120, "evaluators to judge", 0.2)  # noqa: B023
+            time.sleep(bed.random.uniform(0, 1.0))
+            running = [judge for judge in judges if judge.poll() is None]
+            bed.end_worker(bed.random.choice(running or judges))
+            judges.append(bed.worker(command))
+            if number % 3 == 1:
+                bed.store.kill()
+                bed.store.start()
+        bed.until_at_work()
+        bed.finish()
+
+    def decided() -> bool:
+        bed.check_workers()
+        targets, rows = bed.store.number(_TARGETS), bed.store.ask(_DECIDED)
+        every = len(rows) == 2 and all(row[1] == targets and row[4] == 0 for row in rows)
+        return every and not bed.lag()
+
+    try:
+        until(decided, 3 * bed.size.settle_s, "a decision about everything", 1.0)
+    except TimeoutError as error:
+        told = f"{bed.store.number(_TARGETS)} targets, {bed.store.ask(_DECIDED)}, {bed.lag()}"
+        raise AssertionError(f"{error}: {told}") from None
+    targets, rows = bed.store.number(_TARGETS), bed.store.ask(_DECIDED)
+    if any(row[1] != row[2] for row in rows):
+        raise AssertionError(f"a target has two decisions: {rows}")
+    done = {row[0]: row[3] for row in rows if row[3]}
+    scored = dict(bed.store.ask(_SCORED))
+    if {name: scored.get(name) for name in done} != done:
+        raise AssertionError(f"done {done}, scored {scored}")
+    return f"{kills} kills, {targets} targets, done {done}"
+
+
+_DONE = "SELECT count() FROM decisions WHERE state = 'done'"
+
+
 # ---- traffic -----------------------------------------------------------------------------------
 
 
@@ -350,6 +415,8 @@ FAULTS = (
           through_proxy=True),
     Fault("disk_full", "the store's disk full", disk_full, disk_mib=768,
           impossible=lambda bed: no_small_disk(bed.folder / "try")),
+    Fault("evaluators", "evaluating processes killed, and the store meanwhile", evaluators,
+          Shape(old=0.0)),
     Fault("poison", "one line in thirty is no event", hostile_traffic, Shape(poison=0.03)),
     Fault("duplicates", "a fifth of the events twice, ids used again", hostile_traffic,
           Shape(repeats=0.2, collisions=0.01)),

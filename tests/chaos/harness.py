@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,11 @@ class Bed:
         return max(100, self.shape.agents // 10)
 
     @property
+    def evaluators(self) -> Path:
+        """The file of evaluators, of a fault that has any."""
+        return self.folder / "evaluators.yaml"
+
+    @property
     def variables(self) -> dict[str, str]:
         url = self.store.url
         if self.proxy is not None:
@@ -134,6 +140,7 @@ class Bed:
             "DRIFTLINE_PROCESSING_BATCH_MB": "1",
             "DRIFTLINE_PROCESSING_SESSION_TIMEOUT_S": str(SESSION_S),
             "DRIFTLINE_PROCESSING_MAX_AGENTS": str(self.max_agents),
+            "DRIFTLINE_EVALUATORS_FILE": str(self.evaluators) if self.evaluators.exists() else "",
         }
 
     def driftline(
@@ -145,9 +152,10 @@ class Bed:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        """Start a worker."""
-        process = start(self.worker_command, self._log(len(self.workers) + 1), self.variables)
+    def worker(self, command: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Start a worker, or whatever a command starts."""
+        command = list(command or self.worker_command)
+        process = start(command, self._log(len(self.workers) + 1), self.variables)
         self.workers.append(process)
         self.watch.processes.append(process)
         return process
@@ -167,13 +175,13 @@ class Bed:
     def _log(self, number: int) -> Path:
         return self.folder / f"worker-{number}.log"
 
-    def _check_workers(self) -> None:
+    def check_workers(self) -> None:
         """Start a worker again that ended because ClickHouse was away at its start."""
         for number, worker in enumerate(tuple(self.workers), 1):
             if worker.pid not in self.expected_deaths and worker.poll() is not None:
                 if worker.returncode == AWAY:
                     self.expected_deaths.add(worker.pid)
-                    self.worker()
+                    self.worker(worker.args)  # type: ignore[arg-type]
                     continue
                 said = last_line(self._log(number))
                 raise AssertionError(f"worker {number} ended with {worker.returncode}: {said}")
@@ -194,19 +202,23 @@ class Bed:
 
     # ---- progress ----
 
-    def stored(self) -> int:
-        """Records in the books; 0 while the store is away."""
+    def number(self, sql: str) -> int:
+        """What a SELECT says; 0 while the store is away."""
         try:
-            return self.store.number("SELECT count() FROM ledger")
+            return self.store.number(sql)
         except (OSError, RuntimeError):
             return 0
+
+    def stored(self) -> int:
+        """Records in the books; 0 while the store is away."""
+        return self.number("SELECT count() FROM ledger")
 
     def until_at_work(self, within_s: float = 60) -> None:
         """Return when more is stored than now."""
         before = self.stored()
 
         def more() -> bool:
-            self._check_workers()
+            self.check_workers()
             return self.stored() > before
 
         until(more, within_s, "workers to store something", 0.1)
@@ -224,7 +236,7 @@ class Bed:
         began = time.monotonic()
 
         def done() -> bool:
-            self._check_workers()
+            self.check_workers()
             return not self.lag()
 
         try:

@@ -36,7 +36,7 @@ WHERE n > 0 -- a name that no result bears any more keeps a row of zeros
 """
 
 EVALUATIONS = """
-SELECT target, kind, user_id, value, toUnixTimestamp64Nano(time) FROM current_evaluations
+SELECT target, kind, name, user_id, value, toUnixTimestamp64Nano(time) FROM current_evaluations
 """
 
 EVENTS = "SELECT event_id, agent, toUnixTimestamp64Nano(time) FROM events FINAL"

@@ -359,9 +359,12 @@ def _rollup(rows: list[Row]) -> tuple[Any, ...]:
 
 
 def evaluations(events: Iterable[Event]) -> Rows:
-    """What users said of what; the traffic lets each of them speak once."""
+    """What users and evaluators said of what; each of them speaks once."""
     return {
-        (e["target"], e["kind"], e.get("user_id", "")): (e["value"], e["time_unix_nano"])
+        (e["target"], e["kind"], e.get("name", ""), e.get("user_id", "")): (
+            e["value"],
+            e["time_unix_nano"],
+        )
         for e in events
         if e["kind"] in _EVALUATIONS
     }

@@ -121,7 +121,7 @@ class TestDecisions:
             )
         (second,) = self.decide(store, spec)
         assert second.content > first.content
-        assert not records.is_pending(first)
+        assert records.still_pending([first]) == []
         records.settle(second, "done", value=0.0)
         records.settle(first, "done", value=1.0)  # the slow one again
         assert store.query("SELECT value FROM decisions")["value"].to_list() == [0.0]
