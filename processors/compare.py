@@ -67,13 +67,7 @@ def compare_versions(
         ``measures``: per measure ``measure, verdict, effect, low, high, unit, n, needed``;
         ``hours`` and ``excluded``: how many.
     """
-    given: dict[str, Any] = {
-        "environment": environment,
-        "agent": agent,
-        "baseline": baseline,
-        "candidate": candidate,
-        "since": since or datetime.fromtimestamp(0),  # noqa: DTZ006 - the beginning of time
-    }
+    given = _given(environment, agent, baseline, candidate, since)
     rows = store.query(_RESULTS, given)
     incidents = store.query(_INCIDENTS, given)
     hours = hours_of(incidents.iter_rows())
@@ -115,15 +109,17 @@ def task_sessions(
     since: datetime | None = None,
 ) -> pl.DataFrame:
     """Sessions of two versions with their ``task``, as `compare_tasks` reads them."""
-    given: dict[str, Any] = {
-        "environment": environment,
-        "agent": agent,
-        "baseline": baseline,
-        "candidate": candidate,
-        "by": by,
+    given = _given(environment, agent, baseline, candidate, since)
+    return store.query(_SESSIONS, given | {"by": by})
+
+
+def _given(
+    environment: str, agent: str, baseline: str, candidate: str, since: datetime | None
+) -> dict[str, Any]:
+    return {
+        "environment": environment, "agent": agent, "baseline": baseline, "candidate": candidate,
         "since": since or datetime.fromtimestamp(0),  # noqa: DTZ006 - the beginning of time
-    }
-    return store.query(_SESSIONS, given)
+    }  # fmt: skip
 
 
 def compare_pairs(

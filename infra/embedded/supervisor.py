@@ -151,9 +151,9 @@ class Supervisor:
             self._add_worker(number)
         self._add_gateway()
         if self._settings.receiver.enabled:
-            self._add_receiver()
+            self._add_beside("receiver", DOOR_HEALTH_PORT)
         if self._settings.evaluators.file is not None:
-            self._add_evaluator()
+            self._add_beside("evaluator", EVALUATOR_HEALTH_PORT)
         if self._settings.board.enabled:
             self._add_board()
         self._state.ready = True
@@ -231,24 +231,14 @@ class Supervisor:
             essential=False,
         )
 
-    def _add_receiver(self) -> None:
-        log = self._home.logs / "receiver.log"
+    def _add_beside(self, role: str, health_port: int) -> None:
+        """A command of driftline that serves nothing but its health."""
+        log = self._home.logs / f"{role}.log"
         home = {"DRIFTLINE_HOME": str(self._home.path)}
-        port = self._settings.port_base + DOOR_HEALTH_PORT
-        command = [sys.executable, "-m", "infra.cli", "receiver", "--health-port", str(port)]
+        port = self._settings.port_base + health_port
+        command = [sys.executable, "-m", "infra.cli", role, "--health-port", str(port)]
         self._add(
-            Component("receiver", "starting", health=f"http://127.0.0.1:{port}"),
-            lambda: start(command, log, home),
-            essential=False,
-        )
-
-    def _add_evaluator(self) -> None:
-        log = self._home.logs / "evaluator.log"
-        home = {"DRIFTLINE_HOME": str(self._home.path)}
-        port = self._settings.port_base + EVALUATOR_HEALTH_PORT
-        command = [sys.executable, "-m", "infra.cli", "evaluator", "--health-port", str(port)]
-        self._add(
-            Component("evaluator", "starting", health=f"http://127.0.0.1:{port}"),
+            Component(role, "starting", health=f"http://127.0.0.1:{port}"),
             lambda: start(command, log, home),
             essential=False,
         )
