@@ -11,11 +11,13 @@ what the query took.
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final
@@ -58,13 +60,24 @@ def run(
     Unavailable
         When what was sent is not visible 30 s after the last of it.
     """
+    say(f"{RATE:,} events/s ...")
+    results = _round(quick, seed, None)
+    say("the same while an evaluator waits for a model that never answers ...")
+    return report("freshness", seed, PACKAGES, results + _round(quick, seed, "with_evaluators"))
+
+
+def _round(quick: bool, seed: int, peer: str | None) -> list[dict[str, Any]]:
     seconds = _SETTLE_S + (10 if quick else 60)
-    with bed() as found:
+    with bed() as found, ExitStack() as stack:
         store = Store(found.clickhouse)
-        worker = found.worker()
-        found.processes.append(worker)
+        found.processes.append(found.worker())
         _wait_for(worker_ready=lambda: _assigned(store))
-        say(f"sending {RATE:,} events/s for {seconds:.0f} s ...")
+        if peer is not None:
+            url = stack.enter_context(_silent_model())
+            (found.folder / "evaluators.yaml").write_text(_EVALUATORS.format(url=url))
+            file = str(found.folder / "evaluators.yaml")
+            found.processes.append(found.worker({"DRIFTLINE_EVALUATORS_FILE": file}, "evaluator"))
+        pipeline = found.processes[:3]
         begun = time.time() + 1.0
         load = Load(
             events=int(seconds * RATE), rate=RATE, agents=28, lines_per_record=500, seed=seed,
@@ -86,26 +99,54 @@ def run(
         producer = threading.Thread(
             target=produce, args=(found.kafka, values, begun + shift, load, note)
         )
-        spent = cpu_seconds(found.processes)
+        spent = cpu_seconds(pipeline)
         producer.start()
         answers = _watch(store, load, producer, begun + shift + _SETTLE_S, sent, ends, seed)
-        spent = cpu_seconds(found.processes) - spent
+        spent = cpu_seconds(pipeline) - spent
+        decided = store.query("SELECT count() AS n FROM decisions WHERE state = 'pending'")["n"][0]
+    if peer is not None and not decided:
+        raise Unavailable("the evaluator decided about nothing, so there is nothing to compare")
     names = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
-    return report(
-        "freshness", seed, PACKAGES,
-        [
-            result("rate", RATE, "events/s", n=load.events),
-            *(
-                result(f"{metric}_{name}", float(np.quantile(waits, q)), "s", n=len(waits))
-                for metric, waits in (
-                    ("freshness", answers.behind), ("behind_when_asked", answers.behind_when_asked)
-                )
-                for name, q in names
-            ),
-            result("metrics_query_p50", float(np.median(answers.took)), "s", n=len(answers.took)),
-            result("cpu_seconds_per_million", spent / load.events * 1e6, "CPU-s", n=load.events),
-        ],
-    )  # fmt: skip
+    return [
+        result("rate", RATE, "events/s", peer=peer, n=load.events),
+        *(
+            result(
+                f"{metric}_{name}", float(np.quantile(waits, q)), "s", peer=peer, n=len(waits)
+            )
+            for metric, waits in (
+                ("freshness", answers.behind), ("behind_when_asked", answers.behind_when_asked)
+            )
+            for name, q in names
+        ),
+        result(
+            "metrics_query_p50", float(np.median(answers.took)), "s", peer=peer,
+            n=len(answers.took),
+        ),
+        result(
+            "cpu_seconds_per_million", spent / load.events * 1e6, "CPU-s", peer=peer,
+            n=load.events,
+        ),
+    ]  # fmt: skip
+
+
+_EVALUATORS: Final = """
+evaluators:
+- name: helped
+  kind: chat
+  endpoint: {url}
+  model: judge
+  rubric: Did the agent help?
+  rate: 0.05
+  timeout_s: 5
+  price: {{input: 0, output: 0}}
+"""
+
+
+@contextmanager
+def _silent_model() -> Iterator[str]:
+    """URL of an endpoint that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/v1"
 
 
 def produce(
