@@ -48,7 +48,7 @@ from ingest.core.health.verdict import Snapshot, Verdict, judge
 from ingest.core.kafka import KafkaConfig
 from ingest.core.log_consumer import LogConsumer, Open, commit, leave, open_consumer
 from ingest.limits import Limits, check_depth
-from ingest.producer import KafkaEventProducer, ProducerConfig, connect, kafka_errors
+from ingest.producer import KafkaEventProducer, ProducerConfig, connect, kafka_errors, let_go
 
 log = logging.getLogger(__name__)
 
@@ -250,7 +250,7 @@ class ReceiverProducer:
         if events is not None:
             events.close()
         if letters is not None:
-            letters.close(timeout=0)
+            let_go(letters)
 
 
 class OtlpKafkaReceiver:

@@ -213,12 +213,25 @@ def connect(kafka: KafkaConfig, config: ProducerConfig) -> tuple[Any, int]:
         except KafkaTimeoutError:
             partitions = None
     if not partitions:
-        client.close(timeout=0)
+        let_go(client)
         raise Unavailable(
             f"Kafka at {kafka.bootstrap_servers} has no topic {config.topic};"
             " run `driftline migrate`"
         )
     return client, len(partitions)
+
+
+def let_go(client: Any) -> None:
+    """Close a producer of kafka-python at once, whatever waits in it is not sent.
+
+    Its own ``close`` flushes first; where that takes longer than no time it raises and leaves the
+    producer open.
+    """
+    try:
+        client.close(timeout=0)
+    except KafkaTimeoutError:
+        client._sender.force_close()  # noqa: SLF001
+        client._closed = True  # noqa: SLF001 - else it tries again when it is collected
 
 
 class KafkaEventProducer:
@@ -268,7 +281,7 @@ class KafkaEventProducer:
 
     def close(self) -> None:
         """Let go of the connections. What was not flushed is not sent."""
-        self._kafka.close(timeout=0)
+        let_go(self._kafka)
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from infra.cli import main
+from infra.embedded.broker import start_broker
 from infra.topics import Topic, create_topics
 from ingest import codec
 from ingest.core.errors import Unavailable
@@ -28,7 +30,7 @@ from ingest.producer import (
     partition_of,
 )
 from tests.conftest import Broker
-from tests.support.common import data_file, free_port
+from tests.support.common import REPOSITORY, data_file, free_port
 
 
 def events(count: int, size: int = 10) -> list[Event]:
@@ -301,3 +303,35 @@ def test_replay_explains_what_is_understood_and_sends_nothing(
     wrong = driftline("replay", path, "--explain", servers=nowhere)
     assert (wrong.code, wrong.err.count("\n")) == (2, 1)
     assert "holds no spans" in wrong.err
+
+
+_DYING = """
+import os, signal, sys
+from ingest.core.errors import Unavailable
+from ingest.core.kafka import KafkaConfig
+from ingest.producer import KafkaEventProducer, ProducerConfig
+from tests.integration.test_ingest import events
+
+kafka = KafkaConfig(bootstrap_servers=sys.argv[1])
+try:
+    with KafkaEventProducer(kafka, ProducerConfig(timeout_s=3)) as producer:
+        producer.send(events(2_000))
+        os.kill(int(sys.argv[2]), signal.SIGKILL)
+        producer.send(events(9_000))
+except Unavailable as error:
+    print(error)
+"""
+
+
+def test_a_broker_that_dies_under_way_is_one_error(tmp_path: Path) -> None:
+    """And not that of closing what cannot be sent any more, nor one more at the end."""
+    process = start_broker(port := free_port(), tmp_path / "broker.log")
+    address = f"127.0.0.1:{port}"
+    create_topics(KafkaConfig(bootstrap_servers=address), [Topic(EVENTS_TOPIC, 2)])
+    done = subprocess.run(
+        [sys.executable, "-c", _DYING, address, str(process.pid)],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    process.wait()
+    assert done.stdout.startswith(f"Kafka at {address} does not take events")
+    assert (done.stdout.count("\n"), done.stderr, done.returncode) == (1, "", 0)
