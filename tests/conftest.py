@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from infra.embedded.broker import start_broker
 from infra.embedded.clickhouse import start_clickhouse
@@ -22,6 +23,10 @@ from infra.schema.migrate import migrate
 from infra.topics import Topic, create_topics, log_id
 from ingest.core.kafka import KafkaConfig
 from tests.support.common import free_port
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any_load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_load")
 
 PASSWORD = "test-password"
 READER_PASSWORD = "reader-password"

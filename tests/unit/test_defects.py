@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parents[2]
 LISTED = re.compile(r"`(tests/[\w/]+\.py)::([\w:]+)`")
 # `detectors` is a library: some of it is for whoever builds on it.
 PRODUCT = ("ingest", "processors", "dashboards", "infra")
-# Called by name from aiokafka, Faust and http.server.
+# Called by name from Faust and http.server, and by whoever tests with the log in memory.
 CALLED_BY_OTHERS = {
-    "on_partitions_revoked", "on_partitions_assigned", "_new_consumer_thread", "on_first_start",
-    "handle_error", "do_GET", "do_POST",
+    "_new_consumer_thread", "on_first_start", "handle_error", "do_GET", "do_POST",
+    "end_transaction", "delete_before",
 }  # fmt: skip
 
 

@@ -373,7 +373,7 @@ _EVENTS = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     interactions=st.lists(st.lists(_EVENTS, max_size=12), min_size=1, max_size=3),
     same_time=st.booleans(),
