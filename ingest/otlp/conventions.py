@@ -51,6 +51,7 @@ FIRST_TOKEN_EVENTS: Final = frozenset(
         "First Token Stream Event",
         "gen_ai.content.completion.chunk",
         "llm.content.completion.chunk",
+        "mlflow.chunk.item.0",
     }
 )
 """Span events that mark the arrival of a token."""
@@ -104,11 +105,12 @@ INNER_CHAIN: Final = re.compile(r"Step \d+")
 PREPARATION: Final = "._prepare_chat_with_tools"
 """End of the name of what LlamaIndex says is a model call, and only prepares one."""
 
-ASKED_BY: Final = (
-    "New task:\n",
-    "Based on the above, please provide an answer to the following user task:\n",
+ASKED: Final = re.compile(
+    r"(?:New task|Based on the above, please provide an answer to the following user task):\n(.*)"
+    r"|\s*Current Task: (.*?)\s+This is the expect\w* criteria for your final answer:.*",
+    re.DOTALL,
 )
-"""What smolagents puts before the words of the user when it asks a model."""
+"""The words of the user within what smolagents and CrewAI put around them for a model."""
 
 PAUSES: Final = frozenset(
     {"GraphInterrupt", "NodeInterrupt", "ApprovalRequired", "CallDeferred", "Interrupt"}

@@ -9,7 +9,7 @@ from ingest.core.events import Kind
 from ingest.otlp import chat_messages, words
 from ingest.otlp.agent_versions import version_of
 from ingest.otlp.attributes import MappedAttributes, string
-from ingest.otlp.conventions import ASKED_BY
+from ingest.otlp.conventions import ASKED
 from ingest.otlp.structures import mapping, structure
 
 _PREFIXES: Final = {
@@ -26,9 +26,8 @@ def asked(found: MappedAttributes, kind: Kind) -> str | None:
         if kind == "interaction":
             return chat_messages.requested(heard)
         said = chat_messages.asked(heard)
-        if said is not None and said.startswith(ASKED_BY):
-            return next(said.removeprefix(by) for by in ASKED_BY if said.startswith(by))
-        return said
+        wrapped = None if said is None else ASKED.fullmatch(said)
+        return wrapped[1] or wrapped[2] if wrapped else said
     return words.asked(found.get("input"))
 
 

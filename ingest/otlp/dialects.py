@@ -648,9 +648,6 @@ DIALECTS: Final = (
     DEPRECATED,
     AI_SDK,
     LANGFUSE,
-    CLAUDE_CODE,
-    CODEX,
-    GEMINI_CLI,
     MLFLOW,
     SPRING_AI,
     AG2,
@@ -664,7 +661,11 @@ DIALECTS: Final = (
     OPENLLMETRY,
     HAYSTACK,
     FRAMEWORKS,
+    CLAUDE_CODE,
+    CODEX,
+    GEMINI_CLI,
 )
+"""Those whose names may mean anything (``model``, ``prompt``, ``output``) come last."""
 
 FIRST_ASKED: Final = (
     "langfuse.observation.type",

@@ -18,7 +18,7 @@ from ingest.core.events import Event
 from ingest.otlp import chat_messages, coding_agents
 from ingest.otlp import conventions as names
 from ingest.otlp.attributes import Span
-from ingest.otlp.structures import encode, mapping
+from ingest.otlp.structures import encode, mapping, structure
 from ingest.otlp.translate import SAID_BY, event_of, events_of, score_of
 from ingest.otlp.truncation import content
 
@@ -98,13 +98,13 @@ def _of_coding_agent(name: str, record: Record) -> list[Event]:
 
 
 def _score(record: Record) -> Event:
-    judged = {**mapping(record.body), **record.attributes}
+    judged = {**_body(record), **record.attributes}
     score = score_of(judged, _base(record), record.time_ns, f"score:{_identity(record)}")
     return msgspec.structs.replace(score, parent_id=_parent(record))
 
 
 def _details(record: Record) -> Iterator[Event]:
-    found = {**mapping(record.body), **record.attributes}
+    found = {**_body(record), **record.attributes}
     is_call = not names.MODELS.isdisjoint(found) and not names.TOKENS.isdisjoint(found)
     if is_call and record.span_id is None and _TWICE not in found:
         yield from _call(found, record)
@@ -133,7 +133,7 @@ def _call(found: Mapping[str, Any], record: Record) -> list[Event]:
 
 
 def _spoken(name: str, record: Record) -> Iterator[Event]:
-    message = chat_messages.of_event(name, mapping(record.body) or record.attributes)
+    message = chat_messages.of_event(name, _body(record) or record.attributes)
     messages = chat_messages.parse([message]) or []
     if name == "gen_ai.choice":
         yield from _message(record, "agent", chat_messages.final(messages))
@@ -152,6 +152,11 @@ def _message(record: Record, role: Literal["user", "agent"], text: str | None) -
             content=content(text),
             attributes={SAID_BY: "llm_call"},
         )
+
+
+def _body(record: Record) -> dict[str, Any]:
+    """The object that a body is, also as JSON text (from Python's logging)."""
+    return mapping(structure(record.body))
 
 
 def _parent(record: Record) -> str | None:

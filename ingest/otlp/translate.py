@@ -195,6 +195,8 @@ def _translated(
     if kind == "llm_call" or kind == "retrieval":
         fields = usage.fields_of(span, found, prices, what.dialect)
         fields["model"] = _label(values.get("model"))
+        if duration_ms is not None and (fields["time_to_first_token_ms"] or 0) > duration_ms:
+            duration_ms = None  # the span ended before its stream began
     if kind in _CALLS:
         fields |= _of_call(span, values)
     elif kind == "retrieval" or kind == "decision":
@@ -321,9 +323,16 @@ def _failure(
     )
     return {
         "status": "error",
-        "error_type": _label(kind),
+        "error_type": _label(_printed_class(kind)),
         "error_message": content(message or string(kind)),
     }
+
+
+def _printed_class(kind: Any) -> Any:
+    """Name of an exception of which Python's ``str(type(error))`` was sent."""
+    if isinstance(kind, str) and kind.startswith("<class '"):
+        return kind[8:].removesuffix("'>")
+    return kind
 
 
 _OK: Final = {"status": "ok"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ingest.otlp import conventions
@@ -53,9 +53,11 @@ def fields_of(
     values = found.values
     disjoint = dialect in DISJOINT
     if "usage" in values:
-        disjoint = _read_usage(values) or disjoint
+        disjoint = _read_usage(_counts(values["usage"]), values) or disjoint
     if "cost" in values:
         _read(mapping(structure(values["cost"])), _COST_KEYS, values)
+    if "output" in values:
+        _read_response(values)
     tokens: dict[str, int | None] = {
         name: int(values[name]) if name in values else None for name in _KEYS
     }
@@ -97,9 +99,44 @@ def _priced(
     return None if cost is None else cost.usd
 
 
-def _read_usage(values: dict[str, Any]) -> bool:
+def _read_response(values: dict[str, Any]) -> None:
+    """Take what only the provider's response says, where that is the output of the call."""
+    output, model = values["output"], values.get("model")
+    if not isinstance(output, str):
+        return
+    has_details = "_tokens_details" in output and not values.keys() >= _OF_DETAILS
+    if not has_details and ('"model_name"' not in output or f'"{model}"' in output):
+        return
+    for part in _responses(structure(output)):
+        if has_details:
+            _read_usage(mapping(part.get("usage")), values)
+        answered = part.get("model_name")
+        if isinstance(answered, str):
+            values["model"] = answered
+
+
+_OF_DETAILS: Final = frozenset({"cached_tokens", "reasoning_tokens"})
+
+
+def _responses(found: Any, depth: int = 5) -> Iterator[dict[str, Any]]:
+    """Objects that may be a provider's response, or LangChain's record of one."""
+    if isinstance(found, list) and found and depth:
+        yield from _responses(found[0], depth - 1)
+    elif isinstance(found, dict) and depth:
+        yield found
+        for key in ("generations", "generation_info"):
+            yield from _responses(found.get(key), depth - 1)
+
+
+def _counts(usage: Any) -> dict[str, Any]:
+    """Return a usage object, also as Python prints one; nothing in it is text."""
+    if isinstance(usage, str) and usage.startswith("{'"):
+        usage = usage.replace("'", '"').replace("None", "null")
+    return mapping(structure(usage))
+
+
+def _read_usage(usage: Mapping[str, Any], values: dict[str, Any]) -> bool:
     """Take counts from a usage object, and tell whether its parts are disjoint."""
-    usage = mapping(structure(values["usage"]))
     details = {k: v for name in _DETAILS for k, v in mapping(usage.get(name)).items()}
     _read({**details, **usage}, _KEYS, values)
     for field, names in _AUDIO.items():

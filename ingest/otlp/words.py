@@ -8,6 +8,7 @@ from typing import Any, Final
 from ingest.otlp import chat_messages
 from ingest.otlp.structures import (
     CONTAINERS,
+    decode,
     encode,
     looks_like_json,
     mapping,
@@ -124,12 +125,14 @@ _OF_MCP: Final = frozenset({"content", "isError", "is_error", "_meta", "structur
 
 
 def arguments(value: Any) -> Any:
-    """Arguments of a call; of a Python function's, which are by name, only these.
+    """Arguments of a call as JSON text; of a Python function's, which are by name, only these.
 
-    >>> arguments('{"args": [], "kwargs": {"city": "Paris"}}')
-    '{"city":"Paris"}'
+    >>> arguments('{"args": [], "kwargs": {"city": "Paris"}}'), arguments("Paris")
+    ('{"city":"Paris"}', '"Paris"')
     """
-    if isinstance(value, str) and value.startswith(('{"args"', '{"kwargs"')):
+    if not isinstance(value, str):
+        return value
+    if value.startswith(('{"args"', '{"kwargs"')):
         found = structure(value)
         if not isinstance(found, dict):
             return value
@@ -138,6 +141,11 @@ def arguments(value: Any) -> Any:
             kwargs and found.keys() == {"kwargs"}
         ):
             return encode(args or kwargs).decode()
+    elif value and not looks_like_json(value):
+        try:
+            decode(value)
+        except ValueError:
+            return encode(value).decode()
     return value
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.clients.stub import MODEL
-
 HERE = Path(__file__).parent
 
 
@@ -34,6 +32,10 @@ class Client:
         Whether the process says whose all of it is, for frameworks that name their agents alike.
     version
         What its version is; None leaves driftline to compute one.
+    model
+        What it says where it does not say which model answered.
+    counts_reasoning_twice
+        Whether tokens of reasoning come on top of the output that has them.
     ends_with
         A tool of its own by which it gives the answer.
     """
@@ -46,8 +48,9 @@ class Client:
     omits: frozenset[str] = frozenset()
     named_by_process: bool = False
     version: str | None = "2026.11"
-    model: str = MODEL
+    model: str = "stub-1"
     ends_with: str = ""
+    counts_reasoning_twice: bool = False
     note: str = ""
 
     @property
@@ -96,8 +99,10 @@ CLIENTS = [
            "openinference_openai_agent.py", "otlp_json", version=None),
     Client("openinference_agents", "OpenInference, OpenAI Agents SDK",
            "openinference-instrumentation-openai-agents", "openinference_agents_agent.py",
-           "openinference_agents", _without("cached", "reasoning", "first token", "failure"),
-           named_by_process=True, version=None, model="stub-1"),
+           "openinference_agents",
+           _without("answering model", "cached unless streaming", "first token",
+                    "reasoning unless streaming"),
+           named_by_process=True, version=None, note="hands over to another agent"),
     Client("opentelemetry_openai", "OpenTelemetry, OpenAI client",
            "opentelemetry-instrumentation-openai-v2", "opentelemetry_openai_agent.py",
            "shop", _without("cached", "reasoning", "first token"),
@@ -105,9 +110,9 @@ CLIENTS = [
     Client("traceloop", "Traceloop SDK", "traceloop-sdk", "traceloop_agent.py", "shop",
            _without("reasoning when streaming")),
     Client("pydantic_ai", "Pydantic AI", "pydantic-ai-slim", "pydantic_ai_agent.py",
-           "shop", _without("user", "first token"), version=None),
+           "shop", _without("user"), version=None),
     Client("strands", "Strands Agents", "strands-agents", "strands_agent.py", "shop",
-           _without("reasoning"), model="stub-1", version="1.62.0",
+           _without("answering model", "reasoning"), version="1.62.0",
            note="gives its own version as that of the service"),
     Client("aisdk5", "Vercel AI SDK 5", "ai", "aisdk5.mjs", "aisdk5",
            _without("cached unless streaming", "reasoning unless streaming")),
@@ -118,17 +123,32 @@ CLIENTS = [
            note="gives its own version as that of the service"),
     Client("langgraph", "LangGraph and LangChain by OpenInference",
            "openinference-instrumentation-langchain", "langgraph_agent.py", "shop",
-           _without("first token", "argument names", "answering model when streaming"),
+           _without("first token", "argument names"),
            note="names no argument of a tool that has one"),
     Client("smolagents", "smolagents by OpenInference", "openinference-instrumentation-smolagents",
            "smolagents_agent.py", "smolagents",
-           _without("cached", "reasoning", "first token", "failure"), model="stub-1",
+           _without("answering model", "cached", "reasoning", "first token"),
            ends_with="final_answer",
-           note="the span of a run that raises is never sent"),
+           note="the span of a run that raises is never sent; a printed response is not read"),
     Client("langfuse", "Langfuse SDK", "langfuse", "langfuse_agent.py", "shop"),
     Client("llama_index", "LlamaIndex by OpenInference",
            "openinference-instrumentation-llama-index", "llama_index_agent.py", "llama_index",
-           model="stub-1"),
+           _without("answering model", "duration when streaming"),
+           note="a streamed call's span ends before its first token"),
+    Client("google_adk", "Google ADK", "google-adk", "google_adk_agent.py", "shop",
+           _without("answering model", "first token", "user"), model="openai/stub-1",
+           counts_reasoning_twice=True,
+           note="its output of models over LiteLLM counts reasoning twice"),
+    Client("litellm", "LiteLLM", "litellm", "litellm_agent.py", "shop",
+           _without("answering model when streaming", "first token"),
+           note="agent and tools are the program's own spans"),
+    Client("mlflow", "MLflow Tracing", "mlflow-tracing", "mlflow_agent.py", "shop",
+           note="session and user as attributes of the program's own"),
+    Client("semantic_kernel", "Semantic Kernel", "semantic-kernel", "semantic_kernel_agent.py",
+           "shop", _without("answering model", "cached", "reasoning", "first token"),
+           note="session and user as attributes of the program's own"),
+    Client("crewai", "CrewAI by OpenInference", "openinference-instrumentation-crewai",
+           "crewai_agent.py", "crewai", note="model calls by its sister of the OpenAI client"),
 ]  # fmt: skip
 
 

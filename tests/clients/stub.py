@@ -23,6 +23,9 @@ MODEL = "stub-1-2026"
 
 CACHED, REASONING = 40, 8
 
+HANDOFF = "transfer_to_refunds"
+"""The tool by which an agent hands over to another, of frameworks that have such."""
+
 SCENARIOS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("scenarios.json").read_text())
 TURNS = [turn for scenario in SCENARIOS for turn in scenario["turns"]]
 
@@ -150,11 +153,14 @@ def _calls(said: str, asked: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]
     ]
     if "order" in said:
         calls.append(("find_order", {"number": "A-17"}))
-    return [call for call in calls if call[0] in offered]
+    if "refund" in said:
+        calls.append((HANDOFF, {}))
+    # Plugins put their own name before that of a tool.
+    return [(name, given) for tool, given in calls for name in offered if name.endswith(tool)]
 
 
-def _offered(asked: dict[str, Any]) -> set[str]:
-    return {tool["function"]["name"] for tool in asked.get("tools") or ()}
+def _offered(asked: dict[str, Any]) -> list[str]:
+    return [tool["function"]["name"] for tool in asked.get("tools") or ()]
 
 
 def _turn(messages: list[dict[str, Any]]) -> tuple[str, bool]:

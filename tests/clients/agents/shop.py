@@ -20,6 +20,8 @@ PROMPT = os.environ.get("SHOP_PROMPT", "You are the assistant of a shop.")
 NAME = os.environ["OTEL_SERVICE_NAME"]
 SCENARIOS = json.loads(Path(__file__).with_name("..").joinpath("scenarios.json").read_text())
 USER = "user-42"
+PLUGIN = ""
+"""What a framework puts before the names of tools."""
 TOOLS = [
     {
         "type": "function",
@@ -72,7 +74,7 @@ def get_weather(city: str) -> str:
     Args:
         city: Name of the city.
     """
-    turns[-1].tools.append({"tool": "get_weather", "arguments": {"city": city}, "error": False})
+    _called("get_weather", {"city": city}, error=False)
     return f"sunny in {city}"
 
 
@@ -82,8 +84,12 @@ def find_order(number: str) -> str:
     Args:
         number: Number of the order.
     """
-    turns[-1].tools.append({"tool": "find_order", "arguments": {"number": number}, "error": True})
+    _called("find_order", {"number": number}, error=True)
     raise LookupError(f"no order {number}")
+
+
+def _called(tool: str, arguments: dict[str, str], error: bool) -> None:
+    turns[-1].tools.append({"tool": PLUGIN + tool, "arguments": arguments, "error": error})
 
 
 FUNCTIONS = {"get_weather": get_weather, "find_order": find_order}
@@ -135,6 +141,61 @@ def provider() -> Any:
     made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(made)
     return made
+
+
+def logs() -> Any:
+    """Return OpenTelemetry's provider of loggers with its exporter, set for the process."""
+    from opentelemetry import _logs
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+
+    made = LoggerProvider()
+    made.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
+    _logs.set_logger_provider(made)
+    return made
+
+
+def flush(*providers: Any) -> Callable[[], object]:
+    """Return what sends the rest of what providers hold."""
+    return lambda: [provider.shutdown() for provider in providers]
+
+
+def instrumented(tracer: Any, client: Any) -> Answer:
+    """Return an agent whose run and tools are the program's own spans, as the conventions say."""
+
+    def common(operation: str) -> dict[str, str]:
+        return {
+            "gen_ai.operation.name": operation,
+            "gen_ai.agent.name": "shop",
+            "gen_ai.conversation.id": turns[-1].session,
+            "user.id": USER,
+        }
+
+    def traced(name: str) -> Callable[..., str]:
+        def call(**arguments: str) -> str:
+            attributes = {
+                **common("execute_tool"),
+                "gen_ai.tool.name": name,
+                "gen_ai.tool.call.arguments": json.dumps(arguments),
+            }
+            with tracer.start_as_current_span(
+                f"execute_tool {name}", attributes=attributes
+            ) as span:
+                result = FUNCTIONS[name](**arguments)
+                span.set_attribute("gen_ai.tool.call.result", result)
+                return result
+
+        return call
+
+    tools = {name: traced(name) for name in FUNCTIONS}
+
+    def answer(turn: Turn) -> str:
+        attributes = common("invoke_agent")
+        with tracer.start_as_current_span("invoke_agent shop", attributes=attributes):
+            return converse(client, turn, tools)
+
+    return answer
 
 
 def stamped(made: Any) -> None:
