@@ -11,7 +11,7 @@ from ingest.core.errors import Rejected
 from ingest.core.events import Event
 from ingest.limits import Limits
 from ingest.otlp import coding_agents, events_of_logs, events_of_traces, words
-from ingest.otlp.attributes import Span
+from ingest.otlp.attributes import Span, SpanEvent
 from ingest.otlp.structures import media, structure, without_media
 from ingest.otlp.translate import event_of, events_of
 
@@ -70,6 +70,30 @@ class TestA_UnknownDialects:
         }
         event = event_of(span(told))
         assert (event.input_tokens, event.output_tokens, event.cached_tokens) == (419, 5, 400)
+
+    def test_a_usage_object_that_python_printed(self) -> None:
+        details = {"reasoning_tokens": 8, "text_tokens": None}
+        printed = str({"prompt_tokens": 419, "completion_tokens_details": details})
+        told = {"gen_ai.operation.name": "acompletion", "metadata.usage_object": printed}
+        event = event_of(span(told))
+        assert (event.input_tokens, event.reasoning_tokens) == (419, 8)
+
+    def test_a_response_says_what_attributes_do_not(self) -> None:
+        usage = {"prompt_tokens": 7, "prompt_tokens_details": {"cached_tokens": 4},
+                 "completion_tokens_details": {"reasoning_tokens": 3}}  # fmt: skip
+        generation = {"generation_info": {"model_name": "m-2026"}, "text": "hi"}
+        told = {"openinference.span.kind": "LLM", "llm.model_name": "m"}
+        event = event_of(span({**told, "llm.token_count.prompt": 9,
+                               "output.value": json.dumps([{"usage": usage}])}))  # fmt: skip
+        assert (event.input_tokens, event.cached_tokens, event.reasoning_tokens) == (9, 4, 3)
+        answered = json.dumps({"generations": [[generation]]})
+        assert event_of(span({**told, "output.value": answered})).model == "m-2026"
+        talked = json.dumps({"role": "assistant", "content": answered})
+        assert event_of(span({**told, "output.value": talked})).model == "m"
+
+    def test_a_name_that_may_mean_anything_comes_last(self) -> None:
+        told = {"mlflow.spanType": '"CHAT_MODEL"', "model": '"m"', "mlflow.llm.model": '"m-2026"'}
+        assert event_of(span(told)).model == "m-2026"
 
 
 class TestB_TheRootDoesNotDecide:
@@ -130,6 +154,13 @@ class TestC_Wire:
         assert len(text) == 100
         assert "...[500 characters, " in text
         assert text.startswith("\u00e9" * 50)
+
+    def test_a_span_that_ends_before_its_stream_begins_has_no_duration(self) -> None:
+        told = {"openinference.span.kind": "LLM", "llm.model_name": "m"}
+        for after_ms, duration_ms in ((2, 5.0), (70, None)):
+            first = SpanEvent("First Token Stream Event", 10**18 + after_ms * 1_000_000)
+            event = event_of(span(told, moments=[first]))
+            assert (event.time_to_first_token_ms, event.duration_ms) == (after_ms, duration_ms)
 
     def test_a_refused_span_keeps_what_it_was(self) -> None:
         body = {"resourceSpans": [{"scopeSpans": [{"spans": [{
@@ -260,16 +291,31 @@ class TestF_Words:
         event = event_of(span(told))
         assert (event.tool_arguments, event.tool_result) == ('{"a":1}', "21 C")
 
-    def test_words_without_what_a_framework_puts_before_them(self) -> None:
-        """Of a run whose root never comes, the model calls are all that has its words."""
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            "New task:\nwhere is it?",
+            "\nCurrent Task: where is it?\n\nThis is the expected criteria for your final answer: "
+            "An answer.\nyou MUST return the actual complete content.",
+        ],
+    )
+    def test_words_without_what_a_framework_puts_around_them(self, asked: str) -> None:
         call = {
             "openinference.span.kind": "LLM",
             "llm.input_messages.0.message.role": "user",
-            "llm.input_messages.0.message.content": "New task:\nwhere is it?",
+            "llm.input_messages.0.message.content": asked,
         }
         assert [e.content for e in events_of(span(call)) if e.kind == "user_message"] == [
             "where is it?"
         ]
+
+    def test_a_message_as_json_text_of_a_log_record(self) -> None:
+        body = {"stringValue": '{"role": "user", "content": "where is it?"}'}
+        name = {"key": "event.name", "value": {"stringValue": "gen_ai.user.message"}}
+        record = {"timeUnixNano": "9", "body": body, "attributes": [name]}
+        logs = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
+        [event] = events_of_logs(json.dumps(logs).encode(), encoding="json", limits=Limits()).events
+        assert (event.kind, event.content) == ("user_message", "where is it?")
 
 
 class TestG_Failures:
@@ -307,6 +353,10 @@ class TestG_Failures:
         told = {"gen_ai.operation.name": "chat", "gen_ai.response.finish_reasons": ["error"]}
         assert event_of(span(told)).status == "error"
         assert event_of(span({**told, "gen_ai.response.finish_reasons": ["stop"]})).status == "ok"
+
+    def test_a_printed_class_is_its_name(self) -> None:
+        event = event_of(span({"error.type": "<class 'shop.Gone'>"}, failed=True))
+        assert event.error_type == "shop.Gone"
 
     @pytest.mark.parametrize("kind", ["asyncio.exceptions.CancelledError", "AbortError"])
     def test_cancellation_is_an_end_of_its_own(self, kind: str) -> None:
