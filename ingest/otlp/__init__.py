@@ -18,7 +18,7 @@ from ingest.limits import Limits
 from ingest.otlp import json, protobuf
 from ingest.otlp.attributes import Span, string
 from ingest.otlp.dialects import EXECUTIONS
-from ingest.otlp.log_records import Ignored, Record
+from ingest.otlp.log_records import Ignored, Record, name_of
 from ingest.otlp.log_records import translate as translate_record
 from ingest.otlp.structures import encode
 from ingest.otlp.translate import events_of as events_of_span
@@ -107,6 +107,8 @@ def events_of_logs(body: bytes, *, encoding: Encoding, limits: Limits) -> Transl
     """Events of an ``ExportLogsServiceRequest``; parameters and errors as `events_of_traces`."""
     records = json.records(body, limits) if encoding == "json" else protobuf.records(body, limits)
     out = Translation()
+    heard: dict[str, tuple[int, IgnoredRecords]] = {}
+    repeated: set[int] = set()
     for record in records:
         try:
             if isinstance(record, Rejected):
@@ -117,8 +119,18 @@ def events_of_logs(body: bytes, *, encoding: Encoding, limits: Limits) -> Transl
             continue
         if isinstance(found, Ignored):
             out.ignored[_counted(record, found)] += 1
-        else:
-            out.events.extend(found)
+            continue
+        if len(found) == 1 and found[0].kind == "user_message" and found[0].parent_id:
+            # A call logs its whole history: only what the user said last is new.
+            before = heard.get(found[0].parent_id)
+            if before is not None:
+                repeated.add(before[0])
+                out.ignored[before[1]] += 1
+            counted = _counted(record, Ignored(name_of(record), "history"))
+            heard[found[0].parent_id] = len(out.events), counted
+        out.events.extend(found)
+    if repeated:
+        out.events[:] = [e for n, e in enumerate(out.events) if n not in repeated]
     return out
 
 
@@ -136,7 +148,7 @@ def _counted(record: Record, ignored: Ignored) -> IgnoredRecords:
 def _fail_calls_of_executions(events: list[Event]) -> None:
     """A tool call that came with the span of its execution has failed when that has.
 
-    The only place where one span is told of another. Where they come apart, the failed span stays
+    Where they come apart, the failed span stays
     for the interaction to be judged by.
     """
     failed = {

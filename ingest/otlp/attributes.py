@@ -122,6 +122,9 @@ def told(span: Span) -> Told:
 
 
 def _meaning(span: Span) -> tuple[str, str | None, str]:
+    step = conventions.STEPS.get(span.name)
+    if step is not None:
+        return "span", None, step
     attributes = span.attributes
     for name, meanings in _KINDS:
         if name in attributes:

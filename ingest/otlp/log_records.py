@@ -59,6 +59,11 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+def name_of(record: Record) -> str:
+    """Full name of a record's event."""
+    return coding_agents.name_of(record.name, record.body, record.attributes)
+
+
 def translate(record: Record) -> list[Event] | Ignored:
     """Events of a log record, or why there are none.
 
@@ -70,9 +75,9 @@ def translate(record: Record) -> list[Event] | Ignored:
     Notes
     -----
     Instrumentations of the older conventions log the user's messages again at every call; each of
-    them is an event.
+    them is an event here, the last of a call in `ingest.otlp.events_of_logs`.
     """
-    name = coding_agents.name_of(record.name, record.body, record.attributes)
+    name = name_of(record)
     if coding_agents.speaks(name):
         reason = coding_agents.ignored(name, record.attributes, record.span_id)
         return Ignored(name, reason) if reason else _of_coding_agent(name, record)

@@ -110,7 +110,7 @@ CLIENTS = [
     Client("traceloop", "Traceloop SDK", "traceloop-sdk", "traceloop_agent.py", "shop",
            _without("reasoning when streaming")),
     Client("pydantic_ai", "Pydantic AI", "pydantic-ai-slim", "pydantic_ai_agent.py",
-           "shop", _without("user"), version=None),
+           "shop", _without("user", "version of a call that fails"), version=None),
     Client("strands", "Strands Agents", "strands-agents", "strands_agent.py", "shop",
            _without("answering model", "reasoning"), version="1.62.0",
            note="gives its own version as that of the service"),

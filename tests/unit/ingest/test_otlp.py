@@ -404,7 +404,7 @@ def test_a_judgement_that_stands_alone_or_in_a_trace() -> None:
 
 
 def test_the_same_record_twice_is_one_event() -> None:
-    one = record("gen_ai.user.message", {"content": "hello"})
+    one = record("gen_ai.choice", {"message": {"content": "hello"}})
     found = both(logs(one, one, {**one, "timeUnixNano": str(NOW + 1)}))
     assert len({event.event_id for event in found.events}) == 2
 

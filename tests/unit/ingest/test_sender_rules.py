@@ -126,6 +126,10 @@ class TestB_TheRootDoesNotDecide:
         assert event_of(span(told, name="OpenAI.achat")).kind == "llm_call"
         assert event_of(span(told, name="OpenAI._prepare_chat_with_tools")).kind == "span"
 
+    def test_what_merges_results_of_tools_is_none(self) -> None:
+        told = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "(merged tools)"}
+        assert event_of(span(told, name="execute_tool (merged)")).kind == "span"
+
     def test_a_generation_around_calls_is_none(self) -> None:
         told = {"mastra.span.type": "model_generation"}
         assert event_of(span({**told, "gen_ai.operation.name": "chat"})).kind == "llm_call"
@@ -309,13 +313,25 @@ class TestF_Words:
             "where is it?"
         ]
 
-    def test_a_message_as_json_text_of_a_log_record(self) -> None:
-        body = {"stringValue": '{"role": "user", "content": "where is it?"}'}
+    def test_of_messages_that_a_call_logs_the_last_of_the_user_is_new(self) -> None:
         name = {"key": "event.name", "value": {"stringValue": "gen_ai.user.message"}}
-        record = {"timeUnixNano": "9", "body": body, "attributes": [name]}
-        logs = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
-        [event] = events_of_logs(json.dumps(logs).encode(), encoding="json", limits=Limits()).events
-        assert (event.kind, event.content) == ("user_message", "where is it?")
+        records = [
+            {
+                "timeUnixNano": "9",
+                "traceId": "a" * 32,
+                "spanId": call * 16,
+                "attributes": [name],
+                "body": {"stringValue": json.dumps({"role": "user", "content": text})},
+            }
+            for call, text in (("b", "hello"), ("b", "where is it?"), ("c", "thanks"))
+        ]
+        logs = {"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}
+        found = events_of_logs(json.dumps(logs).encode(), encoding="json", limits=Limits())
+        assert [(event.kind, event.content) for event in found.events] == [
+            ("user_message", "where is it?"),
+            ("user_message", "thanks"),
+        ]
+        assert dict(found.ignored) == {("", "", "gen_ai.user.message", "history"): 1}
 
 
 class TestG_Failures:
