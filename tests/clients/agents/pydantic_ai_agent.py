@@ -34,14 +34,14 @@ def find_order(number: str) -> str:
         raise ModelRetry(str(error)) from error
 
 
-def answer(turn: shop.Turn) -> str:
+async def run(turn: shop.Turn) -> str:
     given = {"message_history": said.get(turn.session), "conversation_id": turn.session}
     if turn.stream:
-        with agent.run_stream_sync(turn.said, **given) as result:
-            return "".join(result.stream_text(delta=True))
-    result = agent.run_sync(turn.said, **given)
+        async with agent.run_stream(turn.said, **given) as result:
+            return "".join([text async for text in result.stream_text(delta=True)])
+    result = await agent.run(turn.said, **given)
     said[turn.session] = result.all_messages()
     return result.output
 
 
-shop.main(answer, provider.shutdown)
+shop.main(lambda turn: shop.finished(run(turn)), provider.shutdown)
