@@ -173,7 +173,14 @@ $(OTELCOL): bench/peers/otelcol/builder.yaml
 	        || echo "it does not build, see bench/peers/otelcol/builder.log; it is left out"; \
 	fi
 
-bench-gateway: $(STAMP) $(OTELCOL) ## OTLP spans per core into Kafka, beside the OpenTelemetry Collector
+PHOENIX := bench/peers/env-phoenix/.built
+
+$(PHOENIX): bench/peers/phoenix.txt
+	@echo "building the environment of Arize Phoenix (650 MB, once) ..."
+	@$(PYTHON) -m venv $(@D) && $(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r $< \
+	    && touch $@ || echo "it does not install; it is left out"
+
+bench-gateway: $(STAMP) $(OTELCOL) $(PHOENIX) ## OTLP spans per core into Kafka, and until queried; beside the Collector and Phoenix
 	@$(BIN)/driftline bench gateway
 
 bench-dashboards: $(STAMP) ## every panel and rule query on a month of 200 agents and ten million events

@@ -4,7 +4,7 @@ Requests of 100 spans, protobuf, over kept connections from a process of its own
 time is that of the gateway's process alone, all its threads together. Every request is answered
 after Kafka has acknowledged it. Beside it, in the same call, the OpenTelemetry Collector with its
 OTLP receiver and Kafka exporter, which answers after the acknowledgement too; where it is not built
-`versions` says why.
+`versions` says why. Then `bench.queryable`: spans sent until they can be queried, beside Phoenix.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from bench import queryable
 from bench.otlp_load import SPANS
 from bench.report import report, result
 from infra.embedded.broker import start_broker
@@ -93,7 +94,9 @@ def run(
                     results += _measure(
                         name, "otelcol", url, pid, content_bytes, meant, seed, rounds, seconds
                     )
+        results += queryable.measure(quick, seed, say, Path(folder))
     found = report("gateway", seed, PACKAGES, results)
+    found["versions"]["arize-phoenix"] = queryable.version()
     found["versions"]["otelcol"] = _collector_version() if reason is None else reason
     return found
 

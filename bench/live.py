@@ -12,7 +12,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from bench.load import Load, records
 from bench.report import report, result
 from bench.throughput import PACKAGES, SEED, bed, cpu_seconds, driftline, memory_mb
 from infra.embedded.process import port_is_free, stop
-from infra.runtime_home import RuntimeHome
+from infra.runtime_home import RuntimeHome, State
 from ingest.core.errors import Unavailable
 from processors.clickhouse import Store
 
@@ -75,7 +76,7 @@ def _live(seconds: float, seed: int) -> list[dict[str, Any]]:
     with bed() as found:
         store = Store(found.clickhouse)
         found.processes.append(found.worker())
-        _wait(lambda: store.query("SELECT count() AS n FROM watermarks FINAL")["n"][0] >= 4)
+        wait(lambda: store.query("SELECT count() AS n FROM watermarks FINAL")["n"][0] >= 4)
         begun = time.time() + end * RATE / 200_000  # about as long as it takes to make them
         load = Load(
             events=int(end * RATE), rate=RATE, agents=28, lines_per_record=100, seed=seed,
@@ -118,27 +119,39 @@ def _computed(store: Store) -> int:
 
 def _idle(seconds: float) -> float:
     """Processors that all processes of a runtime take which has nothing to do."""
+    with runtime() as (home, _):
+        time.sleep(_QUIET_S)
+        state = home.running()
+        if state is None:
+            raise Unavailable("the runtime has ended")
+        pids = pids_of(state)
+        spent, begun = cpu_seconds(pids), time.monotonic()
+        time.sleep(seconds)
+        return (cpu_seconds(pids) - spent) / (time.monotonic() - begun)
+
+
+@contextmanager
+def runtime() -> Iterator[tuple[RuntimeHome, State]]:
+    """``driftline up`` in a folder of its own, once it is ready."""
     with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
         home = RuntimeHome(Path(folder) / "home")
         command = [sys.executable, "-m", "infra.cli", "up", "--home", str(home.path)]
-        runtime = subprocess.Popen(
-            [*command, "--port-base", str(_free_base())], stdout=subprocess.DEVNULL
+        process = subprocess.Popen(
+            [*command, "--port-base", str(free_base())], stdout=subprocess.DEVNULL
         )
         try:
-            _wait(lambda: (state := home.running()) is not None and state.ready)
-            time.sleep(_QUIET_S)
-            state = home.running()
-            if state is None:
-                raise Unavailable("the runtime has ended")
-            pids = [state.pid, *(part.pid for part in state.components if part.pid)]
-            spent, begun = cpu_seconds(pids), time.monotonic()
-            time.sleep(seconds)
-            return (cpu_seconds(pids) - spent) / (time.monotonic() - begun)
+            wait(lambda: (state := home.running()) is not None and state.ready)
+            yield home, home.running() or State(process.pid)
         finally:
-            stop(runtime)
+            stop(process)
 
 
-def _free_base() -> int:
+def pids_of(state: State) -> list[int]:
+    """All processes of a runtime."""
+    return [state.pid, *(part.pid for part in state.components if part.pid)]
+
+
+def free_base() -> int:
     """First of so many ports in a row that nobody uses."""
     for base in range(21_000, 60_000, _PORTS):
         if all(port_is_free(base + port) for port in range(_PORTS)):
@@ -146,9 +159,16 @@ def _free_base() -> int:
     raise Unavailable("no ports are free")
 
 
-def _wait(ready: Callable[[], bool]) -> None:
-    patience = time.monotonic() + _PATIENCE_S
+def wait(ready: Callable[[], bool], within_s: float = _PATIENCE_S) -> None:
+    """Return once something is so.
+
+    Raises
+    ------
+    Unavailable
+        It is not within the time.
+    """
+    patience = time.monotonic() + within_s
     while not ready():
         if time.monotonic() > patience:
-            raise Unavailable(f"not ready within {_PATIENCE_S:.0f} s")
+            raise Unavailable(f"not ready within {within_s:.0f} s")
         time.sleep(0.2)
