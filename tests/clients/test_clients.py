@@ -16,15 +16,17 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from tests.clients.recorder import Recorder
 from tests.clients.senders import CLIENTS, HERE, Client
 from tests.clients.stub import CACHED, HANDOFF, MODEL, REASONING, SCENARIOS, Model, serving
 from tests.conftest import Runtime
 from tests.support.common import REQUIRED, eventually, free_port
+from tests.unit.ingest.test_canary import passed
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(1800)]  # the first test runs them all
 
@@ -34,10 +36,11 @@ RATES = {"input": 2.0, "cached_input": 0.5, "output": 8.0}
 
 @dataclass(frozen=True)
 class Done:
-    """What a client did: its own book by scenario, and the calls that its model saw."""
+    """What a client did: its own book by scenario, the calls that its model saw, what it sent."""
 
     turns: list[dict[str, Any]]
     calls: list[dict[str, Any]]
+    sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def of(self, scenario: str) -> Done:
         turns = [turn for turn in self.turns if turn["scenario"] == scenario]
@@ -82,18 +85,18 @@ def done(runtime: Runtime, request: pytest.FixtureRequest) -> Iterator[dict[str,
              if "client" in getattr(getattr(item, "callspec", None), "params", {})}  # fmt: skip
     built = [client for client in CLIENTS if client.is_built and client.name in asked]
     address = runtime.status()["addresses"]["gateway"]
-    model = Model()
-    with serving(model) as port, ThreadPoolExecutor(2) as pool:
-        books = list(pool.map(lambda client: _run(client, port, address), built))
+    model, wire = Model(), Recorder(address)
+    with serving(model) as port, serving(wire) as way, ThreadPoolExecutor(2) as pool:
+        books = list(pool.map(lambda client: _run(client, port, way), built))
     yield {
         client.name: book
         if isinstance(book, str)
-        else Done(book["turns"], model.journal[client.name])
+        else Done(book["turns"], model.journal[client.name], wire.sent[client.name])
         for client, book in zip(built, books, strict=True)
     }
 
 
-def _run(client: Client, port: int, address: str) -> dict[str, Any] | str:
+def _run(client: Client, port: int, way: int) -> dict[str, Any] | str:
     resource = "deployment.environment.name=test"
     if client.version:
         resource += f",service.version={client.version}"
@@ -111,7 +114,7 @@ def _run(client: Client, port: int, address: str) -> dict[str, Any] | str:
             "HOME": str(client.environment),
             "OPENAI_API_KEY": "sk-none",
             "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/{client.name}/v1",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": address,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{way}/{client.name}",
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
             "OTEL_SERVICE_NAME": client.name,
             "OTEL_RESOURCE_ATTRIBUTES": resource,
@@ -152,7 +155,7 @@ def expected(client: Client, scenario: str, done: dict[str, Done | str]) -> Done
 @pytest.fixture
 def stored(client: Client, scenario: str, expected: Done, runtime: Runtime) -> Stored:
     """Read what ClickHouse has, once all of it has come and is settled."""
-    given = {"session": f"{client.name}: {scenario}"}
+    given = {"session": f"{client.name}/{scenario.replace(' ', '-')}"}
     of_session = "SELECT trace_id FROM interactions WHERE session_id = {session:String}"
     runs = "SELECT * FROM interactions WHERE session_id = {session:String} ORDER BY start"
     events = f"SELECT * FROM events FINAL WHERE interaction_id IN ({of_session}) ORDER BY time"
@@ -282,6 +285,21 @@ def test_first_tokens_of_streamed_calls(client: Client, scenario: str, stored: S
         assert [call["duration_ms"] for call in calls] == [None] * len(calls)
     else:
         assert all(0 < call["time_to_first_token_ms"] <= call["duration_ms"] for call in calls)
+
+
+@pytest.mark.parametrize("mode", ["off", "hashed", "redacted", "per service"])
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+def test_no_client_gets_a_canary_through(
+    client: Client, mode: str, done: dict[str, Done | str]
+) -> None:
+    if not client.is_built:
+        (pytest.fail if REQUIRED else pytest.skip)("its environment is not built; `make clients`")
+    whole = done[client.name]
+    assert isinstance(whole, Done), whole
+    assert whole.sent
+    for route, body in whole.sent:
+        stored = passed(mode, route, body)
+        assert len(stored.splitlines()) > 5
 
 
 def test_a_version_does_not_depend_on_the_exporter(

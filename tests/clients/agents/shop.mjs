@@ -28,7 +28,8 @@ export async function main(answer, flush) {
     if (web) continue;
     const history = [];
     for (const words of said) {
-      const turn = { said: words, session: `${NAME}: ${name}`, scenario: name, stream, tools: [] };
+      const session = `${NAME}/${name.replaceAll(" ", "-")}`;
+      const turn = { said: words, session, scenario: name, stream, tools: [] };
       turns.push(turn);
       try {
         turn.answer = await answer({ ...turn, history: [...history] });

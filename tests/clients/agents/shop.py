@@ -227,7 +227,8 @@ def main(answer: Answer, flush: Callable[[], object], **more: object) -> None:
         history: list[dict[str, str]] = []
         for said in scenario["turns"]:
             name = scenario["name"]
-            turn = Turn(said, f"{NAME}: {name}", name, bool(scenario.get("stream")), history[:])
+            session = f"{NAME}/{name.replace(' ', '-')}"
+            turn = Turn(said, session, name, bool(scenario.get("stream")), history[:])
             turns.append(turn)
             (_serve if scenario.get("web") else _answer)(answer, turn)
             if turn.answer:
