@@ -21,15 +21,22 @@ _EVENT: Final = "event.name"
 _EVENTS: Final = conventions.KIND_ATTRIBUTES[_EVENT]
 _PROMPTS: Final = ("prompt.id", "prompt_id")
 _CONVERSATIONS: Final = ("conversation.id", "session.id")
+_PARTLY_TRACED: Final = "codex."
+"""Events of which some name a trace and others of the same prompt do not."""
+
 _AGENTS: Final = ("claude_code", "codex", "gemini_cli")
 
 
 def name_of(name: str, body: Any, attributes: Mapping[str, Any]) -> str:
-    """Full name of an event: some write it whole, some in the body, some without their own name."""
-    given = name or string(attributes.get(_EVENT)) or ""
-    if given in _EVENTS or not isinstance(body, str):
-        return given
-    return body if body in _EVENTS or body.startswith(_PREFIXES) else given
+    """Full name of an event: some write it as an attribute only, or as the body.
+
+    Codex CLI's own name of an event is a place in its source.
+    """
+    given = string(attributes.get(_EVENT)) or ""
+    for text in (name, given, body):
+        if isinstance(text, str) and (text in _EVENTS or text.startswith(_PREFIXES)):
+            return text
+    return name or given
 
 
 _PREFIXES: Final = tuple(f"{agent}." for agent in _AGENTS)
@@ -48,7 +55,11 @@ def ignored(name: str, attributes: Mapping[str, Any], span_id: str | None) -> st
         return "told_by_spans"
     failed = "error.message" in attributes
     if name in ("codex.sse_event", "codex.websocket_event"):
-        completed = attributes.get("event.kind") == "response.completed"
+        # The end of the stream is logged as well, without the tokens.
+        completed = (
+            attributes.get("event.kind") == "response.completed"
+            and "input_token_count" in attributes
+        )
         return None if completed or failed else "stream_event"
     if name == "codex.api_request":
         return None if failed else "told_by_completion"
@@ -75,7 +86,10 @@ def events(
         As `ingest.otlp.translate.events_of`.
     """
     prompt = _first(attributes, _PROMPTS)
-    interaction = prompt or trace_id or _first(attributes, _CONVERSATIONS) or identity
+    conversation = _first(attributes, _CONVERSATIONS)
+    if name.startswith(_PARTLY_TRACED):
+        trace_id = None
+    interaction = prompt or trace_id or conversation or identity
     is_prompt = _EVENTS[name][0] == "interaction"
     span = Span(
         trace_id=interaction[:200],

@@ -12,7 +12,7 @@ dialect                   source
 ``ai sdk``                npm ai 5.0.277; version 7 with @ai-sdk/otel 1.0.173 speaks ``gen_ai``
 ``langfuse``              langfuse 5.0.4 (Python), @langfuse/tracing 5.11.1
 ``claude code``           monitoring documentation of Claude Code, traces (beta)
-``codex``                 codex-rs/otel of Codex CLI
+``codex``                 codex-rs/otel of Codex CLI 0.171.0
 ``gemini cli``            @google/gemini-cli-core 0.61.0
 ``mlflow``                mlflow 3.18.0
 ``spring ai``             Spring AI reference 1.0 to 2.1, observability

@@ -378,6 +378,7 @@ def _environment(span: Span, values: Mapping[str, Any]) -> str:
             or resource("deployment.environment.name")
             or resource("deployment.environment")
             or resource("langfuse.environment")
+            or resource("env")
         )
         or "production"
     )

@@ -694,23 +694,24 @@ def claude_logs(p: Program) -> list[Emitted]:
 def codex_logs(p: Program) -> list[Emitted]:
     same = {"conversation.id": p.session, "user.account_id": p.user, "model": p.model,
             "gen_ai.agent.name": p.agent}  # fmt: skip
-    logs = [_log("codex", "user_prompt", {**same, "prompt": p.asked}, full=True)]
+    logs = [_codex("user_prompt", {**same, "prompt": p.asked})]
     for step in p.steps:
         if isinstance(step, Tool):
             said = {"tool_name": step.name, "arguments": step.arguments,
                     "success": str(step.error is None).lower(),
                     "output": step.error or step.result}  # fmt: skip
             said |= {} if step.error is None else {"error.message": step.error}
-            logs.append(_log("codex", "tool_result", {**same, **said}, full=True))
+            logs.append(_codex("tool_result", {**same, **said}))
         elif step.error:
             said = {"error.message": step.error}
-            logs.append(_log("codex", "api_request", {**same, **said}, full=True))
+            logs.append(_codex("api_request", {**same, **said}))
         else:
-            counts = {"event.kind": "response.completed", "input_token_count": step.input,
-                      "output_token_count": step.output,
+            end = {**same, "event.kind": "response.completed"}
+            counts = {"input_token_count": str(step.input), "output_token_count": str(step.output),
                       "cached_token_count": step.cached}  # fmt: skip
-            logs.append(_log("codex", "api_request", {**same, "attempt": 1}, full=True))
-            logs.append(_log("codex", "sse_event", {**same, **counts}, full=True))
+            logs.append(_codex("api_request", {**same, "attempt": 1}))
+            logs.append(_codex("sse_event", end))
+            logs.append(_codex("sse_event", {**end, **counts}))
     return logs
 
 
@@ -737,6 +738,13 @@ def gemini_logs(p: Program) -> list[Emitted]:
 
 
 _numbers = count()
+
+
+def _codex(name: str, attributes: dict[str, Any]) -> Emitted:
+    """A record of Codex CLI, whose own name is a place in its source."""
+    given = {**attributes, "event.name": f"codex.{name}"}
+    moment = T0 + next(_numbers) * MS
+    return Emitted("event otel/src/events/session_telemetry.rs:7", given, log=True, end=moment)
 
 
 def _log(agent: str, name: str, attributes: dict[str, Any], full: bool = False) -> Emitted:

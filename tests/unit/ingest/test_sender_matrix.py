@@ -87,7 +87,8 @@ def span_json(span: Emitted) -> Json:
 def log_json(log: Emitted) -> Json:
     return {
         "timeUnixNano": str(log.end),
-        "body": {"stringValue": log.body},
+        "eventName": log.name,
+        "body": {} if log.body is None else {"stringValue": log.body},
         "attributes": attributes(log.attributes),
     }
 

@@ -416,13 +416,42 @@ class TestI_Silence:
             ("claude_code.plugin_loaded", {}, None, "no_meaning"),
             ("codex.api_request", {"attempt": 1}, None, "told_by_completion"),
             ("codex.sse_event", {"event.kind": "response.created"}, None, "stream_event"),
-            ("codex.sse_event", {"event.kind": "response.completed"}, None, None),
+            ("codex.sse_event", {"event.kind": "response.completed"}, None, "stream_event"),
+            (
+                "codex.sse_event",
+                {"event.kind": "response.completed", "input_token_count": "9"},
+                None,
+                None,
+            ),
         ],
     )
     def test_why_events_of_coding_agents_are_not_needed(
         self, name: str, attributes: dict[str, Any], span_id: str | None, reason: str | None
     ) -> None:
         assert coding_agents.ignored(name, attributes, span_id) == reason
+
+    def test_the_event_of_codex_is_an_attribute_and_its_prompt_the_conversation(self) -> None:
+        records = [
+            {
+                "timeUnixNano": "9",
+                "traceId": trace,
+                "eventName": "event otel/src/events/session_telemetry.rs:7",
+                "attributes": [
+                    {"key": key, "value": {"stringValue": value}}
+                    for key, value in {"conversation.id": "c", **told}.items()
+                ],
+            }
+            for trace, told in (
+                ("a" * 32, {"event.name": "codex.user_prompt", "prompt": "hi"}),
+                ("", {"event.name": "codex.sse_event", "event.kind": "response.completed",
+                      "input_token_count": "9"}),
+            )
+        ]  # fmt: skip
+        resource = {"attributes": [{"key": "env", "value": {"stringValue": "test"}}]}
+        logs = {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": records}]}]}
+        found = events_of_logs(json.dumps(logs).encode(), encoding="json", limits=Limits()).events
+        assert [event.kind for event in found] == ["user_message", "interaction", "llm_call"]
+        assert {(event.interaction_id, event.environment) for event in found} == {("c", "test")}
 
     def test_ignored_records_are_counted_by_name_and_reason(self) -> None:
         records = [{"timeUnixNano": "9", "body": {"stringValue": "x"}}] * 3
