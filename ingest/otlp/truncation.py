@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -50,12 +51,13 @@ def capped(text: str, limit: int = MAX_TEXT) -> str:
     """Shorten a text to ``limit`` characters, the last of which say what is missing.
 
     The marker carries a hash of the whole, so that two texts which differ beyond the limit still
-    differ. Lone surrogates, which JSON can spell but UTF-8 cannot, become question marks.
+    differ. Lone surrogates, which JSON can spell but UTF-8 cannot, become question marks. No word
+    is kept in part: of half an address or key nobody could tell what it is, and redact it.
 
     Examples
     --------
-    >>> capped("x" * 100, 40)
-    'xxx...[100 characters, c90984ffdf50ce42]'
+    >>> capped("to " + "x" * 100, 42)
+    'to ...[103 characters, 52f81c6f7ebf5f7b]'
     """
     if len(text) <= limit and text.isascii():
         return text
@@ -64,7 +66,19 @@ def capped(text: str, limit: int = MAX_TEXT) -> str:
     if len(text) <= limit:
         return text
     marker = f"...[{len(text)} characters, {xxh3_64_hexdigest(encoded)}]"
-    return text[: limit - len(marker)] + marker
+    return text[: _before_a_word(text, limit - len(marker))] + marker
+
+
+def _before_a_word(text: str, cut: int) -> int:
+    """Move a cut to the start of the word that it is in, unless that is longer than secrets are."""
+    before, after = text[max(cut - _MAX_WORD, 0) : cut], text[cut : cut + _MAX_WORD]
+    started = len(before) - len(before.rstrip(_WORD))
+    goes_on = len(after) - len(after.lstrip(_WORD))
+    return cut - started if goes_on and started + goes_on <= _MAX_WORD else cut
+
+
+_WORD: Final = string.ascii_letters + string.digits + "@._+-/=%:~"
+_MAX_WORD: Final = 256
 
 
 def label(text: str | None) -> str | None:

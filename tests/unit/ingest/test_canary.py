@@ -19,6 +19,7 @@ import pytest
 from ingest import codec
 from ingest.core.events import Event
 from ingest.kafka_receiver import Policy, ReceiverConfig, translate
+from ingest.otlp.truncation import capped
 from ingest.redaction import Capture, RedactionConfig, Redactor
 from processors.write.dead_letters import DeadLettersConfig, kept_of, original_rows
 from tests.support.common import DATA
@@ -210,6 +211,14 @@ def test_letters_of_agents_follow_their_own_setting() -> None:
     assert kept.columns["agent"].to_list() == ["bank", "shop", "", ""]
     assert [bool(text) for text in kept.columns["text"]] == [False, True, False, False]
     assert [original is None for original in kept.originals] == [True, False, True, True]
+
+
+def test_no_part_of_a_secret_is_left_where_a_text_is_cut() -> None:
+    hide = Redactor(RedactionConfig(Capture.REDACTED, key=b"k"))
+    for before in range(900, 1024):
+        cut = capped(f"{'a' * before} {SECRET} and so on" + " and on" * 200, 1024)
+        assert len(cut) <= 1024
+        assert CANARY[:4] not in hide.redact_text(cut)
 
 
 def test_a_setting_holds_for_parts_that_do_not_name_the_agent() -> None:
