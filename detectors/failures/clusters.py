@@ -107,6 +107,9 @@ class FailureClusters:
         self.lineage: list[Transition] = []
         self.aliases: dict[str, str] = {}
         self._usages: dict[str, Usage] = {}
+        self._weighed = (
+            0  # usages that the terms of the profiles are weighed by; the rest came later
+        )
         self._profiles = Profiles({})
         self._limit = 0.3
         self._known: dict[str, str] = {}
@@ -216,6 +219,7 @@ class FailureClusters:
             if name not in self.clusters:
                 self.clusters[name] = Cluster(name, size=sum(weights[i] for i in inside))
         self._follow(transitions)
+        self._weighed = len(self._usages)
         self._profiles = Profiles(self._usages)
         self._known = {}
         for group, inside in members.items():
@@ -300,6 +304,7 @@ class FailureClusters:
             "lineage": [asdict(step) for step in self.lineage],
             "aliases": dict(self.aliases),
             "usages": {name: asdict(usage) for name, usage in self._usages.items()},
+            "weighed": self._weighed,
             "limit": self._limit,
             "known": dict(self._known),
             "pool": self._pool.snapshot(),
@@ -317,7 +322,11 @@ class FailureClusters:
         restored.lineage = [Transition(**step) for step in snapshot["lineage"]]
         restored.aliases = dict(snapshot["aliases"])
         restored._usages = {name: Usage(**raw) for name, raw in snapshot["usages"].items()}
-        restored._profiles = Profiles(restored._usages)
+        usages = list(restored._usages.items())
+        restored._weighed = snapshot.get("weighed", len(usages))
+        restored._profiles = Profiles(dict(usages[: restored._weighed]))
+        for name, usage in usages[restored._weighed :]:
+            restored._profiles.add(name, usage)
         restored._limit = snapshot["limit"]
         restored._known = dict(snapshot["known"])
         restored._pool = Pool.restore(snapshot["pool"])

@@ -59,7 +59,8 @@ class TrafficStreams:
         self.thresholds = thresholds
         self.register = Register()
         self.position = 0
-        self.profile: Floats = np.full((0, HOURS), np.nan)  # interactions per hour of the week
+        # Interactions per hour of the week; also in memory as short as it is stored.
+        self.profile = np.full((0, HOURS), np.nan, np.float32)
         self.hours = np.zeros(0)  # whole hours seen
         self.gap = np.zeros(0)  # expected interactions since the last
         self.last = np.zeros(0)
@@ -108,7 +109,7 @@ class TrafficStreams:
     def _grow(self, fresh: int, at: int) -> None:
         if not fresh:
             return
-        self.profile = np.vstack([self.profile, np.full((fresh, HOURS), np.nan)])
+        self.profile = np.vstack([self.profile, np.full((fresh, HOURS), np.nan, np.float32)])
         for name in self._ARRAYS[1:]:
             start = 1.0 if name == "scatter" else 0.0
             old = getattr(self, name)
@@ -148,7 +149,7 @@ class TrafficStreams:
         self.squares = np.zeros(n.size)
         return changes
 
-    def _judge_volume(self, known: Floats, n: Floats, at: int) -> list[Change]:
+    def _judge_volume(self, known: np.ndarray, n: Floats, at: int) -> list[Change]:
         usual = np.maximum(np.nan_to_num(known), 1.0)
         deviation = np.sqrt(self.scatter * usual + (_UNEXPLAINED * usual) ** 2)
         z = np.where((self.hours >= HOURS) & ~np.isnan(known), (n - usual) / deviation, 0.0)
@@ -234,7 +235,7 @@ class TrafficStreams:
 
         return {
             "register": self.register.dump(),
-            "arrays": {n: pack(getattr(self, n).astype(np.float32)) for n in self._ARRAYS},
+            "arrays": {n: pack(getattr(self, n)) for n in self._ARRAYS},
             "last": self.last.tolist(),
             "open": [
                 [[i, change_fields(c)] for i, c in part.items()]
@@ -246,7 +247,7 @@ class TrafficStreams:
         """Take a stored state over."""
         self.register = Register.load(raw["register"])
         for name in self._ARRAYS:
-            setattr(self, name, unpack(raw["arrays"][name]).astype(np.float64))
+            setattr(self, name, unpack(raw["arrays"][name]).astype(getattr(self, name).dtype))
         self.last = np.array(raw["last"], np.float64)
         self.silent, self.unusual = ({int(i): Change(**c) for i, c in part} for part in raw["open"])
         return self

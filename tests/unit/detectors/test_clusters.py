@@ -159,6 +159,19 @@ def test_the_pool_forgets_the_oldest(monkeypatch):
     assert pool.resembling("c", 0.5) == ["c"]
 
 
+def test_a_restart_at_any_time_changes_nothing():
+    """Also between refits, when clusters were founded since the terms were weighed."""
+    failures = planted.stream(900, 3).failures
+    whole, parted = FailureClusters(), FailureClusters()
+    for at in range(0, 900, 60):
+        parted = FailureClusters.restore(json.loads(json.dumps(parted.snapshot())))
+        for clusters in (whole, parted):
+            clusters.assign_many(failures[at : at + 60])
+            if at == 420:
+                clusters.refit(failures[:480])
+    assert parted.snapshot() == whole.snapshot()
+
+
 def test_a_foreign_snapshot_is_refused():
     with pytest.raises(ValueError, match="not a snapshot"):
         FailureClusters.restore({"detector": "FailureClusters", "version": 7})
