@@ -41,6 +41,11 @@ class NotifySettings(Section):
         description="URLs of chat and mail services as the library apprise names them, separated"
         " by spaces, such as slack://A/B/C mailto://user:password@host",
     )
+    otlp_url: _Url | None = Field(
+        default=None,
+        description="http(s)://host:port of an OTLP/HTTP receiver that gets every change of a"
+        " finding, notices too, as a log event driftline.finding",
+    )
     ca_file: ExistingFile | None = Field(
         default=None, description="CA certificates (PEM) for https; without it the usual ones"
     )
@@ -99,6 +104,7 @@ def notify_config(settings: Settings) -> NotifyConfig:
         webhook_url=section.webhook_url,
         webhook_secret=revealed(section.webhook_secret),
         services=tuple((revealed(section.services) or "").split()),
+        otlp_url=section.otlp_url,
         ca_file=None if section.ca_file is None else str(section.ca_file),
         board_url=section.board_url,
         pace=Pace(section.group_wait_s, section.group_interval_s),

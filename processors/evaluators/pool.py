@@ -31,8 +31,9 @@ from xxhash import xxh3_128_hexdigest
 from ingest.core import telemetry
 from ingest.core.errors import Unavailable
 from ingest.core.events import Event
+from processors import otlp_logs
 from processors.derive.sealing import NS, clock_ns
-from processors.evaluators import otlp, rules, views
+from processors.evaluators import rules, views
 from processors.evaluators.items import Item
 from processors.evaluators.ledger import Grant, Ledger
 from processors.evaluators.model import Endpoint, Outcome, Request
@@ -360,9 +361,9 @@ class Pool:
             await self._export(f"{self._otlp_url}/v1/logs", events)
 
     async def _export(self, url: str, events: Sequence[Event]) -> None:
-        limit = aiohttp.ClientTimeout(total=_EXPORT_S)
+        limit, body = aiohttp.ClientTimeout(total=_EXPORT_S), otlp_logs.of_scores(events)
         try:
-            async with self._session().post(url, json=otlp.logs(events), timeout=limit) as answer:
+            async with self._session().post(url, json=body, timeout=limit) as answer:
                 answer.raise_for_status()
         except (aiohttp.ClientError, TimeoutError) as error:
             log.warning("%s does not take scores: %s", url, error)

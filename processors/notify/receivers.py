@@ -65,7 +65,7 @@ class Receiver(Protocol):
 
 
 @dataclass(slots=True)
-class _Http:
+class Http:
     """POST with the errors of this module; the session is made in the loop that uses it."""
 
     url: str
@@ -74,6 +74,7 @@ class _Http:
     _session: aiohttp.ClientSession | None = None
 
     async def post(self, body: bytes, headers: dict[str, str] | None = None) -> None:
+        """Return when it has arrived. Raises `Unavailable` or `Rejected`."""
         import aiohttp  # only where something is posted
 
         if self._session is None:
@@ -99,6 +100,7 @@ class _Http:
             raise Unavailable(f"{self.url} answered {answer.status}: {inert(said)}")
 
     async def close(self) -> None:
+        """Let go of connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -129,7 +131,7 @@ class Alertmanager:
 
     def __init__(
         self,
-        http: _Http,
+        http: Http,
         heartbeat: float,
         alerts: Callable[[str | None], Iterable[tuple[Incident, Finding]]],
         link: str | None,
@@ -191,7 +193,7 @@ class Webhook:
 
     name = "webhook"
 
-    def __init__(self, http: _Http, secret: str, pace: Pace) -> None:
+    def __init__(self, http: Http, secret: str, pace: Pace) -> None:
         self._http = http
         self._secret = secret
         self.pace = pace
@@ -251,14 +253,14 @@ class Services:
 
 def http(
     url: str, token: str | None = None, tenant: str | None = None, ca_file: str | None = None
-) -> _Http:
+) -> Http:
     """An address with its headers. Raises `UsageError` when aiohttp is not installed."""
     if find_spec("aiohttp") is None:
         raise UsageError("notifications need aiohttp: pip install 'driftline[notify]'")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if tenant:
         headers["X-Scope-OrgID"] = tenant
-    return _Http(url, headers, ca_file)
+    return Http(url, headers, ca_file)
 
 
 def _rfc3339(moment: datetime) -> str:

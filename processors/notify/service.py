@@ -17,10 +17,12 @@ from datetime import UTC, datetime
 from itertools import chain, repeat
 from typing import Any, Final
 
+import msgspec
 from mode import Service
 
 from ingest.core import telemetry
 from ingest.core.errors import Rejected, Unavailable
+from processors import otlp_logs
 from processors.clickhouse import Store
 from processors.notify import receivers
 from processors.notify.finding import Finding, decode
@@ -44,6 +46,7 @@ class NotifyConfig:
     webhook_url: str | None = None
     webhook_secret: str | None = field(default=None, repr=False)
     services: tuple[str, ...] = field(default=(), repr=False)
+    otlp_url: str | None = None
     ca_file: str | None = None
     board_url: str | None = None
     pace: Pace = field(default_factory=Pace)
@@ -103,9 +106,13 @@ class Notifier(Service):  # type: ignore[misc]
         self._queues: dict[str, _Queue] = {}
         self._refreshed = datetime.fromtimestamp(0, UTC)
         self._beat: asyncio.Task[None] | None = None
+        self._otlp = (
+            receivers.http(f"{config.otlp_url}/v1/logs", ca_file=config.ca_file)
+            if config.otlp_url else None
+        )  # fmt: skip
 
     async def handle(self, record: bytes) -> None:
-        """Take a record of the topic of findings."""
+        """Take a record of the topic of findings; with an exporter, return when it has it."""
         try:
             finding = decode(record)
         except Rejected as error:
@@ -115,10 +122,32 @@ class Notifier(Service):  # type: ignore[misc]
         if self._state is not None:
             self._state.merge([finding], self._rules, self._now())
         self._wake.set()
+        if self._otlp is not None:
+            await self._export(self._otlp, record)
+
+    async def _export(self, otlp: receivers.Http, record: bytes) -> None:
+        """Send a record as a log event; one that was not sent is read again after a restart."""
+        try:
+            body = msgspec.json.encode(otlp_logs.of_finding(msgspec.json.decode(record)))
+        except (KeyError, TypeError, ValueError) as error:
+            log.warning("a finding on the topic is no log event: %r", error)
+            return
+        for wait in chain(_WAITS, repeat(_LONGEST_S)):
+            try:
+                await otlp.post(body)
+            except Rejected as error:
+                log.warning("a finding is not exported, given up: %s", error)
+            except Unavailable as error:
+                log.warning("a finding is exported again in %s s: %s", wait, error)
+                await self._nap(wait)
+                continue
+            return
 
     async def on_stop(self) -> None:
         """Leave what waits to whoever leads next."""
         await self._resign()
+        if self._otlp is not None:
+            await self._otlp.close()
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _run(self) -> None:

@@ -4,18 +4,22 @@ import asyncio
 import contextlib
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from google.protobuf import json_format
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from infra import cli
 from ingest.core import telemetry
 from ingest.core.errors import Unavailable, UsageError
+from processors.findings import Cause, Finding
 from processors.notify.incidents import Pace, Rules
 from processors.notify.outbox import Outbox, Silence
 from processors.notify.receivers import Webhook, http
 from processors.notify.service import Notifier, NotifyConfig
-from tests.support.common import eventually, free_port
+from tests.support.common import REPOSITORY, eventually, free_port
 from tests.support.findings import finding_row, insert_findings, recovered, store_of
 from tests.support.receivers import webhook
 
@@ -91,6 +95,60 @@ def test_an_incident_is_told_once_signed_and_its_end_too(clickhouse):
     assert first["agents"] == ["agent-a", "agent-b"]
     ids = {request.headers["Driftline-Delivery"] for request in hook.got}
     assert len(ids) == 2
+
+
+def test_a_finding_is_a_log_event_with_the_fields_of_its_schema(clickhouse):
+    cause = Cause("tool", "search_articles", 13, 9, 20, 0.9)
+    found = Finding(
+        finding_id="f", version=1_800_000_060, kind="failure_up", signal="failure",
+        severity="page", status="open", environment="production", agent="shop",
+        began=1_800_000_000, found=1_800_000_060, e_value=1e9, baseline=0.02, observed=0.3,
+        n=41, causes=[cause], examples=["i1", "i2"],
+    )  # fmt: skip
+    over = replace(found, status="recovered", ended=1_800_000_900)
+
+    async def run(hook):
+        given = NotifyConfig(otlp_url=f"http://127.0.0.1:{hook.port}")
+        tried = []
+
+        async def sleep(seconds):
+            tried.append(seconds)
+            hook.status = 200
+
+        async with notifying(store_of(clickhouse), given, sleep=sleep) as notifier:
+            hook.status = 503
+            await notifier.handle(found.message())
+            await notifier.handle(b'{"finding_id": "not a finding"}')
+            await notifier.handle(over.message())
+        assert len(tried) == 1
+
+    with webhook() as hook:
+        asyncio.run(run(hook))
+    assert [request.path for request in hook.got] == ["/v1/logs"] * 2
+    events = []
+    for request in hook.got:
+        read = json_format.Parse(request.body, ExportLogsServiceRequest())
+        (event,) = read.resource_logs[0].scope_logs[0].log_records
+        events.append(event)
+    first, last = events
+    assert (first.event_name, first.severity_text, last.severity_text) == (
+        "driftline.finding", "ERROR", "INFO",
+    )  # fmt: skip
+    assert first.body.string_value == found.title
+    assert first.time_unix_nano == 1_800_000_060 * 10**9
+    values = {a.key: a.value for a in first.attributes}
+    schema = json.loads((REPOSITORY / "docs" / "schemas" / "finding.json").read_text())
+    fields = json.loads(found.message())
+    assert {k.removeprefix("driftline.finding.") for k in values if k.startswith("drift")} == {
+        name for name in schema["properties"] if fields[name] is not None
+    }
+    assert values["gen_ai.agent.name"].string_value == "shop"
+    assert values["driftline.finding.n"].int_value == 41
+    assert values["driftline.finding.observed"].double_value == 0.3
+    (told,) = values["driftline.finding.causes"].array_value.values
+    assert {kv.key: kv.value.string_value for kv in told.kvlist_value.values}[
+        "value"
+    ] == cause.value
 
 
 def test_a_signature_fails_for_another_body_key_or_time():

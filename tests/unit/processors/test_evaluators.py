@@ -9,7 +9,8 @@ import pytest
 
 from ingest.limits import Limits
 from ingest.otlp import events_of_logs
-from processors.evaluators import model, otlp, rules
+from processors import otlp_logs
+from processors.evaluators import model, rules
 from processors.evaluators.items import RANKS, Item, version
 from processors.evaluators.pool import event_of
 from processors.evaluators.rules import Score
@@ -244,7 +245,7 @@ def test_scores_are_read_back_from_what_others_get():
         content=3, agent="shop", session_id="s",
     )  # fmt: skip
     told = event_of(item, Score(name="e", value=0.25, label="fail", explanation="no"), 10**18, "m")
-    body = json.dumps(otlp.logs([told])).encode()
+    body = json.dumps(otlp_logs.of_scores([told])).encode()
     (read,) = events_of_logs(body, encoding="json", limits=Limits()).events
     assert (read.kind, read.name, read.value) == ("score", "e", 0.25)
     assert (read.agent, read.session_id, read.interaction_id) == ("shop", "s", "ab" * 16)
