@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -32,7 +32,7 @@ from bench.incident_world import (
 )
 from bench.report import report, result
 from processors.findings import Finding
-from processors.stations.base import BUCKETS
+from processors.stations.base import BUCKETS, CELL
 from processors.stations.base import FLEET as ALL_AGENTS
 from processors.stations.detection import DetectionConfig
 from processors.stations.runner import Stations
@@ -110,7 +110,7 @@ def run(quick: bool, seed: int, say: Say = lambda line: None) -> dict[str, Any]:
         say(f"{kind}: {_told(outcome)} ({time.monotonic() - begun:,.0f} s)")
     weeks = 1 if quick else 10
     pages, notices, false = _quiet(seed, weeks, say)
-    results = _figures(outcomes, pages, notices, weeks)
+    results = _figures(outcomes, pages, notices, weeks) + _cost(seed)
     for name, found in peers.items():
         results.append(
             result("found_share", found / len(outcomes), "share", peer=name, n=len(outcomes))
@@ -203,7 +203,11 @@ def _note(outcome: Outcome, found: Finding, incident: Incident) -> None:
 
 
 def _rank(found: Finding, incident: Incident) -> int | None:
-    """Place of the true cause; a silent agent is its own."""
+    """Place of the true cause; a silent agent is its own.
+
+    Causes that mark as many of the same interactions, as two tools that are always used together,
+    share a place: nothing in the data tells them apart.
+    """
     attribute, value = incident.cause
     if attribute == "agent":
         return 1 if found.agent == value else None
@@ -213,7 +217,9 @@ def _rank(found: Finding, incident: Incident) -> int | None:
     if attribute == "topic":
         words = _words_of(value)
         return next((i for i, (a, v) in enumerate(causes, 1) if a == "topic" and v in words), None)
-    return next((i for i, c in enumerate(causes, 1) if c == (attribute, value)), None)
+    told = {(c.attribute, c.value): (c.attribute, c.lift, c.share) for c in reversed(found.causes)}
+    true = told.get((attribute, value))
+    return next((i for i, c in enumerate(causes, 1) if told[c] == true), None)
 
 
 def _words_of(topic: str) -> set[str]:
@@ -334,6 +340,38 @@ class _Rules(Peer):
         if at - self._quiet.get(agent, 0) >= HOUR:
             self.pages.append((agent, at))
         self._quiet[agent] = at
+
+
+# -- cost ------------------------------------------------------------------------------------------
+
+
+def _cost(seed: int) -> list[dict[str, Any]]:
+    """Stored state per stream of detection, and processor time of steps as in live traffic."""
+    fleet = tuple(
+        replace(agent, name=f"{agent.name}-{n}", per_hour=1_500, season=0)
+        for n in range(16) for agent in FLEET
+    )  # fmt: skip
+    rows = World(seed, agents=fleet).hour(START)
+    store, begun = MemoryStations(), START + 2_400
+    stations = Stations(store, all_stations(DetectionConfig(warm_up=500)), save_every_s=math.inf)
+    store.feed(rows.filter(pl.col("decided") < begun), begun)
+    list(_stepped(stations))
+    live = rows.filter(pl.col("decided") >= begun)
+    spent = time.process_time()
+    for cut in range(begun + CELL, START + HOUR + 1, CELL):
+        store.feed(live.filter(pl.col("decided").is_between(cut - CELL, cut - 1)), cut)
+        list(_stepped(stations))
+    spent = time.process_time() - spent
+    stations.flush()
+    streams = sum(s.streams for s in store.states.values() if s.station == "detection")
+    size = sum(len(s.state) for s in store.states.values())
+    return [
+        result("state_bytes_per_stream", size / streams, "bytes", n=streams),
+        result(
+            "cpu_seconds_per_million_interactions", spent / live.height * 1e6, "CPU-s",
+            n=live.height,
+        ),
+    ]  # fmt: skip
 
 
 # -- figures ---------------------------------------------------------------------------------------

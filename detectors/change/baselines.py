@@ -2,7 +2,8 @@
 
 A reference is what a stream is held against for as long as it is watched. It is never adapted by
 itself: a baseline that follows the data follows a slow decline too. What replaces it is a decision,
-`Baselines.accept` or `Baselines.calibrate`.
+`Baselines.accept` or `Baselines.calibrate`. It may grow once, from a first one that is soon there
+to one of ``settle`` ticks that holds every hour of a week.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Baselines(Episodes):
     min_effect: float
     dispersion: float | None
     floor: float
+    settle: int
     reference: Reference
     successor: Reference
 
@@ -113,6 +115,7 @@ class Baselines(Episodes):
         """Drop the evidence of ``streams`` (mask or indices) and arm them again."""
         self._close(streams)
         self.clear(np.asarray(streams), ("_collecting",))
+        self.successor.clear(np.asarray(streams))
         return self
 
     def relearn(self, streams: ArrayLike) -> Self:
@@ -233,6 +236,22 @@ class Baselines(Episodes):
     def _watch_if_enough(self, rows: Bools) -> None:
         done = rows & (self.reference.n >= self._needed)
         if done.any():
+            self._watch(done, self.reference.measured_dispersion())
+
+    def _grow(self, sums: Floats, counts: Floats, quiet: Bools) -> None:
+        """Let references that are still short take a tick, and be held to once they are long.
+
+        A stream that is not ``quiet`` then waits. What came since the first reference joins it as
+        a whole, and only if no change was announced meanwhile.
+        """
+        first = self.reference.ticks
+        young = self._watching & ~self._collecting & (first > 0) & (first < self.settle)
+        if not young.any():
+            return
+        self.successor.add(young & (counts > 0), sums, counts)
+        done = young & quiet & (first + self.successor.ticks >= self.settle)
+        if done.any():
+            self.reference.join(done, self.successor)
             self._watch(done, self.reference.measured_dispersion())
 
     def _watch(self, rows: Bools, dispersion: Floats) -> None:

@@ -56,6 +56,7 @@ PRIOR: Final = np.array((0.22, 0.22, 0.22, 0.17, 0.11, 0.06))
 
 _CEILING: Final = 1e200  # evidence beyond it changes nothing, and sums must stay finite
 _MAX_STEP: Final = 200.0  # nats a single tick may add
+_QUIET: Final = 100.0  # evidence below which a reference may grow
 
 
 class RateDetector(Baselines):
@@ -84,6 +85,10 @@ class RateDetector(Baselines):
         Smallest dispersion the estimate may give: 1 for 0/1 values, 1/3 for uniform ranks.
     direction
         "up", "down" or "both". "both" splits the evidence between the two.
+    settle
+        Ticks with values that the reference grows to, once, while nothing changes; 0 leaves it at
+        the warm-up. A short reference makes small changes invisible, because its own error counts
+        against the evidence, and one of half a day knows half of the hours.
     recovery
         Evidence (as an e-value) that the mean is back on the baseline's side of the midpoint
         between baseline and changed mean, before the change counts as over.
@@ -110,6 +115,7 @@ class RateDetector(Baselines):
         "floor",
         "direction",
         "recovery",
+        "settle",
     )
     # axes: D directions, Z levels of the baseline, B bets
     _state: ClassVar = {
@@ -129,6 +135,7 @@ class RateDetector(Baselines):
         floor: float = 1.0,
         direction: Direction = "up",
         recovery: float = 1_000.0,
+        settle: int = 0,
     ) -> None:
         self.arl = arl
         self.warm_up = warm_up
@@ -137,6 +144,7 @@ class RateDetector(Baselines):
         self.floor = floor
         self.direction: Direction = direction
         self.recovery = recovery
+        self.settle = settle
         self._signs = np.array({"up": [1], "down": [-1], "both": [1, -1]}[direction])
         self._log_odds = self._signs[:, None] * np.log(ODDS)  # (D, B)
         self.reference = Reference(0, dispersion=dispersion, floor=floor)
@@ -248,6 +256,8 @@ class RateDetector(Baselines):
         ongoing, fresh = who[alarmed], who[loud & ~alarmed]
         if offset is None and self._collecting.any():
             self.successor.add(self._collecting & (counts > 0), sums, counts)
+        if offset is None and self.settle:
+            self._grow(sums, counts, self._side_evidence().mean(axis=1) < _QUIET)
         if ongoing.size:
             away = 0.0 if offset is None else offset[ongoing]
             self.forget(

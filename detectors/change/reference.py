@@ -92,6 +92,19 @@ class Reference(Streams):
         self._block_n[full] = 0
         return self
 
+    @property
+    def ticks(self) -> Ints:
+        """Ticks with values in the reference, shape (n_streams,); 0 for one that was given."""
+        return self._ticks
+
+    def join(self, rows: Bools, other: Reference) -> Self:
+        """Add what ``other`` has taken in the streams of the mask ``rows``."""
+        for name in self._state:
+            getattr(self, name)[rows] += getattr(other, name)[rows]
+        for name in ("_block_total", "_block_n"):  # of both the last block is not full
+            getattr(self, name)[rows] = getattr(other, name)[rows]
+        return self
+
     def measured_dispersion(self) -> Floats:
         """Largest dispersion over all block lengths with enough blocks, shape (n_streams,).
 

@@ -23,7 +23,7 @@ from detectors.failures.cluster_summary import Cluster, describe
 from detectors.failures.features import Embedder, Failure, FailureFeatures
 from detectors.failures.lineage import Transition, absorb, match
 from detectors.failures.regroup import Window, dense_cores, grouped, regroup
-from detectors.failures.terms import Profiles, Rarity, Terms, Usage, terms_of
+from detectors.failures.terms import Profiles, Rarity, Terms, Usage, said_alike, terms_of
 from detectors.failures.unassigned import Pool
 
 UNCLUSTERED: Final = ""
@@ -51,8 +51,8 @@ class FailureClusters:
         Of every random choice; the same failures in the same order give the same ids.
 
     same_tool
-        Whether an error message joins only clusters of the tool it came from. Merging two kinds is
-        worse than keeping them apart.
+        Whether an error message joins only clusters of the tool it came from whose typical message
+        has a third of its words. Merging two kinds is worse than keeping them apart.
 
     Attributes
     ----------
@@ -279,7 +279,8 @@ class FailureClusters:
             return UNCLUSTERED
         typical = self.clusters[best].medoid
         if self.same_tool and failure.message and typical is not None:
-            return best if typical.tool == failure.tool else UNCLUSTERED
+            alike = typical.tool == failure.tool and said_alike(failure.message, typical.message)
+            return best if alike else UNCLUSTERED
         return best
 
     def _remember(self, key: str, cluster: str) -> None:

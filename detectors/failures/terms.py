@@ -29,6 +29,7 @@ from detectors.failures.features import Failure, masked_text
 from detectors.failures.fingerprint import template
 
 _WORD: Final = re.compile(r"[^\W\d_]{2,}|<\w+>")
+_SAID: Final = re.compile(r"(?<!<)\b[^\W\d_]{2,}\b(?!>)")
 _USED: Final = 0.02
 """A cluster uses a term when at least this share of its members has it."""
 
@@ -51,6 +52,18 @@ def terms_of(failure: Failure) -> Terms:
         *(f"argument={name}" for name in failure.arguments),
     ]
     return frozenset([*words, *tokens])
+
+
+def said_alike(message: str, other: str) -> bool:
+    """Whether two error messages share a third of their words; what is masked is no word.
+
+    >>> said_alike("timed out after 30 ms", "503 unavailable, timed: 30 ms")
+    False
+    >>> said_alike("card 17 was declined", "the card was declined by bank 3")
+    True
+    """
+    one, two = (set(_SAID.findall(template(text).lower())) for text in (message, other))
+    return 3 * len(one & two) >= len(one | two)
 
 
 @dataclass(frozen=True, slots=True)

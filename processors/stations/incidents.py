@@ -31,8 +31,12 @@ _RANK: Final = {"cluster_regressed": -1} | {signal.name: i for i, signal in enum
 """What says most first: a kind of failure that is known and back, then signals in their order."""
 
 _FLEETWIDE: Final = frozenset(
-    ("failure", "reason", "model_error", "duration", "first_token", "unknown_tokens", "unanswered")
-)
+    (
+        "failure", "reason", "model_error", "duration", "first_token", "unknown_tokens",
+        "unanswered", "silence", "volume",
+    )
+)  # fmt: skip
+"""Signals that a provider, the way in or a holiday moves for several agents at once."""
 
 
 @dataclass(frozen=True, slots=True)

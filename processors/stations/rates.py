@@ -19,6 +19,7 @@ from detectors.change.rates import RateDetector
 from processors.signals import BY_NAME, of
 from processors.stations.base import CELL, SETTLED, Action, Change, Sealed
 from processors.stations.streams import (
+    WEEK,
     Register,
     Thresholds,
     finite,
@@ -122,7 +123,9 @@ class RateStreams:
         self.warm_up = warm_up
         self.min_effect = min_effect
         self.register = Register()
-        self.detector = RateDetector(0, warm_up=warm_up, direction="up")
+        self.detector = RateDetector(
+            0, warm_up=warm_up, direction="up", settle=WEEK // CELL
+        )  # fmt: skip
         self._parents: Ints = np.zeros(0, np.int64)
         self._seen: Floats = np.zeros(0)
 
@@ -295,5 +298,6 @@ class RateStreams:
         self._seen = unpack(raw["seen"])
         self._name_parents()
         self.detector.warm_up = self.warm_up
+        self.detector.settle = WEEK // CELL
         self._require(np.arange(self.detector.n_streams))
         return self

@@ -24,6 +24,7 @@ from detectors.change.heavy_tails import RANK_DISPERSION, RankReference
 from processors.signals import BY_NAME, of
 from processors.stations.base import Action, Change, Sealed
 from processors.stations.streams import (
+    WEEK,
     Register,
     Thresholds,
     opened,
@@ -127,7 +128,7 @@ class TailStreams:
     def _fresh(self) -> EnsembleDetector:
         return EnsembleDetector(
             0, len(_WEIGHTS), weights=_WEIGHTS, warm_up=self.warm_up,
-            floor=RANK_DISPERSION, min_effect=0.02,
+            floor=RANK_DISPERSION, min_effect=0.02, settle=WEEK // MINUTE,
         )  # fmt: skip
 
     def step(self, seen: pl.DataFrame) -> list[Change]:
@@ -258,6 +259,7 @@ class TailStreams:
     def load(self, raw: dict[str, Any]) -> Self:
         """Take a stored state over; the parameters of now win over those it was made with."""
         self.detector = EnsembleDetector.restore(raw["detector"])
+        self.detector.members.settle = WEEK // MINUTE
         self.register = Register.load(raw["register"])
         self.tails = [
             Tail(bins, counts, ready, half, [{b: c for b, c in r} for r in recent])  # noqa: C416

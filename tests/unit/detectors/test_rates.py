@@ -197,6 +197,27 @@ def test_single_streams_can_be_calibrated_again():
         detector.calibrate(3, 2, streams=[0])
 
 
+def test_a_reference_that_has_grown_sees_what_a_short_one_cannot():
+    found = {}
+    for settle in (0, 2000):
+        rng = np.random.default_rng(2)
+        detector = RateDetector(40, warm_up=500, settle=settle, arl=50_000)
+        assert (run(detector, [0.1] * 2500, rng, 5) >= 0).sum() <= 2
+        assert bool(detector.baseline_n.max() > 9_000) == (settle > 0)
+        found[settle] = (run(detector, [0.13] * 1500, rng, 5) >= 0).mean()
+    assert found[2000] >= 0.95 > 0.5 > found[0]
+
+
+def test_a_reference_does_not_grow_over_a_change():
+    rng = np.random.default_rng(4)
+    detector = RateDetector(20, warm_up=1000, settle=1000, arl=10_000)
+    rates = [0.1] * 400 + [0.4] * 100 + [0.1] * 1400
+    assert (run(detector, rates, rng, 5) >= 400).all()
+    assert not detector.detected.any()
+    assert np.abs(detector.baseline - 0.1).max() < 0.02
+    assert detector.baseline_n.min() > 4_000  # of before the change and after it
+
+
 def test_what_was_expected_follows_the_offset():
     rng = np.random.default_rng(15)
     detector = RateDetector(1, dispersion=1.0).calibrate(1000, 10_000)
@@ -214,8 +235,8 @@ def test_what_was_expected_follows_the_offset():
     st.sampled_from(["up", "down", "both"]),
 )
 def test_a_restored_detector_goes_on_bit_for_bit(ticks, cut, direction):
-    whole = RateDetector(2, warm_up=30, arl=50, direction=direction)
-    parted = RateDetector(2, warm_up=30, arl=50, direction=direction)
+    whole = RateDetector(2, warm_up=30, arl=50, direction=direction, settle=20)
+    parted = RateDetector(2, warm_up=30, arl=50, direction=direction, settle=20)
     for at, (failures, n) in enumerate(ticks):
         if at == cut:
             parted = RateDetector.restore(json.loads(json.dumps(parted.snapshot())))

@@ -213,6 +213,16 @@ def test_a_silent_agent_is_noticed():
     assert 60 <= change["found"].timestamp() - (T0 + 5 * 3600) <= 600
 
 
+def test_agents_that_fall_silent_together_are_one_incident():
+    store = MemoryStations()
+    end = 5 * 3600
+    both = [traffic(end, incident=(0, 0), seed=n, agent=a) for n, a in enumerate(("shop", "desk"))]
+    store.feed(pl.concat(both).sort("decided", "interaction_id"), T0 + end + 1800)
+    run(store, stations(store))
+    (head,) = heads(store)
+    assert (head["agent"], head["signal"]) == ("", "silence")
+
+
 @pytest.mark.parametrize("partitions", [1, 2, 4, 8])
 def test_buckets_follow_the_partitions_of_dirty_marks(partitions):
     agents = [f"agent {n}" for n in range(50)]
