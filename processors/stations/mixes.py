@@ -20,7 +20,15 @@ import polars as pl
 from detectors.change.ensembles import EnsembleDetector
 from processors.signals import BY_NAME, of
 from processors.stations.base import Action, Change
-from processors.stations.streams import Register, Thresholds, finite, opened, recovered, starts
+from processors.stations.streams import (
+    WEEK,
+    Register,
+    Thresholds,
+    finite,
+    opened,
+    recovered,
+    starts,
+)
 from processors.stations.tails import MINUTE
 
 CATEGORIES: Final = 4
@@ -57,7 +65,7 @@ class MixStreams:
         self.learnt: list[Counter[str]] = []
         self.categories: list[list[str]] = []
         self.detector = EnsembleDetector(
-            0, CATEGORIES + 1, warm_up=warm_up, min_effect=0.01, direction="up"
+            0, CATEGORIES + 1, warm_up=warm_up, direction="up", settle=WEEK // MINUTE
         )
 
     def step(self, seen: pl.DataFrame) -> list[Change]:
@@ -93,7 +101,16 @@ class MixStreams:
             self.detector.extend(fresh)
             self.learnt += [Counter() for _ in range(fresh)]
             self.categories += [[] for _ in range(fresh)]
-            self.detector.arl = self.thresholds.notice(self.detector.n_groups, MINUTE)
+            self._require()
+
+    def _require(self) -> None:
+        """Let the parameters of now apply to all streams."""
+        members = self.detector.members
+        effects = [BY_NAME[key[0]].min_effect for key in self.register.keys]
+        members.require(
+            np.arange(members.n_streams), np.repeat(effects, CATEGORIES + 1), self.warm_up
+        )
+        self.detector.arl = self.thresholds.notice(max(self.detector.n_groups, 1), MINUTE)
 
     def _learns(self, i: int, names: list[str], counts: list[int], n: int) -> bool:
         """Whether the stream still learns its categories; takes the minute if so."""
@@ -190,7 +207,6 @@ class MixStreams:
         self.register = Register.load(raw["register"])
         self.learnt = [Counter(dict(items)) for items in raw["learnt"]]
         self.categories = raw["categories"]
-        members = self.detector.members
-        members.require(np.arange(members.n_streams), members.min_effect, self.warm_up)
-        self.detector.arl = self.thresholds.notice(max(self.detector.n_groups, 1), MINUTE)
+        self.detector.members.settle = WEEK // MINUTE
+        self._require()
         return self
