@@ -31,9 +31,9 @@ settings.load_profile("any_load")
 PASSWORD = "test-password"
 READER_PASSWORD = "reader-password"
 LONGEST_FIRST = (
-    "test_stations_end_to_end.py", "test_pipeline_crash.py", "test_chaos_short.py", "test_runtime.py", "test_deadletters.py",
-    "test_door.py", "test_pipeline_sql.py", "test_pipeline_audit.py", "test_pipeline_files.py",
-    "test_pipeline_garbage.py",
+    "test_stations_end_to_end.py", "test_pipeline_crash.py", "test_chaos_short.py",
+    "test_runtime.py", "test_deadletters.py", "test_door.py", "test_pipeline_sql.py",
+    "test_pipeline_audit.py", "test_pipeline_files.py", "test_pipeline_garbage.py",
 )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def traffic() -> Iterator[Iterator[Event]]:
     for seed, (minutes, outage) in enumerate(((85, 60), (95, None), (25, 0))):
         incident = [] if outage is None else [f"tool_outage@{outage}m+25m:{AGENT}/{TOOL}"]
         config = SimulationConfig(
-            start_ns=start * 10**9, duration_s=minutes * 60.0, rate=1.0, seed=seed,
+            start_ns=start * 10**9, duration_s=minutes * 60.0, rate=0.7, seed=seed,
             incidents=[parse_incident(text, 1) for text in incident], rollout=(2.0, 3.0),
         )  # fmt: skip
         yield Simulation(config).events()
