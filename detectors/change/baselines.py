@@ -238,22 +238,6 @@ class Baselines(Episodes):
         if done.any():
             self._watch(done, self.reference.measured_dispersion())
 
-    def _grow(self, sums: Floats, counts: Floats, quiet: Bools) -> None:
-        """Let references that are still short take a tick, and be held to once they are long.
-
-        A stream that is not ``quiet`` then waits. What came since the first reference joins it as
-        a whole, and only if no change was announced meanwhile.
-        """
-        first = self.reference.ticks
-        young = self._watching & ~self._collecting & (first > 0) & (first < self.settle)
-        if not young.any():
-            return
-        self.successor.add(young & (counts > 0), sums, counts)
-        done = young & quiet & (first + self.successor.ticks >= self.settle)
-        if done.any():
-            self.reference.join(done, self.successor)
-            self._watch(done, self.reference.measured_dispersion())
-
     def _watch(self, rows: Bools, dispersion: Floats) -> None:
         """Fix the baseline of ``rows``: the means at which the evidence is evaluated."""
         for side, sign in enumerate(self._signs):

@@ -257,7 +257,7 @@ class RateDetector(Baselines):
         if offset is None and self._collecting.any():
             self.successor.add(self._collecting & (counts > 0), sums, counts)
         if offset is None and self.settle:
-            self._grow(sums, counts, self._side_evidence().mean(axis=1) < _QUIET)
+            self._grow(sums, counts)
         if ongoing.size:
             away = 0.0 if offset is None else offset[ongoing]
             self.forget(
@@ -265,3 +265,21 @@ class RateDetector(Baselines):
             )
         if fresh.size:
             self.announce(fresh)
+
+    def _grow(self, sums: Floats, counts: Floats) -> None:
+        """Let references that are still short take a tick, and be held to once they are long.
+
+        What came since the first reference joins it as a whole, if no change was announced
+        meanwhile and there is no evidence for one now.
+        """
+        first = self.reference.ticks
+        young = self._watching & ~self._collecting & (first > 0) & (first < self.settle)
+        if not young.any():
+            return
+        self.successor.add(young & (counts > 0), sums, counts)
+        done = young & (first + self.successor.ticks >= self.settle)
+        if done.any():
+            who = np.flatnonzero(done)
+            done[who] = self.evidence(who) < _QUIET
+            self.reference.join(done, self.successor)
+            self._watch(done, self.reference.measured_dispersion())
