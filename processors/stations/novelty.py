@@ -65,6 +65,10 @@ class Words:
     def __len__(self) -> int:
         return self.at.size - 1
 
+    def part(self, first: int, end: int) -> Words:
+        """Requests ``first`` to ``end`` by themselves."""
+        return Words(self.bits(first, end), self.at[first : end + 1] - self.at[first])
+
     def bits(self, first: int, end: int) -> Ints:
         """Words of requests ``first`` to ``end``."""
         return self.bit[self.at[first] : self.at[end]]
@@ -93,11 +97,13 @@ class Novelty:
             .str.extract_all(_WORD)
             .list.unique(maintain_order=True),
         )
-        asked = asked.filter(pl.col("words").list.len() > 0)
-        parts = [self._judged(part) for part in asked.partition_by("environment", "agent")]
-        judged = pl.concat(parts) if parts else asked.clear().with_columns(novel=pl.lit(0.0))
+        # All agents at once: a query for each would cost more than its work.
+        asked = asked.filter(pl.col("words").list.len() > 0).sort(
+            "environment", "agent", maintain_order=True
+        )
         return (
-            judged.lazy()
+            asked.lazy()
+            .with_columns(novel=pl.Series(self._judged(asked), dtype=pl.Float64))
             .filter(pl.col("novel").is_not_nan())
             .group_by(tick="decided", environment="environment", agent="agent")
             .agg(total=pl.col("novel").sum(), n=pl.len().cast(pl.Float64))
@@ -108,11 +114,18 @@ class Novelty:
             .collect()
         )  # fmt: skip
 
-    def _judged(self, asked: pl.DataFrame) -> pl.DataFrame:
-        vocabulary = self.vocabularies.setdefault(
-            (asked["environment"][0], asked["agent"][0]), Vocabulary()
-        )
-        return asked.with_columns(novel=pl.Series(vocabulary.novel(_words(asked["words"]))))
+    def _judged(self, asked: pl.DataFrame) -> Floats:
+        """What every request is to its agent's vocabulary; requests in order of agents."""
+        if asked.is_empty():
+            return np.zeros(0)
+        words = _words(asked["words"])
+        parts = asked.group_by("environment", "agent", maintain_order=True).len()
+        found, first = [], 0
+        for environment, agent, n in parts.iter_rows():
+            vocabulary = self.vocabularies.setdefault((environment, agent), Vocabulary())
+            found.append(vocabulary.novel(words.part(first, first + n)))
+            first += n
+        return np.concatenate(found)
 
     def keep(self, agents: set[tuple[str, str]]) -> None:
         """Forget the words of all other agents."""
