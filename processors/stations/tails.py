@@ -41,6 +41,9 @@ _WEIGHTS: Final = (0.5, 0.25, 0.25)
 _EFFECTS: Final = (0.02, 0.02, 0.005)
 """Changes of each indicator that count as none: of the mean rank, and of the shares above."""
 
+_SMALL: Final = "small"
+"""Severity of a change that is certain, and below the smallest effect of its signal: never told."""
+
 _RECENT: Final = 1800
 """Seconds of values that show what a stream looks like now."""
 
@@ -153,9 +156,10 @@ class TailStreams:
         at += MINUTE
         found, ended = starts(before, self.detector.detected)
         changes = [recovered(self._now(self.register.open.pop(int(i)), int(i)), at) for i in ended]
+        for i in found:
+            self._open(int(i), at)
         changes += self._escalate(at)
-        changes += [self._open(int(i), at) for i in found]
-        return changes
+        return [change for change in changes if change.severity != _SMALL]
 
     def _grow(self, part: Sequence[tuple[Any, ...]]) -> None:
         fresh = self.register.add((row[1], row[2], row[3], "") for row in part)
@@ -182,48 +186,58 @@ class TailStreams:
         total, n = self._references[i].score(bins, counts)
         return np.minimum(total, n), float(n)
 
-    def _figures(self, i: int, since: int) -> tuple[float, float]:
-        q = _QUANTILES[max(int(self.detector.leading[i]), 0)]
-        return self.tails[i].quantiles(q, since)
+    def _figures(self, i: int, since: int, e_values: Floats) -> list[tuple[float, float]]:
+        """Quantiles before and after, of the indicator that leads and of others that say so too."""
+        leading = max(int(self.detector.leading[i]), 0)
+        others = np.flatnonzero(e_values >= self.detector.arl).tolist()
+        shown = dict.fromkeys((leading, *others))
+        return [self.tails[i].quantiles(_QUANTILES[n], since) for n in shown]
 
     def _now(self, change: Change, i: int) -> Change:
         n = int(self.detector.members.observed_n.reshape(-1, len(_WEIGHTS))[i].max())
         return replace(change, n=max(n, change.n))
 
-    def _severity(self, i: int, e_value: float, before: float, after: float) -> str:
+    def _severity(
+        self, i: int, e_value: float, figures: Sequence[tuple[float, float]]
+    ) -> tuple[str, tuple[float, float]]:
+        """What a change is worth, and the figures that say so; a page only by what leads."""
         signal = BY_NAME[self.register.keys[i][0]]
-        large = after - before >= signal.min_effect * max(before, 1e-9)
+        large = [
+            after - before >= signal.min_effect * max(before, 1e-9) for before, after in figures
+        ]
         limit = self.thresholds.page(self.detector.n_groups, MINUTE)
-        return "page" if large and e_value >= limit and signal.severity == "page" else "notice"
+        if large[0]:
+            loud = e_value >= limit and signal.severity == "page"
+            return "page" if loud else "notice", figures[0]
+        return ("notice", figures[large.index(True)]) if any(large) else (_SMALL, figures[0])
 
-    def _open(self, i: int, at: int) -> Change:
+    def _open(self, i: int, at: int) -> None:
+        """Note a change; what it is worth, `_escalate` says."""
         d = self.detector
         member = i * len(_WEIGHTS) + max(int(d.leading[i]), 0)
         began = self.register.time_of(int(d.members.tick[member] - d.change_start[i]))
-        before, after = self._figures(i, began)
-        e_value = float(d.e_value[i])
-        change = opened(
-            self.register.keys[i], began, at, self._severity(i, e_value, before, after),
-            direction="up", e_value=e_value, baseline=before, observed=after,
+        self.register.open[i] = opened(
+            self.register.keys[i], began, at, _SMALL, direction="up", e_value=0.0,
             n=int(d.members.observed_n[member]),
         )  # fmt: skip
-        self.register.open[i] = change
-        return change
 
     def _escalate(self, at: int) -> list[Change]:
+        """Changes that have become large enough to tell, or whose evidence has grown to a page."""
         changes = []
-        quiet = [i for i, c in self.register.open.items() if c.severity == "notice"]
-        e_values = self.detector.e_value if quiet else np.zeros(0)
+        quiet = [i for i, c in self.register.open.items() if c.severity != "page"]
+        each = self.detector.indicator_e_values if quiet else np.zeros((0, 0))
         for i in quiet:
-            change = self.register.open[i]
-            before, after = self._figures(i, change.began)
-            if self._severity(i, float(e_values[i]), before, after) == "page":
-                loud = replace(
-                    change, severity="page", e_value=float(e_values[i]), at=at,
+            change, e_value = self.register.open[i], float(each[i] @ np.array(_WEIGHTS))
+            figures = self._figures(i, change.began, each[i])
+            severity, (before, after) = self._severity(i, e_value, figures)
+            if severity not in (_SMALL, change.severity):
+                told = replace(
+                    change, severity=severity, e_value=e_value, at=at,
+                    found=at if change.severity == _SMALL else change.found,
                     baseline=before, observed=after,
                 )  # fmt: skip
-                self.register.open[i] = loud
-                changes.append(loud)
+                self.register.open[i] = told
+                changes.append(told)
         return changes
 
     def accept(self, action: Action, at: int) -> list[Change]:

@@ -213,6 +213,20 @@ def test_a_silent_agent_is_noticed():
     assert 60 <= change["found"].timestamp() - (T0 + 5 * 3600) <= 600
 
 
+@pytest.mark.parametrize(("factor", "told"), [(1.15, False), (2.0, True)])
+def test_slowness_below_the_smallest_effect_is_certain_and_not_told(factor, told):
+    """As every afternoon that is somewhat slower than the morning of the baseline."""
+    rng, store = np.random.default_rng(3), MemoryStations()
+    rows = [
+        (T0 + at, {"duration_ms": 1000 * rng.lognormal(0, 0.2) * (factor if at >= 14_400 else 1)})
+        for at in range(0, 8 * 3600, 10)
+    ]
+    store.feed(results(rows), T0 + 8 * 3600)
+    worker = stations(store)
+    run(store, worker)
+    assert ("duration" in {c["signal"] for c in store.rows("station_changes")}) is told
+
+
 def test_agents_that_fall_silent_together_are_one_incident():
     store = MemoryStations()
     end = 5 * 3600
