@@ -7,7 +7,7 @@ slower machine where two differ, for a plan that is too large costs less than on
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -116,6 +116,37 @@ def plan(load: Load) -> list[Line]:
     return list(_lines(load))
 
 
+def lag_threshold(events_per_second: float, drain_s: float, events_per_record: float) -> int:
+    """Records that one worker works off in ``drain_s``: so much lag is one more worker.
+
+    >>> lag_threshold(20_000, 60, 100)
+    12000
+    """
+    return max(1, math.ceil(events_per_second * drain_s / events_per_record))
+
+
+def replicas(lag: Mapping[int, int], threshold: int, least: int, most: int) -> int:
+    """How many workers KEDA wants, as the chart sets it up.
+
+    Parameters
+    ----------
+    lag
+        Records that wait, per partition; 0 for one that nobody gets past.
+    threshold
+        As `lag_threshold` gives it.
+    least, most
+        Bounds.
+
+    >>> [replicas({0: n, 1: 0, 2: 0, 3: 0}, 100, 1, 12) for n in (0, 100, 101, 250, 9_999)]
+    [1, 1, 2, 4, 4]
+    """
+    partitions, total = len(lag), sum(lag.values())
+    # Each worker holds as many partitions as any other.
+    even = [n for n in range(1, partitions + 1) if partitions % n == 0]
+    wanted = next((n for n in even if n * threshold >= total), partitions)
+    return min(max(wanted, least), most)
+
+
 def _lines(load: Load) -> Iterator[Line]:
     peak = load.events_per_second * load.peak
     yield Line("peak", peak, "events/s", f"{load.events_per_second:,.0f} events/s x {load.peak:g}")
@@ -147,7 +178,7 @@ def _lines(load: Load) -> Iterator[Line]:
     )  # fmt: skip
     yield from _space(load)
     yield Line(
-        "lagThreshold", max(1, math.ceil(60 * 1e6 / worker / _of("events_per_record"))), "records",
+        "lagThreshold", lag_threshold(1e6 / worker, 60, _of("events_per_record")), "records",
         f"one worker in 60 s: 60 x 1,000,000 / {worker:.2f} events"
         f" / {_of('events_per_record'):,.0f} events a record",
     )  # fmt: skip

@@ -32,7 +32,7 @@ def check(bed: Bed) -> tuple[Truth, list[str]]:
     log = read_log(bed.cluster.bootstrap_servers, PARTITIONS)
     true = truth.truth(log, bed.traffic.poison)
     problems = [f"watch: {violation}" for violation in bed.watch.violations]
-    lost = bed.acknowledged - {record.receipt for record in log}
+    lost = bed.lost(log)
     if lost or not bed.acknowledged:
         problems.append(f"kafka: {len(lost)} of {len(bed.acknowledged)} acknowledged are lost")
     if true.collisions:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.load import Load
+from tests.chaos.log import Record
 from tests.chaos.proxy import Proxy
 from tests.chaos.store import DATABASE, USER, Store
 from tests.chaos.traffic import Shape, Traffic
@@ -71,7 +72,7 @@ class Bed:
     through_proxy: bool = False
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     expected_deaths: set[int] = field(default_factory=set)
-    acknowledged: set[tuple[int, int, int]] = field(default_factory=set)
+    acknowledged: set[Any] = field(default_factory=set)
     proxy: Proxy | None = None
 
     def __post_init__(self) -> None:
@@ -199,6 +200,10 @@ class Bed:
         assert self.load is not None
         self.load.finish()
         self.acknowledged |= self.load.acknowledged
+
+    def lost(self, log: list[Record]) -> set[Any]:
+        """What was acknowledged and is not in the log."""
+        return self.acknowledged - {record.receipt for record in log}
 
     # ---- progress ----
 

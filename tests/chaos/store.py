@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.truth import Rows
+from tests.support.network import Host
 from tests.support.processes import kill, last_line, port_is_free, start, stop, until
 
 DATABASE = "chaos"
@@ -25,17 +26,21 @@ USER = "driftline"
 
 @dataclass
 class Store:
-    """An engine with its data in a folder, on a small disk of its own when ``disk_mib`` says so."""
+    """An engine with its data in a folder, on a small disk of its own when ``disk_mib`` says so.
+
+    On a ``host`` it is reached through a relay: it listens on loopback only.
+    """
 
     folder: Path
     port: int
     disk_mib: int | None = None
     password: str = field(default_factory=lambda: secrets.token_hex(8))
     process: subprocess.Popen[bytes] | None = None
+    host: Host | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host.address if self.host else '127.0.0.1'}:{self.port}"
 
     @property
     def data(self) -> Path:
@@ -52,6 +57,8 @@ class Store:
         command += ["--port", str(self.port)]
         if self.disk_mib is not None:
             command = small_disk(self.data, self.disk_mib, command)
+        if self.host is not None:
+            command = self.host.command([*command, f"--host-name={self.host.address}"])
         self.data.mkdir(parents=True, exist_ok=True)
         until(lambda: port_is_free(self.port), 20, "the engine's port to be free")
         log = self.folder / "clickhouse.log"

@@ -14,7 +14,6 @@ from kafka.errors import KafkaError
 
 from tests.chaos.store import Store
 from tests.support.kafka_cluster import Cluster
-from tests.support.processes import port_is_free
 
 EVERY_S = 0.5
 
@@ -61,7 +60,7 @@ class Watch(threading.Thread):
             client.close()
 
     def _connect(self) -> KafkaAdminClient:
-        running = [f"127.0.0.1:{n.port}" for n in self._cluster.nodes if not port_is_free(n.port)]
+        running = [node.server for node in self._cluster.nodes if node.is_up]
         if not running:
             raise OSError
         return KafkaAdminClient(

@@ -14,13 +14,14 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.processes import last_line, port_is_free, start, until
+from tests.support.network import Host
+from tests.support.processes import last_line, listens, start, until
 
 FOLDER = Path(__file__).resolve().parents[2] / "infra" / "kafka"
 _CLASSPATH = FOLDER / "target" / "classpath"
@@ -84,6 +85,21 @@ class Node:
     port: int
     folder: Path
     process: subprocess.Popen[bytes] | None = None
+    host: Host | None = None
+
+    @property
+    def address(self) -> str:
+        return self.host.address if self.host else "127.0.0.1"
+
+    @property
+    def server(self) -> str:
+        """The listener without encryption or login."""
+        return f"{self.address}:{self.port}"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it takes connections, which a client would otherwise leave behind."""
+        return listens(self.address, self.port)
 
     @property
     def log(self) -> Path:
@@ -91,9 +107,8 @@ class Node:
 
     def start(self) -> None:
         properties = str(self.folder / "server.properties")
-        self.process = start(
-            [*_JAVA, *_LOGGING, "-cp", classpath(), "kafka.Kafka", properties], self.log
-        )
+        command = [*_JAVA, *_LOGGING, "-cp", classpath(), "kafka.Kafka", properties]
+        self.process = start(self.host.command(command) if self.host else command, self.log)
 
     def kill(self) -> None:
         """Kill it as a power cut would, without a word to the others."""
@@ -119,14 +134,14 @@ class Cluster:
     @property
     def bootstrap_servers(self) -> str:
         """The listeners without encryption or login."""
-        return ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return ",".join(node.server for node in self.nodes)
 
     @contextmanager
     def admin(self) -> Iterator[Any]:
         from kafka.admin import KafkaAdminClient
 
         # Of the running nodes one is enough, and of the others the client would leave sockets.
-        running = [f"127.0.0.1:{n.port}" for n in self.nodes if not port_is_free(n.port)]
+        running = [node.server for node in self.nodes if node.is_up]
         client = KafkaAdminClient(bootstrap_servers=running, bootstrap_timeout_ms=10_000)
         try:
             yield client
@@ -144,8 +159,8 @@ class Cluster:
                 assert node.process is not None
                 if node.process.poll() is not None:
                     raise NoKafka(f"node {node.number} ended: {last_line(node.log)}")
-                if port_is_free(node.port):
-                    return False  # a client would leave sockets behind
+                if not node.is_up:
+                    return False
             try:
                 with self.admin() as client:
                     return len(client.describe_cluster()["brokers"]) == len(running)
@@ -172,23 +187,27 @@ class Cluster:
         found = next(p["leader_id"] for p in parts if p["partition_index"] == partition)
         return next(node for node in self.nodes if node.number == found)
 
-    def lag(self, group: str, topic: str) -> dict[int, int]:
-        """Per partition of a topic, the records that a group has not committed."""
+    def positions(self, group: str, topic: str) -> dict[int, tuple[int, int]]:
+        """Per partition of a topic, what a group has committed, 0 without, and the end."""
         from kafka import TopicPartition
         from kafka.admin import OffsetSpec
 
-        def ask(client: Any) -> dict[int, int]:
+        def ask(client: Any) -> dict[int, tuple[int, int]]:
             # In this order: what is produced meanwhile then counts as lag rather than as done.
             committed = client.list_group_offsets([group])[group]
             ends = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
             return {
-                p.partition: ends[p].offset - (max(0, committed[p].offset) if p in committed else 0)
+                p.partition: (max(0, committed[p].offset) if p in committed else 0, ends[p].offset)
                 for p in partitions
             }
 
         numbers = [part["partition_index"] for part in self._partitions(topic)]
         partitions = [TopicPartition(topic, number) for number in numbers]
         return self._patiently(ask)
+
+    def lag(self, group: str, topic: str) -> dict[int, int]:
+        """Per partition of a topic, the records that a group has not committed."""
+        return {p: end - done for p, (done, end) in self.positions(group, topic).items()}
 
     def ends(self, topic: str) -> dict[int, int]:
         """Per partition of a topic, the offset after its last record."""
@@ -228,6 +247,7 @@ def cluster(
     nodes: int = 1,
     settings: Mapping[str, Callable[[int], str] | str] = {},
     format_arguments: tuple[str, ...] = (),
+    hosts: Sequence[Host] = (),
 ) -> Iterator[Cluster]:
     """Start Kafka and stop it at the end.
 
@@ -243,17 +263,21 @@ def cluster(
         Broker settings on top; a function is given the node's number, from 1.
     format_arguments
         For ``kafka-storage format``, such as users.
+    hosts
+        One for each node; without them all are on this one.
     """
-    made = [Node(n, port + 2 * (n - 1), folder / f"node-{n}") for n in range(1, nodes + 1)]
-    voters = ",".join(f"{node.number}@127.0.0.1:{node.port + 1}" for node in made)
+    made = [
+        Node(n, port + 2 * (n - 1), folder / f"node-{n}", host=hosts[n - 1] if hosts else None)
+        for n in range(1, nodes + 1)
+    ]
+    voters = ",".join(f"{node.number}@{node.address}:{node.port + 1}" for node in made)
     identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     for node in made:
         node.folder.mkdir(parents=True)
         own = {
             "node.id": str(node.number),
             "controller.quorum.voters": voters,
-            "listeners": f"PLAINTEXT://127.0.0.1:{node.port},"
-            f"CONTROLLER://127.0.0.1:{node.port + 1}",
+            "listeners": f"PLAINTEXT://{node.server},CONTROLLER://{node.address}:{node.port + 1}",
             "log.dirs": str(node.folder / "data"),
             **(_THREE if nodes >= 3 else {}),
             **{k: v if isinstance(v, str) else v(node.number) for k, v in settings.items()},

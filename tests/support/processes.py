@@ -84,6 +84,15 @@ def port_is_free(port: int) -> bool:
     return True
 
 
+def listens(address: str, port: int) -> bool:
+    """Whether a server takes connections there."""
+    try:
+        socket.create_connection((address, port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
 def free_ports(count: int) -> int:
     """First of ``count`` free ports in a row, below the ephemeral range.
 

@@ -83,6 +83,12 @@ def test_the_chart_scales_as_the_plan_says() -> None:
     chart = Path(__file__).parents[3] / "infra/deploy/chart/driftline/values.yaml"
     defaults = chart.read_text()
     rate = float(re.search(r"eventsPerSecond: (\d+)", defaults).group(1))  # type: ignore[union-attr]
+    # As helm renders it, which `make test-deploy` holds against the chart.
+    golden = (Path(__file__).parents[3] / "tests/deploy/golden/everything.yaml").read_text()
+    per_record = float(re.search(r"eventsPerRecord: (\d+)", defaults).group(1))  # type: ignore[union-attr]
+    drain = float(re.search(r"drainSeconds: (\d+)", defaults).group(1))  # type: ignore[union-attr]
+    rendered = set(map(int, re.findall(r"lagThreshold: '(\d+)'", golden)))
+    assert rendered == {sizing.lag_threshold(rate, drain, per_record)}
     # One worker of 1 KB events, a core well used.
     worker, _ = sizing._cpu(sizing.Load(1), "worker")
     assert rate <= 1e6 / worker
