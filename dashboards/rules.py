@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from dashboards import slo
 from dashboards.boards import links
@@ -279,7 +279,8 @@ def provisioning_file(
 ) -> Json:
     """Give the same groups as a file for Grafana's folder ``provisioning/alerting``.
 
-    There ``$`` begins a variable of the environment, so it is doubled.
+    Two fields have other names there than over HTTP. Grafana replaces ``$`` in labels and titles of
+    such files, which have none, and leaves queries and annotations as they are.
     """
     groups = [
         {
@@ -288,14 +289,20 @@ def provisioning_file(
             "folder": "Driftline",
             "interval": f"{INTERVAL_SECONDS}s",
             "rules": [
-                {k: v for k, v in rule.items() if k not in ("orgID", "folderUID", "ruleGroup")}
+                {_IN_FILES.get(k, k): v for k, v in rule.items() if k not in _PLACE}
                 for rule in group["rules"]
             ],
         }
         for group in rule_groups(components, slos, runbook)
     ]
-    doubled: Json = _doubled({"apiVersion": 1, "groups": groups})
-    return doubled
+    return {"apiVersion": 1, "groups": groups}
+
+
+_PLACE: Final = ("orgID", "folderUID", "ruleGroup")  # the file says it once per group
+_IN_FILES: Final = {
+    "keep_firing_for": "keepFiringFor",
+    "missingSeriesEvalsToResolve": "missing_series_evals_to_resolve",
+}
 
 
 def body(rule: Rule, runbook: str = "") -> Json:
@@ -332,14 +339,6 @@ def body(rule: Rule, runbook: str = "") -> Json:
             _threshold(rule),
         ],
     }
-
-
-def _doubled(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _doubled(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_doubled(part) for part in value]
-    return value.replace("$", "$$") if isinstance(value, str) else value
 
 
 def _query(ref_id: str, statement: str, rule: Rule) -> Json:

@@ -231,7 +231,7 @@ def test_gateway_receiver_and_worker_do_their_work(
     worker = environment | {"DRIFTLINE_HEALTH_PORT": ports["worker"]}
     with (
         running(installed, "gateway", gateway, "gateway") as one,
-        running(installed, "receiver", receiver, "door") as two,
+        running(installed, "receiver", receiver, "receiver") as two,
         running(installed, "worker", worker, "worker") as three,
     ):
         for role, process in zip(ROLES, (one, two, three), strict=True):

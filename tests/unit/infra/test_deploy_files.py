@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.deploy import provisioning, supply
+from infra.deploy import supply
 from ingest.core import telemetry
 from ingest.gateway import metrics as gateway_metrics
 from tests.support.grafana_schema import rule_group_faults
@@ -49,14 +49,14 @@ def test_an_alert_asks_for_metrics_that_exist(rule: dict[str, Any]) -> None:
     assert asked <= exposed.keys()
 
 
-def test_provisioned_rules_are_those_that_are_published() -> None:
-    assert provisioning.RULES.read_text() == provisioning.provisioned(), (
-        "run: .venv/bin/python -m infra.deploy.provisioning"
-    )
+def test_what_is_started_are_commands_of_today() -> None:
+    from infra.cli import command_line
 
-
-def test_grafana_would_replace_no_variable_in_provisioned_rules() -> None:
-    assert "$" not in provisioning.provisioned().replace("$$", "")
+    given = [DEPLOY / "compose.yml", DEPLOY / "chart" / "driftline" / "values.yaml"]
+    named = {n for f in given for n in re.findall(r"(?:command|args): \[(\w+)", f.read_text())}
+    known = command_line().commands
+    assert named >= {"gateway", "receiver", "worker"}
+    assert all(not known[name].hidden for name in named - {"CMD"})
 
 
 def test_the_checker_of_published_rules_takes_them_too() -> None:
