@@ -228,13 +228,17 @@ def erase(store: Store, name: Name, person: Person, wait_s: float = 2 * REFRESH_
     erased = Erased(dict.fromkeys(names, 2**63 - 1), name)
     rewritten: dict[str, int] = {}
     left: list[str] = []
+    words: set[str] = set()
+    time.sleep(wait_s)
     for _ in range(_PASSES):
-        time.sleep(wait_s)
-        for table, rows in _rewrite_all(store, erased, person):
+        for table, rows in _rewrite_all(store, erased, person, words):
             rewritten[table] = rewritten.get(table, 0) + rows
-        # Whoever keeps rows in memory, such as examples of clusters, reads them again.
+        # Stations hold their states in memory: whoever sees this reads them again.
         store.insert("erasures", erasure_rows([""], now_ns()))
+        time.sleep(wait_s)
         left = search(store, person)
+        if states := _rewrite_states(store, erased, person, words):
+            left.append(f"station_state.state: {states}")
         if not left:
             break
     took = time.monotonic() - started
@@ -266,10 +270,12 @@ def search(store: Store, person: Person) -> list[str]:
     return found
 
 
-def _rewrite_all(store: Store, erased: Erased, person: Person) -> Iterator[tuple[str, int]]:
+def _rewrite_all(
+    store: Store, erased: Erased, person: Person, words: set[str]
+) -> Iterator[tuple[str, int]]:
+    """Rows rewritten, by table; what was said is added to ``words``."""
     tables = _tables(store)
     event_ids: set[str] = set()
-    words: set[str] = set()
     # Events first: what else bears their ids is found by them.
     for table in sorted(tables, key=lambda table: table.name != "events"):
         if table.name == "station_state":

@@ -91,6 +91,7 @@ class Stations:
         self._held: dict[tuple[str, str], _Bucket] = {}
         self._since = timedelta(days=7)  # what was decided while no worker ran
         self._told: list[tuple[str, str]] = []
+        self._erased = 0
         self.sealed = 0
 
     def step(self, owned: Iterable[str]) -> tuple[list[Finding], bool]:
@@ -109,6 +110,10 @@ class Stations:
             When the store is away; the next step then begins at what is stored.
         """
         buckets = list(owned)
+        erased = self._store.erased()
+        if erased != self._erased:  # somebody was erased, also out of the stored states
+            self.reset()
+            self._erased = erased
         self.sealed = self._store.sealed(leads=FLEET in buckets)
         self._release(buckets)
         if not self.sealed:
@@ -145,6 +150,8 @@ class Stations:
                 made = self._advance(key, sealed)
                 outputs += made
                 moved[key] = bool(made)
+        if self._store.erased() != self._erased:
+            return [], True  # outputs may hold what was erased meanwhile: step again
         self._store.write(outputs)
         self._save(moved)
         return (self._step_fleet() if FLEET in buckets else []), more
@@ -247,6 +254,8 @@ class Stations:
             if urgent or now - self._held[key].saved >= self._save_every
         ]  # fmt: skip
         states = [self._stored(key) for key in due]
+        if states and self._store.erased() != self._erased:
+            return
         self._note_read(due)
         progress = {k: (self._held[k].position, self._held[k].interactions) for k in moved}
         self._store.save(states, progress)

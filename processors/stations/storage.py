@@ -90,6 +90,10 @@ LEFT JOIN
 ) AS m ON m.interaction_id = r.interaction_id
 """  # noqa: S608 - our own constants
 
+_ERASED: Final = """
+SELECT max(toUnixTimestamp64Nano(before)) AS at FROM erasures WHERE pseudonym = ''
+"""
+
 _ACTIONS: Final = """
 SELECT a.subject AS subject, a.action AS action, toFloat64(a.at) AS at, f.members AS members
 FROM (SELECT * FROM finding_actions FINAL WHERE at > {since:DateTime64(3)}) AS a
@@ -142,6 +146,9 @@ class StationStore(Protocol):
 
         Who ``leads`` also gives up interactions without an end, for all.
         """
+
+    def erased(self) -> int:
+        """When somebody was last erased, ns since 1970; 0 for never."""
 
     def load(self, station: str, bucket: str) -> Stored | None:
         """The stored state of a bucket."""
@@ -214,6 +221,10 @@ class ClickHouseStations:
                 self._store.insert("watermarks", rows)
             self._settled, self._settled_at = sealed, time.monotonic()
         return self._settled
+
+    def erased(self) -> int:
+        """When somebody was last erased, ns since 1970; 0 for never."""
+        return int(self._store.query(_ERASED)["at"][0])
 
     def load(self, station: str, bucket: str) -> Stored | None:
         """The stored state of a bucket."""
@@ -386,6 +397,10 @@ class MemoryStations:
     def sealed(self, *, leads: bool) -> int:
         """Event time up to which results are complete."""
         return self.until
+
+    def erased(self) -> int:
+        """When somebody was last erased: never."""
+        return 0
 
     def load(self, station: str, bucket: str) -> Stored | None:
         """The stored state of a bucket."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import zlib
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
 
+from infra import erasing
 from processors.clickhouse import ClickHouseConfig, Store
 from processors.derive import sealing
 from processors.derive.result_store import ResultStore
@@ -18,7 +20,8 @@ from processors.stations.incidents import Incidents
 from processors.stations.runner import Stations
 from processors.stations.storage import ClickHouseStations, MemoryStations
 from processors.stations.versions import Versions
-from tests.support.stations import T0, run
+from processors.write.erased import namer
+from tests.support.stations import T0, failed, results, run
 from tests.unit.processors.test_stations import traffic
 
 CONFIG = DetectionConfig(warm_up=600)
@@ -111,6 +114,40 @@ def test_the_engine_and_memory_find_the_same(store):
     assert events["status"].to_list()[-1] == "resolved"
     (alert,) = store.query("SELECT state, severity, score FROM alerts").to_dicts()
     assert (alert["state"], alert["severity"]) == ("resolved", "page")
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_who_is_erased_leaves_the_states_that_a_worker_holds(store, monkeypatch, within):
+    """Between two steps, or while one is under way."""
+    words = "my xylophone was quartz"
+    his = {"user_id": "canary", "session_id": "of-canary", **failed(template=words)}
+    insert(store, results([(T0 + 2 * n, his if n % 3 else {}) for n in range(1800)]))
+    seal(store, 3600)
+    real = stations_of(store)
+    stations = Stations(real, all_stations(), save_every_s=0)
+    run(real, stations)
+
+    def said():
+        rows = store.query("SELECT hex(state) AS state FROM station_state FINAL")["state"]
+        states = [zlib.decompress(bytes.fromhex(s).partition(b"\n")[2]) for s in rows]
+        return {word for s in states for word in (b'"i001799"', words.encode()) if word in s}
+
+    def erase():
+        monkeypatch.undo()
+        erasing.erase(store, namer(b"key"), erasing.find(store, ["canary"]), wait_s=0.0)
+        assert not said()
+
+    assert len(said()) == 2
+    later = results([(T0 + 3600 + 2 * n, failed() if n % 3 else {}) for n in range(1800)])
+    insert(store, later.with_columns(interaction_id="l" + later["interaction_id"]))
+    seal(store, 7200)
+    if within:
+        monkeypatch.setattr(real, "actions", lambda _: erase() or [])
+    else:
+        erase()
+    run(real, stations)
+    assert min(p for p, _ in real.positions().values()) >= T0 + 7200
+    assert not said()
 
 
 def test_commands_read_what_stations_wrote(store, clickhouse, monkeypatch):

@@ -105,9 +105,9 @@ class Deployment(Bed):
         super().close()
 
     def lost(self, log: list[Record]) -> set[Any]:
-        """Ids of events of which a sender was told that they are safe, and which are not there."""
+        """What Kafka or, by their ids, senders were told is safe, and is not there."""
         there = {json.loads(line)["event_id"] for r in log for line in r.value.split(b"\n")}
-        return self.acknowledged - there
+        return super().lost(log) - there
 
     def _check_workers(self) -> None:
         self.gateway.check()
