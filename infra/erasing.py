@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -250,24 +251,37 @@ def search(store: Store, person: Person) -> list[str]:
 
     Every text of every table is searched, also within longer texts for the ids of a user.
     """
-    found = []
+    found: Counter[str] = Counter()
     for table in _tables(store):
-        counts = []
-        for column in table.strings:
-            told = _text(table, column)
-            conditions = [f"position({told}, {literal(user)}) > 0" for user in person.mentioned]
-            for part in _portions(person.owned):
-                conditions.append(
-                    f"hasAny({column}, {_array(part)})"
-                    if table.columns[column].startswith("Array")
-                    else f"toString({column}) IN {literal(part)}"
-                )
-            counts.append(f"countIf({' OR '.join(conditions)}) AS `{column}`")
-        row = _read(store, f"SELECT {', '.join(counts or ['1'])} FROM {table.name}").row(
-            0, named=True
-        )
-        found += [f"{table.name}.{column}: {n}" for column, n in row.items() if n and counts]
-    return found
+        for part in _portions(person.owned):
+            counts = [
+                f"countIf({_mentions(table, column, person)} OR {_is_one(table, column)})"
+                f" AS `{column}`"
+                for column in table.strings
+            ]
+            row = _read(
+                store,
+                # Once, for there may be thousands of them.
+                f"WITH owned AS (SELECT arrayJoin({_array(part)}) AS id)"
+                f" SELECT {', '.join(counts or ['0'])} FROM {table.name}",
+            ).row(0, named=True)
+            found.update({f"{table.name}.{column}": n for column, n in row.items() if n})
+    return [f"{place}: {n}" for place, n in found.items()]
+
+
+def _mentions(table: Table, column: str, person: Person) -> str:
+    told = _text(table, column)
+    return " OR ".join(
+        ["0", *(f"position({told}, {literal(user)}) > 0" for user in person.mentioned)]
+    )
+
+
+def _is_one(table: Table, column: str) -> str:
+    """SQL: whether a column is, or a list of it has, one of ``owned``."""
+    known = "IN (SELECT id FROM owned)"
+    if table.columns[column].startswith("Array"):
+        return f"arrayExists(x -> toString(x) {known}, {column})"
+    return f"toString({column}) {known}"
 
 
 def _rewrite_all(
@@ -322,7 +336,7 @@ def _conditions(table: Table, person: Person, event_ids: Sequence[str]) -> Itera
         for user in person.mentioned:
             yield f"position({told}, {literal(user)}) > 0"
         for part in _portions(person.owned):
-            yield f"hasAny({tokens}, {_array(part)})"
+            yield f"arrayExists(x -> x IN {literal(part)}, {tokens})"
 
 
 def _rewrite(

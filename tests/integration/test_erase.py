@@ -19,7 +19,7 @@ from ingest.core.events import Event
 from processors import audit
 from processors.clickhouse import Store
 from processors.derive import result_audit
-from processors.write.erased import MARK, Erased, Tombstones, erasure_rows, namer, now_ns, pair
+from processors.write.erased import IDS, MARK, Erased, Tombstones, erasure_rows, namer, now_ns, pair
 from tests.conftest import PASSWORD, ClickHouse
 from tests.integration.pipeline_harness import Pipeline
 from tests.integration.pipeline_reference import traffic
@@ -147,6 +147,8 @@ def test_found_nowhere_and_the_counts_are_as_they_were(place: tuple[Path, Pipeli
 
     person = erasing.find(store, [CANARY])
     assert (len(person.sessions), len(person.interactions)) == (5, 100)
+    places = {place.partition(":")[0] for place in erasing.search(store, person)}
+    assert places >= {"events.user_id", "events.content", "findings.examples", "findings.title"}
     report = erasing.erase(store, namer(KEY), person, wait_s=0.0)
 
     assert report.left == []
@@ -173,6 +175,45 @@ def test_found_nowhere_and_the_counts_are_as_they_were(place: tuple[Path, Pipeli
     again = [msgspec.structs.replace(e, time_unix_nano=now_ns()) for e in his[:4]]
     replay(pipeline, again)
     assert len(store.query(f"SELECT 1 AS n FROM events WHERE user_id = '{CANARY}'")) == 2
+
+
+_COLUMNS = """
+SELECT name FROM system.columns WHERE database = currentDatabase() AND table = {table:String}
+    AND default_kind NOT IN ('ALIAS', 'MATERIALIZED')
+"""
+
+
+def copy(store: Store, table: str, times: int) -> None:
+    """Add copies of all rows, with ids and words of their own."""
+    columns = store.query(_COLUMNS, {"table": table})["name"].to_list()
+    more = dict.fromkeys(IDS, "k") | dict.fromkeys(
+        ("content", "tool_result", "request", "answer"), "hex(sipHash128(k))"
+    )
+    copied = [f"if({c} = '', '', {c} || {more[c]})" if c in more else c for c in columns]
+    store.command(
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(copied)}"
+        f" FROM (SELECT *, '-' || toString(arrayJoin(range({times}))) AS k FROM {table})",
+        settings={"max_partitions_per_insert_block": 0},
+    )
+
+
+def test_ten_thousand_events_among_a_million(place: tuple[Path, Pipeline]) -> None:
+    folder, pipeline = place
+    store, others = pipeline.store, traffic(5)
+    pipeline.deliver(others)
+    pipeline.recompute()
+    for table in ("events", "evaluations", "interaction_results", "session_results"):
+        copy(store, table, 1_000_000 // len(others))
+    pipeline.deliver(of_canary(10_000, sessions=100))
+    pipeline.recompute()
+    assert store.query("SELECT count() AS n FROM events")["n"][0] > 1_000_000
+    before = counts(store)
+    report = erasing.erase(store, namer(KEY), erasing.find(store, [CANARY]))
+    assert report.left == []
+    assert report.rewritten["events"] == 10_000
+    assert report.seconds < 60
+    assert counts(store) == before
+    assert files_with(folder, "canary", "xylophone") == []
 
 
 def test_only_one_session_and_what_others_share_stays(place: tuple[Path, Pipeline]) -> None:
