@@ -41,7 +41,9 @@ _PASSES: Final = 3
 _AT_ONCE: Final = 50_000
 # Statements hold what is erased, and must not stay in the server's log of statements.
 _SETTINGS: Final = {"log_queries": 0, "max_query_size": MAX_STATEMENT_BYTES}
-_MUTATION: Final = {"mutations_sync": 2, "allow_nondeterministic_mutations": 1, "log_queries": 0}
+_MUTATION: Final = {"mutations_sync": 2, **_SETTINGS}
+_IN_MUTATION: Final = 20_000
+"""Hashes in one: Keeper takes a megabyte."""
 _JUDGES: Final = literal(EVALUATION_KINDS)
 _LEAST_ID: Final = 6  # characters of an id that is looked for within words
 _LEAST_WORDS: Final = 12  # characters of a text that a state is searched for
@@ -51,16 +53,16 @@ _NOBODYS: Final = ("ledger", "watermarks", "windows", "rollups", "schema_migrati
 _NO_WORDS: Final = ("cluster", "sha256", "log_id", "run", "owner")
 
 _TABLES: Final = """
-SELECT t.name AS table, t.sorting_key AS key, groupArray(c.name) AS columns,
-    groupArray(c.type) AS types
+SELECT replaceRegexpOne(t.name, '_local$', '') AS table, t.sorting_key AS key,
+    groupArray(c.name) AS columns, groupArray(c.type) AS types
 FROM system.tables AS t INNER JOIN system.columns AS c ON c.database = t.database
     AND c.table = t.name
 WHERE t.database = currentDatabase() AND endsWith(t.engine, 'MergeTree')
-    AND NOT has({nobodys:Array(String)}, t.name) AND c.default_kind NOT IN ('ALIAS', 'MATERIALIZED')
+    AND NOT has({nobodys:Array(String)}, table) AND c.default_kind NOT IN ('ALIAS', 'MATERIALIZED')
 GROUP BY table, key ORDER BY table
 """
 _KNOWN: Final = (
-    "SELECT 1 AS n FROM system.tables WHERE database = currentDatabase() AND name = {t:String}"
+    "SELECT 1 AS n FROM {tables} WHERE database = currentDatabase() AND name = {t:String}"
 )
 _OWN: Final = """
 SELECT DISTINCT interaction_id AS trace, interaction_id, session_id FROM events
@@ -344,9 +346,7 @@ def _rewrite(
 ) -> pl.DataFrame | None:
     """Rewrite the rows of a table; returns them as they were, None without any."""
     stage = _STAGE + table.name
-    known = (
-        "SELECT 1 AS n FROM system.tables WHERE database = currentDatabase() AND name = {t:String}"
-    )
+    known = _KNOWN.replace("{tables}", store.everywhere("tables", "system"))
     if len(store.query(known, {"t": stage})):  # of a run that was stopped
         _put_back(store, table, stage)
     columns = ", ".join(f"`{column}`" for column in table.columns)
@@ -358,8 +358,10 @@ def _rewrite(
     if rows.is_empty():
         return None
     rows = rows.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
-    store.command(f"CREATE TABLE {stage} AS {table.name}")
-    store.command(f"ALTER TABLE {stage} ADD COLUMN replaced UInt64")
+    store.command(
+        f"CREATE TABLE {stage}{store.on} ENGINE = MergeTree ORDER BY tuple() EMPTY AS"
+        f" SELECT *, toUInt64(0) AS replaced FROM {store.local(table.name)}"
+    )
     if table.owners:
         hit = erased.hits(rows)
         scrubbed = erased.scrub(rows.filter(hit), table.words)
@@ -377,14 +379,16 @@ def _rewrite(
 def _put_back(store: Store, table: Table, stage: str) -> None:
     """Delete what the stage replaces, insert what it holds, and drop it."""
     columns = ", ".join(f"`{column}`" for column in table.columns)
-    store.command(
-        f"ALTER TABLE {table.name} DELETE WHERE {table.identity} IN (SELECT replaced FROM {stage})",
-        settings=_MUTATION,
-    )
-    store.command(f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {stage}")
-    store.command(f"DROP TABLE {stage} SYNC")
+    waiting = store.everywhere(stage)
+    rows = store.query(f"SELECT DISTINCT toString(replaced) AS hash FROM {waiting}")
+    for part in _portions([] if rows.is_empty() else rows["hash"].to_list(), _IN_MUTATION):
+        # Not by a subquery: each replica runs it, and what waits is on one of them.
+        of = f"{table.identity} IN ({', '.join(part)})"
+        store.alter(table.name, f"DELETE WHERE {of}", settings=_MUTATION)
+    store.command(f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {waiting}")
+    store.command(f"DROP TABLE {stage}{store.on} SYNC")
     # A drop, even of nothing, takes the files of replaced parts away at once.
-    store.command(f"ALTER TABLE {table.name} DROP PARTITION ID '19700101'")
+    store.alter(table.name, "DROP PARTITION ID '19700101'")
 
 
 def _replaced(rows: pl.DataFrame, table: Table, erased: Erased, person: Person) -> pl.DataFrame:
@@ -439,9 +443,9 @@ def _rewrite_states(store: Store, erased: Erased, person: Person, words: Iterabl
         n += clean != plain
         states.append(head + b"\n" + zlib.compress(clean.encode(), 1))
     if n:
-        store.command("ALTER TABLE station_state DELETE WHERE 1", settings=_MUTATION)
+        store.alter("station_state", "DELETE WHERE 1", settings=_MUTATION)
         store.insert("station_state", rows.with_columns(state=pl.Series(states, dtype=pl.Binary)))
-        store.command("ALTER TABLE station_state DROP PARTITION ID '19700101'")
+        store.alter("station_state", "DROP PARTITION ID '19700101'")
     return n
 
 
@@ -472,9 +476,9 @@ def _values(rows: pl.DataFrame, *columns: str) -> set[str]:
     return {value for value in found if value and not value.startswith(MARK)}
 
 
-def _portions(values: Sequence[str]) -> Iterator[list[str]]:
-    for at in range(0, len(values), _AT_ONCE):
-        yield list(values[at : at + _AT_ONCE])
+def _portions(values: Sequence[str], size: int = _AT_ONCE) -> Iterator[list[str]]:
+    for at in range(0, len(values), size):
+        yield list(values[at : at + size])
 
 
 def _read(store: Store, sql: str) -> Any:

@@ -81,6 +81,8 @@ def clickhouse(settings: Settings, *, reader: bool = False) -> ClickHouseConfig:
         database=section.database,
         ca_file=_text(section.ca_file),
         settings=EXACT if section.cluster else {},
+        cluster=section.cluster,
+        sharded=section.sharded,
     )
 
 

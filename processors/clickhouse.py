@@ -57,6 +57,10 @@ class ClickHouseConfig:
     compress: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of every statement, such as those that make a cluster answer as one server does."""
+    cluster: str = ""
+    """Name of the cluster whose hosts hold the rows; empty for one server."""
+    sharded: bool = False
+    """Whether a host holds a part of them, in tables called ``NAME_local``."""
 
 
 class Store:
@@ -143,6 +147,27 @@ class Store:
         """Run a statement that returns nothing, such as INSERT ... SELECT."""
         merged = _INSERT_SETTINGS | (settings or {})
         self._call("raw_query", sql, parameters=parameters, settings=merged)
+
+    def alter(self, table: str, changes: str, settings: dict[str, Any] | None = None) -> None:
+        """Change a table where its rows lie, on every shard."""
+        on = self.on if self._config.sharded else ""  # replicas do as one of them does
+        self.command(f"ALTER TABLE {self.local(table)}{on} {changes}", settings=settings)
+
+    def local(self, table: str) -> str:
+        """The table that holds the rows of this host."""
+        return f"{table}_local" if self._config.sharded else table
+
+    @property
+    def on(self) -> str:
+        """What a statement says to run on all hosts."""
+        return f" ON CLUSTER '{self._config.cluster}'" if self._config.cluster else ""
+
+    def everywhere(self, table: str, database: str | None = None) -> str:
+        """SQL of a table of each host, whose rows differ from host to host."""
+        database = database or self._config.database
+        if not self._config.cluster:
+            return f"{database}.{table}"
+        return f"clusterAllReplicas('{self._config.cluster}', '{database}', '{table}')"
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         try:

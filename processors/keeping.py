@@ -58,7 +58,7 @@ _BY_ROW: Final[tuple[tuple[str, str, str], ...]] = (
 )
 
 _PARTITIONS: Final = """
-SELECT DISTINCT partition FROM system.parts
+SELECT DISTINCT partition FROM {parts}
 WHERE database = currentDatabase() AND table = {table:String} AND active ORDER BY partition
 """
 _COUNT_EVENTS: Final = """
@@ -202,7 +202,7 @@ def expire(
     for table, of in _BY_PARTITION.items():
         if days := getattr(keep, of):
             for partition in expired(_partitions(store, table), days, today):
-                store.command(f"ALTER TABLE {table} DROP PARTITION {partition}")
+                store.alter(table, f"DROP PARTITION {partition}")
                 gone.setdefault(table, []).append(partition)
     if keep.dead_letters:
         _expire_letters(store, today - timedelta(days=keep.dead_letters), gone)
@@ -255,7 +255,7 @@ def _expire_events(
         gone.setdefault("events", []).append(partition)
     for changes in (drops, deletes):
         if changes:
-            store.command(f"ALTER TABLE events {', '.join(changes)}", settings=_DELETE)
+            store.alter("events", ", ".join(changes), settings=_DELETE)
 
 
 def _book(store: Store, rows: list[_Booking]) -> None:
@@ -292,19 +292,20 @@ def _clear_words(
         if table != "session_results":  # so that their absence is not taken for silence
             empty += ", words_gone = 1"
         clear = [f"UPDATE {empty} IN PARTITION {name} WHERE 1" for name in found]
-        store.command(f"ALTER TABLE {table} {', '.join(clear)}", settings=_DELETE)
+        store.alter(table, ", ".join(clear), settings=_DELETE)
         gone.setdefault(table, []).extend(f"words of {name}" for name in found)
 
 
 def _delete(store: Store, table: str, where: str, gone: dict[str, list[str]]) -> None:
     n = store.query(f"SELECT count() AS n FROM {table} WHERE {where}")["n"][0]  # noqa: S608
     if n:
-        store.command(f"ALTER TABLE {table} DELETE WHERE {where}", settings=_DELETE)
+        store.alter(table, f"DELETE WHERE {where}", settings=_DELETE)
         gone.setdefault(table, []).append(f"{n} rows")
 
 
 def _partitions(store: Store, table: str) -> list[str]:
-    found = store.query(_PARTITIONS, {"table": table})
+    asked = _PARTITIONS.replace("{parts}", store.everywhere("parts", "system"))
+    found = store.query(asked, {"table": store.local(table)})
     return [] if found.is_empty() else found["partition"].to_list()
 
 

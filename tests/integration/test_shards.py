@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, timedelta
 from typing import Any
 
+import polars as pl
 import pytest
 
 from dashboards import agent_report
 from dashboards.accounting import account
+from infra import erasing
 from infra.schema.cluster import SHARDED_BY, Cluster, render
 from infra.schema.migrate import dry_run, shipped, view_names, views
 from processors import audit
 from processors.clickhouse import ClickHouseConfig, Store
+from processors.keeping import Retention, expire
+from processors.write.erased import namer
 from tests.conftest import ClickHouse
 from tests.integration.pipeline_harness import Pipeline, collided
 from tests.integration.pipeline_reference import traffic
@@ -71,6 +77,60 @@ def single(pipeline: Pipeline) -> Pipeline:
     return pipeline
 
 
+class ShardedStore(Store):
+    """Does what a cluster of two shards does with statements for its hosts and with inserts.
+
+    The database has views and merged tables; what is inserted comes by ``NAME_local`` there.
+    """
+
+    def __init__(self, config: ClickHouseConfig, names: list[str]) -> None:
+        super().__init__(replace(config, cluster="main", sharded=True))
+        self.names = names
+
+    def everywhere(self, table: str, database: str | None = None) -> str:
+        known = ", ".join(f"'{name}'" for name in self.names)
+        if database is None:
+            return f"merge(REGEXP('^({'|'.join(self.names)})$'), '^{table}$')"
+        local = ", table || '_local' AS table" if table == "parts" else ""
+        own = f"* REPLACE (currentDatabase() AS database{local})"
+        theirs = f"(SELECT * FROM {database}.{table} WHERE database IN ({known}))"
+        return f"(SELECT {own} FROM {theirs})"
+
+    def insert(self, table: str, frame: pl.DataFrame) -> None:
+        if table.startswith("erasing_"):
+            super().insert(f"{self.names[0]}.{table}", frame)
+            return
+        super().insert(f"{table}_local", frame)
+        self._distribute(table)
+
+    def command(self, sql: str, *args: Any, **kwargs: Any) -> None:
+        if " ON CLUSTER 'main'" in sql:
+            for name in self.names:
+                of = re.sub(r"^(\w+ TABLE) (\w+)", rf"\1 {name}.\2", sql)
+                here = re.sub(r"(\w+\.)?(\w+)_local", rf"{name}.\2", of)
+                super().command(here.replace(" ON CLUSTER 'main'", ""), *args, **kwargs)
+        elif into := re.match(r"\s*INSERT INTO (\w+)", sql):
+            super().command(sql.replace(into[1], f"{into[1]}_local", 1), *args, **kwargs)
+            self._distribute(into[1])
+        else:
+            super().command(sql, *args, **kwargs)
+
+    def _distribute(self, table: str) -> None:
+        for n, name in enumerate(self.names):
+            its = f"SELECT * FROM {table}_local WHERE {on_shard(table, n)}"
+            super().command(
+                f"INSERT INTO {name}.{table} {its}",
+                settings={"max_partitions_per_insert_block": 0},
+            )
+        super().command(f"TRUNCATE TABLE {table}_local")
+
+
+def on_shard(table: str, n: int) -> str:
+    """SQL: whether a row is of a shard."""
+    key = f"cityHash64({SHARDED_BY[table]})" if table in SHARDED_BY else "0"
+    return f"{key} % 2 = {n}"
+
+
 class Shards:
     """The same rows over two databases."""
 
@@ -92,6 +152,7 @@ class Shards:
                         f"INSERT INTO {name}.{table} SELECT * FROM {table} WHERE {key} % 2 = {n}",
                         settings={"optimize_on_insert": 0, "max_partitions_per_insert_block": 0},
                     )
+                client.command(f"CREATE TABLE {self.merged}.{table}_local AS {table}")
                 over = "|".join(self.names)
                 client.command(
                     f"CREATE TABLE {self.merged}.{table} AS {table}"
@@ -106,6 +167,9 @@ class Shards:
     def store(self) -> Store:
         c = self.of
         return Store(ClickHouseConfig(c.url, c.user, c.password, self.merged))
+
+    def sharded(self) -> ShardedStore:
+        return ShardedStore(self.store()._config, self.names)
 
     def drop(self) -> None:
         with self.of.client() as client:
@@ -125,7 +189,7 @@ def answers(store: Store) -> dict[str, Any]:
     found: dict[str, Any] = {
         "books": account(store),
         "metrics": agent_report.collect(store, agent_report.Selection(), parts=True),
-        "differences": audit.differences(store).rows(),
+        "differences": sorted(audit.differences(store).rows()),
     }
     for name in sorted(view_names()):
         # Where an event id was taken twice, `feedback` shows the words of either.
@@ -146,6 +210,43 @@ def test_answers_over_shards_are_those_of_one_server(single: Pipeline, shards: S
         assert merged[name] == answer, name
     assert one["books"]["collisions"] > 10
     assert one["books"]["duplicates"] > 10
+
+
+def test_expiry_on_shards_is_that_of_one_server(single: Pipeline, shards: Shards) -> None:
+    days = single.store.query("SELECT DISTINCT toDate(time) AS day FROM events ORDER BY day")
+    last = date(1970, 1, 1) + timedelta(days=int(days["day"].to_physical()[-1]))
+    keep = Retention(raw=1, content=1, results=1, rollups=1, findings=1)
+    assert len(days) > 1
+    went: set[str] = set()
+    for later in (1, 40):  # months of results go later than days of events
+        today = last + timedelta(days=later)
+        gone = expire(single.store, keep, today, wait_s=0.0)
+        assert expire(shards.sharded(), keep, today, wait_s=0.0).keys() == gone.keys()
+        went |= gone.keys()
+        one, merged = answers(single.store), answers(shards.store())
+        assert one["books"]["expired"] > 0
+        for name, answer in one.items():
+            assert merged[name] == answer, name
+    assert went >= {"events", "interaction_results", "windows", "rollups", "evaluations"}
+
+
+def test_erasure_on_shards_is_that_of_one_server(single: Pipeline, shards: Shards) -> None:
+    users = single.store.query("SELECT DISTINCT user_id FROM events WHERE user_id != '' ORDER BY 1")
+    user = users["user_id"][0]
+    sharded = shards.sharded()
+    for store in (single.store, sharded):
+        person = erasing.find(store, [user])
+        assert person.interactions
+        assert erasing.erase(store, namer(b"key"), person, wait_s=0.0).left == []
+    one, merged = answers(single.store), answers(sharded)
+    assert one["books"]["erased"] > 0
+    for name, answer in one.items():
+        assert merged[name] == answer, name
+    # A row whose id became a pseudonym is where a repeat of it would go.
+    for table in SHARDED_BY:
+        for n, name in enumerate(shards.names):
+            astray = f"SELECT count() AS n FROM {name}.{table} WHERE NOT {on_shard(table, n)}"
+            assert sharded.query(astray)["n"][0] == 0, table
 
 
 def test_copies_on_different_shards_would_be_noticed(

@@ -7,7 +7,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
 
+from infra.doctor.kafka import judge, look
+from infra.topics import driftline_topics
 from ingest.core.events import DIRTY_TOPIC, EVENTS_TOPIC
 from tests.kafka.harness import Bed
 from tests.kafka.traffic import Load
@@ -71,3 +74,33 @@ def test_every_broker_in_turn_is_frozen_or_killed(bed: Bed, three: Cluster) -> N
         events = load.finish()
     bed.settle()
     bed.check(events, repeats_allowed=True)
+
+
+def test_the_doctor_sees_what_a_cluster_says_of_itself(bed: Bed, three: Cluster) -> None:
+    topics = driftline_topics(4, 24)
+
+    def codes() -> set[str]:
+        return {found.code for found in judge(look(bed.kafka, topics), topics)}
+
+    def alter(name: str, value: str) -> None:
+        with three.admin() as admin:
+            admin.alter_configs(
+                [ConfigResource(ConfigResourceType.TOPIC, EVENTS_TOPIC, {name: value})]
+            )
+
+    assert codes() == set()
+    for code, name, wrong, right in (
+        ("retention_bytes", "retention.bytes", "1000000", "-1"),
+        ("unclean_election", "unclean.leader.election.enable", "true", "false"),
+        ("insync", "min.insync.replicas", "1", "2"),
+        ("insync_all", "min.insync.replicas", "3", "2"),
+    ):
+        alter(name, wrong)
+        eventually(lambda c=code: codes() == {c}, 20)
+        alter(name, right)
+        eventually(lambda: codes() == set(), 20)
+    three.nodes[2].kill()
+    eventually(lambda: codes() == {"under_replicated"}, 60)
+    three.nodes[2].start()
+    three.wait_ready()
+    eventually(lambda: codes() == set(), 60)
