@@ -65,8 +65,8 @@ $(KAFKA): infra/kafka/pom.xml
 	    mvn --batch-mode --file $< dependency:build-classpath && touch $@; \
 	fi
 
-test-kafka: $(STAMP) $(KAFKA) ## the pipeline on real Apache Kafka, with faults; needs Java 17 and Maven
-	@timeout --foreground 1500 $(BIN)/python -m pytest tests/kafka -m kafka -v --durations=10 \
+test-kafka: $(STAMP) $(KAFKA) ## the pipeline on real Apache Kafka, with faults; needs Java 17, Maven, root for hosts
+	@timeout --foreground 2100 $(BIN)/python -m pytest tests/kafka -m kafka -v --durations=10 \
 	    -W ignore::pytest.PytestUnraisableExceptionWarning  # kafka-python leaves sockets of failed connections behind
 
 test-clients: $(STAMP) clients ## agents with published instrumentations against the gateway

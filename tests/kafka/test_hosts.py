@@ -153,8 +153,8 @@ def test_workers_follow_the_lag(deploy: Deploy, spread: Cluster) -> None:
     An outage of ClickHouse leaves a backlog. While it lasts nobody gets on, so the lag, however
     large, starts no workers, which could do nothing either.
     """
-    bed = deploy(150)
-    threshold = lag_threshold(2_500, 5, 60)
+    bed = deploy(100)
+    threshold = lag_threshold(2_500, 2, 60)
     bed.worker()
     wanted: list[int] = []
     before: dict[int, tuple[int, int]] = {}
@@ -184,7 +184,7 @@ def test_workers_follow_the_lag(deploy: Deploy, spread: Cluster) -> None:
         bed.store.host.unplug()
         time.sleep(5)
         before = spread.positions(SINK_GROUP, EVENTS)
-        for _ in range(15):
+        for _ in range(10):
             poll()
         assert set(wanted) == {1}
         assert sum(spread.lag(SINK_GROUP, EVENTS).values()) > 4 * threshold
