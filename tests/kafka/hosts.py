@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ from tests.support.processes import kill, last_line, listens, start, stop, until
 _GATEWAY_PORT, _ENGINE_PORT = 4318, 8123
 _SPANS = "otlp_spans"
 _TICK_S = 0.25
+
+PATIENCE_S = 180
+"""For any condition, on a machine whose cores are busy."""
 
 
 @dataclass
@@ -89,14 +92,15 @@ class Deployment(Bed):
         }
         self.gateway.start()
         self.receiver.start()
-        until(lambda: listens(self.gateway.host.address, _GATEWAY_PORT), 60, "the gateway")
+        until(lambda: listens(self.gateway.host.address, _GATEWAY_PORT), PATIENCE_S, "the gateway")
         self.senders = Senders(self, token)
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        """Start a worker on a new host, the last of ``worker_hosts``."""
-        self.worker_hosts.append(self._host("worker"))
-        self.worker_command = self.worker_hosts[-1].command([*DRIFTLINE, "worker"])
-        return super().worker()
+    def worker(self, command: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Start a worker on a new host, the last of ``worker_hosts``, or what a command says."""
+        if not command:
+            self.worker_hosts.append(self._host("worker"))
+            command = self.worker_hosts[-1].command([*DRIFTLINE, "worker"])
+        return super().worker(command)
 
     def close(self) -> None:
         for part in (self.gateway, self.receiver, self.relay):
@@ -109,10 +113,14 @@ class Deployment(Bed):
         there = {json.loads(line)["event_id"] for r in log for line in r.value.split(b"\n")}
         return super().lost(log) - there
 
-    def _check_workers(self) -> None:
+    def until_at_work(self, within_s: float = PATIENCE_S) -> None:
+        """Return when more is stored than now."""
+        super().until_at_work(within_s)
+
+    def check_workers(self) -> None:
         self.gateway.check()
         self.receiver.check()
-        super()._check_workers()
+        super().check_workers()
 
 
 class Senders:
