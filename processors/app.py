@@ -145,6 +145,9 @@ def app_on(kafka: KafkaConfig, name: str = APP_ID) -> Any:
         broker_session_timeout=10.0,
         broker_heartbeat_interval=3.0,
         broker_commit_interval=3.0,
+        # A leader that moves while a position is looked up is only found by new metadata: aiokafka
+        # does not ask for them then, and would wait five minutes.
+        consumer_metadata_max_age_ms=15_000,
         # It would leave the group when nothing is fetched, as without a partition, and not come
         # back. That it gets on is what health says.
         broker_max_poll_interval=7 * 86_400.0,
