@@ -123,6 +123,8 @@ def open_consumer(
         "fetch_max_bytes": 4 << 20,
         "max_partition_fetch_bytes": 1 << 20,
         "max_poll_interval_ms": 600_000,
+        # Whose leader moved is asked of the old one until this is over.
+        "metadata_max_age_ms": 15_000,
     }
     consumer: LogConsumer = AIOKafkaConsumer(**settings | options, **kafka.client_options())
     if "fetch_max_wait_ms" not in options:
