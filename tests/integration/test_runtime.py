@@ -202,7 +202,8 @@ def test_only_the_missing_parts_are_started(runtime: Runtime, tmp_path: Path) ->
 
 
 def test_services_that_are_away_are_named_at_start(tmp_path: Path) -> None:
-    port = free_port()
+    base = free_port(17)
+    port = base + 16  # of nobody
     for variable, value in (
         ("DRIFTLINE_KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{port}"),
         ("DRIFTLINE_CLICKHOUSE_URL", f"http://127.0.0.1:{port}"),
@@ -211,7 +212,7 @@ def test_services_that_are_away_are_named_at_start(tmp_path: Path) -> None:
             "up",
             "--detach",
             home=tmp_path / "home",
-            port_base=free_port(16),
+            port_base=base,
             environment={variable: value},
         )
         assert (done.returncode, done.stderr.count("\n")) == (3, 1)
