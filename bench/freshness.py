@@ -11,13 +11,11 @@ what the query took.
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final
@@ -35,7 +33,7 @@ from ingest.core.events import EVENTS_TOPIC
 from ingest.core.kafka import KafkaConfig
 from processors.clickhouse import Store
 
-RATE: Final = 20_000
+RATE: Final = 5_000
 _SETTLE_S: Final = 5.0  # what is sent before is not judged: the worker warms up
 _PATIENCE_S: Final = 30.0
 _SINCE_S: Final = 15
@@ -44,7 +42,7 @@ _SINCE_S: Final = 15
 def run(
     quick: bool, seed: int = SEED, say: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Measure how old the newest visible number is, at 20,000 events per second.
+    """Measure how old the newest visible number is, at 5,000 events per second.
 
     Parameters
     ----------
@@ -60,24 +58,13 @@ def run(
     Unavailable
         When what was sent is not visible 30 s after the last of it.
     """
-    say(f"{RATE:,} events/s ...")
-    results = _round(quick, seed, None)
-    say("the same while an evaluator waits for a model that never answers ...")
-    return report("freshness", seed, PACKAGES, results + _round(quick, seed, "with_evaluators"))
-
-
-def _round(quick: bool, seed: int, peer: str | None) -> list[dict[str, Any]]:
     seconds = _SETTLE_S + (10 if quick else 60)
-    with bed() as found, ExitStack() as stack:
+    with bed() as found:
         store = Store(found.clickhouse)
-        found.processes.append(found.worker())
+        worker = found.worker()
+        found.processes.append(worker)
         _wait_for(worker_ready=lambda: _assigned(store))
-        if peer is not None:
-            url = stack.enter_context(_silent_model())
-            (found.folder / "evaluators.yaml").write_text(_EVALUATORS.format(url=url))
-            file = str(found.folder / "evaluators.yaml")
-            found.processes.append(found.worker({"DRIFTLINE_EVALUATORS_FILE": file}, "evaluator"))
-        pipeline = found.processes[:3]
+        say(f"sending {RATE:,} events/s for {seconds:.0f} s ...")
         begun = time.time() + 1.0
         load = Load(
             events=int(seconds * RATE), rate=RATE, agents=28, lines_per_record=500, seed=seed,
@@ -99,54 +86,26 @@ def _round(quick: bool, seed: int, peer: str | None) -> list[dict[str, Any]]:
         producer = threading.Thread(
             target=produce, args=(found.kafka, values, begun + shift, load, note)
         )
-        spent = cpu_seconds(pipeline)
+        spent = cpu_seconds(found.processes)
         producer.start()
         answers = _watch(store, load, producer, begun + shift + _SETTLE_S, sent, ends, seed)
-        spent = cpu_seconds(pipeline) - spent
-        decided = store.query("SELECT count() AS n FROM decisions WHERE state = 'pending'")["n"][0]
-    if peer is not None and not decided:
-        raise Unavailable("the evaluator decided about nothing, so there is nothing to compare")
+        spent = cpu_seconds(found.processes) - spent
     names = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
-    return [
-        result("rate", RATE, "events/s", peer=peer, n=load.events),
-        *(
-            result(
-                f"{metric}_{name}", float(np.quantile(waits, q)), "s", peer=peer, n=len(waits)
-            )
-            for metric, waits in (
-                ("freshness", answers.behind), ("behind_when_asked", answers.behind_when_asked)
-            )
-            for name, q in names
-        ),
-        result(
-            "metrics_query_p50", float(np.median(answers.took)), "s", peer=peer,
-            n=len(answers.took),
-        ),
-        result(
-            "cpu_seconds_per_million", spent / load.events * 1e6, "CPU-s", peer=peer,
-            n=load.events,
-        ),
-    ]  # fmt: skip
-
-
-_EVALUATORS: Final = """
-evaluators:
-- name: helped
-  kind: chat
-  endpoint: {url}
-  model: judge
-  rubric: Did the agent help?
-  rate: 0.05
-  timeout_s: 5
-  price: {{input: 0, output: 0}}
-"""
-
-
-@contextmanager
-def _silent_model() -> Iterator[str]:
-    """URL of an endpoint that takes connections and never says a word."""
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+    return report(
+        "freshness", seed, PACKAGES,
+        [
+            result("rate", RATE, "events/s", n=load.events),
+            *(
+                result(f"{metric}_{name}", float(np.quantile(waits, q)), "s", n=len(waits))
+                for metric, waits in (
+                    ("freshness", answers.behind), ("behind_when_asked", answers.behind_when_asked)
+                )
+                for name, q in names
+            ),
+            result("metrics_query_p50", float(np.median(answers.took)), "s", n=len(answers.took)),
+            result("cpu_seconds_per_million", spent / load.events * 1e6, "CPU-s", n=load.events),
+        ],
+    )  # fmt: skip
 
 
 def produce(

@@ -32,13 +32,7 @@ from infra.embedded.process import stop
 from infra.topics import Topic, create_topics, log_id
 from ingest.codec import CANONICAL_HEADER
 from ingest.core.errors import Unavailable
-from ingest.core.events import (
-    DEAD_LETTERS_TOPIC,
-    DIRTY_TOPIC,
-    EVALUATE_TOPIC,
-    EVENTS_TOPIC,
-    FINDINGS_TOPIC,
-)
+from ingest.core.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC, FINDINGS_TOPIC
 from ingest.core.kafka import KafkaConfig
 from processors.clickhouse import ClickHouseConfig, Store
 from processors.derive import sealing
@@ -80,10 +74,8 @@ class Bed:
     clickhouse: ClickHouseConfig
     processes: list[subprocess.Popen[bytes]]
 
-    def worker(
-        self, settings: Mapping[str, str] | None = None, role: str = "worker"
-    ) -> subprocess.Popen[bytes]:
-        """Start a worker, or another role, on it, with settings by variable."""
+    def worker(self, settings: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start a worker on it, with settings by variable."""
         environment = (
             os.environ
             | dict(settings or {})
@@ -94,9 +86,9 @@ class Bed:
                 "DRIFTLINE_CLICKHOUSE_PASSWORD": self.clickhouse.password,
             }
         )
-        with (self.folder / f"{role}.log").open("ab") as log:
+        with (self.folder / "worker.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "infra.cli", role],
+                [sys.executable, "-m", "infra.cli", "worker"],
                 env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             )  # fmt: skip
 
@@ -321,8 +313,7 @@ def bed(partitions: int = 4) -> Iterator[Bed]:
         create_topics(
             kafka,
             [Topic(EVENTS_TOPIC, partitions), Topic(DIRTY_TOPIC, partitions),
-             Topic(DEAD_LETTERS_TOPIC, 1), Topic(FINDINGS_TOPIC, 1),
-             Topic(EVALUATE_TOPIC, 1)],
+             Topic(DEAD_LETTERS_TOPIC, 1), Topic(FINDINGS_TOPIC, 1)],
         )  # fmt: skip
         yield Bed(folder, kafka, clickhouse, processes)
     finally:
