@@ -22,7 +22,6 @@ _LEAST: Final = 0.15  # share of the interactions hit that a cause must explain
 _FEWEST: Final = 5  # interactions that it must explain
 _DEPLOYED_S: Final = 1800
 _FRESH_VERSION: Final = 1.5
-_FRESH_WORD: Final = 1.5
 _WEIGHTS: Final[Mapping[str, float]] = {
     "agent_version": 1.1, "tool": 1.05, "model": 1.03, "provider": 1.02, "agent": 0.9,
     "language": 1.0, "topic": 0.8, "user": 0.5, "cluster": 0.7,
@@ -136,14 +135,9 @@ def causes(finding: Finding, inside: pl.DataFrame, outside: pl.DataFrame) -> lis
     found = over_represented(
         _tally(inside, finding, words), len(inside), _tally(outside, finding, words), len(outside)
     )
-    boosted = {
-        f"agent_version\x1f{version}": _FRESH_VERSION
-        for version in _fresh_versions(finding, pl.concat([inside, outside]))
-    }
-    if finding.signal == "new_request":  # what is new are its words
-        boosted |= dict.fromkeys((f"topic\x1f{word}" for word in words), _FRESH_WORD)
+    fresh = _fresh_versions(finding, pl.concat([inside, outside]))
     scored = [
-        (_score(lift, len(inside), boosted), _cause(lift, len(inside)))
+        (_score(lift, len(inside), fresh), _cause(lift, len(inside)))
         for lift in found
         if lift.inside >= max(_LEAST * len(inside), _FEWEST)
     ]
@@ -156,10 +150,11 @@ def _cause(lift: Lift, n: int) -> Cause:
     return Cause(attribute, value, lift.lift, lift.low, lift.high, lift.inside / n)
 
 
-def _score(lift: Lift, n: int, boosted: Mapping[str, float]) -> float:
-    """Share explained, less what it would explain by chance; more for what has just come up."""
-    weight = _WEIGHTS[lift.attribute.split("\x1f", 1)[0]] * boosted.get(lift.attribute, 1.0)
-    return lift.inside / n * (1 - 1 / lift.low) * weight
+def _score(lift: Lift, n: int, fresh: set[str]) -> float:
+    """Share explained, less what it would explain by chance; more for a version just deployed."""
+    attribute, value = lift.attribute.split("\x1f", 1)
+    boost = _FRESH_VERSION if attribute == "agent_version" and value in fresh else 1.0
+    return lift.inside / n * (1 - 1 / lift.low) * _WEIGHTS[attribute] * boost
 
 
 def _fresh_versions(finding: Finding, rows: pl.DataFrame) -> set[str]:

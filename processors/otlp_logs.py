@@ -27,8 +27,8 @@ def of_finding(record: Mapping[str, Any]) -> dict[str, Any]:
     """The log event of a record of the topic ``driftline.findings``.
 
     Every field of `docs/schemas/finding.json` that is known is an attribute
-    ``driftline.finding.<field>``; the body is the title, and the time that of the record's version.
-    A finding that is over has the severity INFO.
+    ``driftline.finding.<field>``; the body is the title, and the time that when it was found, or
+    ended. A finding that is over has the severity INFO.
     """
     over = record["status"] == "recovered"
     text, number = _OVER if over else _SEVERITIES.get(record["severity"], _OVER)

@@ -107,9 +107,7 @@ class FailureClusters:
         self.lineage: list[Transition] = []
         self.aliases: dict[str, str] = {}
         self._usages: dict[str, Usage] = {}
-        self._weighed = (
-            0  # usages that the terms of the profiles are weighed by; the rest came later
-        )
+        self._weighed = 0  # usages by which the profiles weigh terms; the rest came later
         self._profiles = Profiles({})
         self._limit = 0.3
         self._known: dict[str, str] = {}

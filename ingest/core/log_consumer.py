@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiokafka import (
@@ -70,20 +70,8 @@ class LogConsumer(Protocol):
         """When the broker was last heard of it, ms since 1970; 0 before."""
 
 
-class Open(Protocol):
-    """How a consumer is made: `open_consumer`, or `MemoryLog.open_consumer`."""
-
-    def __call__(
-        self,
-        kafka: KafkaConfig,
-        group: str,
-        topics: Sequence[str],
-        listener: ConsumerRebalanceListener | None = None,
-        *,
-        session_timeout: float = 10.0,
-        **options: Any,
-    ) -> LogConsumer:
-        """Make it; `LogConsumer.start` connects it."""
+Open = Callable[..., LogConsumer]
+"""How a consumer is made: `open_consumer`, or `MemoryLog.open_consumer`, called alike."""
 
 
 def open_consumer(
@@ -126,11 +114,12 @@ def open_consumer(
         # Whose leader moved is asked of the old one until this is over.
         "metadata_max_age_ms": 15_000,
     }
-    consumer: LogConsumer = AIOKafkaConsumer(**settings | options, **kafka.client_options())
+    consumer: Any = AIOKafkaConsumer(**settings | options, **kafka.client_options())
     if "fetch_max_wait_ms" not in options:
         fetch_wait.adapt(consumer)
-    consumer.subscribe(list(topics), listener=listener)  # type: ignore[attr-defined]
-    return consumer
+    consumer.subscribe(list(topics), listener=listener)
+    opened: LogConsumer = consumer
+    return opened
 
 
 async def commit(consumer: LogConsumer, offsets: Mapping[TopicPartition, int] | None) -> bool:

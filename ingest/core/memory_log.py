@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError
 
 from ingest.core.kafka import KafkaConfig
 from ingest.core.log_consumer import LogConsumer, Records
@@ -26,29 +26,33 @@ class MemoryLog:
 
     Attributes
     ----------
-    fails
-        What every question to the broker raises; None while it answers.
+    records
+        Of each partition by offset, None where an offset has no record; ``first`` is the offset of
+        the first that is still kept.
+    acknowledged, members
+        By group: the offsets it has acknowledged, and its consumers.
+    news
+        Set, and replaced, when anything is added.
     """
 
     def __init__(self, **topics: int) -> None:
-        self.fails: KafkaError | None = None
-        self._records: dict[TopicPartition, list[ConsumerRecord | None]] = {}
-        self._first: dict[TopicPartition, int] = defaultdict(int)
-        self._acknowledged: dict[str, dict[TopicPartition, int]] = defaultdict(dict)
-        self._members: dict[str, list[_MemoryConsumer]] = defaultdict(list)
-        self._news = asyncio.Event()
+        self.records: dict[TopicPartition, list[ConsumerRecord | None]] = {}
+        self.first: dict[TopicPartition, int] = defaultdict(int)
+        self.acknowledged: dict[str, dict[TopicPartition, int]] = defaultdict(dict)
+        self.members: dict[str, list[_MemoryConsumer]] = defaultdict(list)
+        self.news = asyncio.Event()
         for name, partitions in topics.items():
             self.create(name, partitions)
 
     def create(self, topic: str, partitions: int) -> None:
         """Make a topic."""
-        self._records |= {TopicPartition(topic, number): [] for number in range(partitions)}
+        self.records |= {TopicPartition(topic, number): [] for number in range(partitions)}
 
     def append(
         self, topic: str, partition: int, value: bytes | None, timestamp: int | None = None
     ) -> int:
         """Add a record with a time, ms since 1970; its offset."""
-        records = self._records[place := TopicPartition(topic, partition)]
+        records = self.records[place := TopicPartition(topic, partition)]
         at = int(time.time() * 1000) if timestamp is None else timestamp
         size = len(value or b"")
         records.append(ConsumerRecord(*place, len(records), at, 0, None, value, None, -1, size, ()))
@@ -57,12 +61,12 @@ class MemoryLog:
 
     def end_transaction(self, topic: str, partition: int) -> None:
         """Take an offset that no consumer sees a record of."""
-        self._records[TopicPartition(topic, partition)].append(None)
+        self.records[TopicPartition(topic, partition)].append(None)
         self._tell()
 
     def delete_before(self, topic: str, partition: int, offset: int) -> None:
         """Forget the records before an offset, as retention does."""
-        self._first[TopicPartition(topic, partition)] = offset
+        self.first[TopicPartition(topic, partition)] = offset
 
     def open_consumer(
         self,
@@ -70,28 +74,22 @@ class MemoryLog:
         group: str,
         topics: Sequence[str],
         listener: ConsumerRebalanceListener | None = None,
-        *,
-        session_timeout: float = 10.0,
         **options: Any,
     ) -> LogConsumer:
-        """As `ingest.core.log_consumer.open_consumer`, of this log."""
-        del kafka, session_timeout, options
+        """As `ingest.core.log_consumer.open_consumer`, of this log whatever the cluster."""
+        del kafka, options
         return _MemoryConsumer(self, group, topics, listener)
 
     def _tell(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+        self.news.set()
+        self.news = asyncio.Event()
 
-    def _ask(self) -> None:
-        if self.fails is not None:
-            raise self.fails
-
-    async def _share(self, group: str) -> None:
+    async def share(self, group: str) -> None:
         """Give every partition to one member: all give up theirs, then each takes its own."""
-        members = self._members[group]
+        members = self.members[group]
         for member in members:
             await member.give_up()
-        wanted = sorted(p for p in self._records if any(p.topic in m.topics for m in members))
+        wanted = sorted(p for p in self.records if any(p.topic in m.topics for m in members))
         for at, member in enumerate(members):
             await member.take([p for p in wanted[at :: len(members)] if p.topic in member.topics])
 
@@ -112,16 +110,15 @@ class _MemoryConsumer:
         self._heard: dict[TopicPartition, int] = {}
 
     async def start(self) -> None:
-        self._log._ask()  # noqa: SLF001
-        self._log._members[self._group].append(self)  # noqa: SLF001
-        await self._log._share(self._group)  # noqa: SLF001
+        self._log.members[self._group].append(self)
+        await self._log.share(self._group)
 
     async def stop(self) -> None:
-        members = self._log._members[self._group]  # noqa: SLF001
+        members = self._log.members[self._group]
         if self in members:
             members.remove(self)
             await self.give_up()
-            await self._log._share(self._group)  # noqa: SLF001
+            await self._log.share(self._group)
 
     async def give_up(self) -> None:
         gone, self._next, self._heard = set(self._next), {}, {}
@@ -129,7 +126,7 @@ class _MemoryConsumer:
             await self._listener.on_partitions_revoked(gone)
 
     async def take(self, partitions: Sequence[TopicPartition]) -> None:
-        acknowledged = self._log._acknowledged[self._group]  # noqa: SLF001
+        acknowledged = self._log.acknowledged[self._group]
         self._next = {p: acknowledged.get(p, 0) for p in partitions}
         if self._listener is not None:
             await self._listener.on_partitions_assigned(set(partitions))
@@ -142,7 +139,7 @@ class _MemoryConsumer:
     ) -> Records:
         until = time.monotonic() + timeout_ms / 1000
         while True:
-            news = self._log._news  # noqa: SLF001
+            news = self._log.news
             found = self._fetch(partitions or tuple(self._next), max_records or _MOST_RECORDS)
             wait = until - time.monotonic()
             if found or wait <= 0:
@@ -156,15 +153,13 @@ class _MemoryConsumer:
 
     def _fetch(self, partitions: Sequence[TopicPartition], most: int) -> Records:
         found: Records = {}
-        if self._log.fails is not None:
-            return found
         for partition in partitions:
             self._own(partition)
             self._heard[partition] = int(time.time() * 1000)
-            records, at = self._log._records[partition], self._next[partition]  # noqa: SLF001
+            records, at = self._log.records[partition], self._next[partition]
             if at > len(records):
                 at = 0  # out of range: from the first that there is
-            at = max(at, self._log._first[partition])  # noqa: SLF001
+            at = max(at, self._log.first[partition])
             while at < len(records) and most > 0:
                 if (record := records[at]) is not None:
                     found.setdefault(partition, []).append(record)
@@ -186,28 +181,25 @@ class _MemoryConsumer:
         return self._next[partition]
 
     async def committed(self, partition: TopicPartition) -> int | None:
-        self._log._ask()  # noqa: SLF001
-        return self._log._acknowledged[self._group].get(partition)  # noqa: SLF001
+        return self._log.acknowledged[self._group].get(partition)
 
     async def commit(self, offsets: Mapping[TopicPartition, int] | None = None) -> None:
         offsets = dict(self._next) if offsets is None else offsets
         for partition in offsets:
             self._own(partition)
-        self._log._ask()  # noqa: SLF001
-        if self not in self._log._members[self._group]:  # noqa: SLF001
+        if self not in self._log.members[self._group]:
             raise CommitFailedError
-        self._log._acknowledged[self._group].update(offsets)  # noqa: SLF001
+        self._log.acknowledged[self._group].update(offsets)
 
     async def beginning_offsets(
         self, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, int]:
-        self._log._ask()  # noqa: SLF001
-        return {p: self._log._first[p] for p in partitions}  # noqa: SLF001
+        return {p: self._log.first[p] for p in partitions}
 
     def highwater(self, partition: TopicPartition) -> int | None:
         self._own(partition)
         known = partition in self._heard
-        return len(self._log._records[partition]) if known else None  # noqa: SLF001
+        return len(self._log.records[partition]) if known else None
 
     def last_poll_timestamp(self, partition: TopicPartition) -> int:
         self._own(partition)
