@@ -233,7 +233,7 @@ def simulate(
     from infra.settings import load
     from processors.signals import BY_NAME
     from processors.stations.detection import DetectionConfig
-    from processors.stations.rehearsal import rehearse
+    from processors.stations.rehearsal import rehearse, told
 
     if signal is not None and signal not in BY_NAME:
         raise UsageError(f"there is no signal {signal}; signals: {', '.join(sorted(BY_NAME))}")
@@ -248,15 +248,7 @@ def simulate(
         {**row, "causes": json.loads(row["causes"] or "[]")}
         for row in rehearse(_store(), config, _ago(since), datetime.now(UTC))
     ]
-    fits = [
-        row for row in found
-        if signal in (None, row["signal"]) and agent in (None, row["agent"])
-    ]  # fmt: skip
-    # A member is paged as part of its incident, which may be of another signal or agent.
-    ids = {row["finding_id"] for row in fits}
-    shown = sorted(
-        (row for row in fits if row["incident"] not in ids), key=lambda row: row["found"]
-    )
+    shown = told(found, signal, agent)
     if as_json:
         emit_json(shown)
         return

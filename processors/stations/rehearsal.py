@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -54,6 +54,18 @@ def rehearse(
             _, more = stations.step(_ALL)
             stations.told()
     return memory.rows("findings")
+
+
+def told(
+    found: Iterable[Mapping[str, Any]], signal: str | None = None, agent: str | None = None
+) -> list[Mapping[str, Any]]:
+    """Findings of a signal and an agent as they would be told, in order of time.
+
+    A member is told as part of its incident, unless that is of another signal or agent.
+    """
+    fits = [r for r in found if signal in (None, r["signal"]) and agent in (None, r["agent"])]
+    ids = {row["finding_id"] for row in fits}
+    return sorted((row for row in fits if row["incident"] not in ids), key=lambda row: row["found"])
 
 
 def _steps(since: int, until: int) -> Iterator[tuple[int, int]]:

@@ -67,6 +67,7 @@ def test_what_goes(text: str, expected: str) -> None:
         "from 1990-2020 and 12.05.2024-13.06.2024; sets 6-4 7-5; 12 345 678 rows",
         "user@localhost @ann a@b",
         "https://example.com/a/b?page=12#part",
+        "span be950af90f9fda32",  # modulo 97 it is a Belgian IBAN
         "",
     ],
 )
@@ -147,7 +148,6 @@ def test_keys_go_wherever_they_stand(name: str) -> None:
         (r'{"to": "bob\u200b@example.org"}', '{"to": "[email]"}'),
         ("DE89-3704-0044-0532-0130-00 please", "[iban] please"),
         ("BE68 5390 0754 7034", "[iban]"),
-        ("span be950af90f9fda32 failed", "span be950af90f9fda32 failed"),  # modulo 97 it is one
         ("GB82\u00a0WEST\u00a01234\u00a05698\u00a07654\u00a032", "[iban]"),
     ],
 )  # fmt: skip

@@ -11,6 +11,7 @@ from ingest.core.errors import Rejected
 from processors.notify.finding import Finding, decode
 from processors.notify.incidents import FIRING, RESOLVED, UPDATE, Pace, Rules, State
 from processors.notify.text import headline, inert, lines, payload
+from processors.stations.rehearsal import told
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PACES = {"webhook": Pace(5, 300)}
@@ -220,3 +221,15 @@ def test_names_are_inert_in_chats(hostile, world):
 
 def test_text_that_is_long_is_cut():
     assert len(inert("x" * 10_000)) == 300
+
+
+def test_a_member_is_told_as_part_of_its_incident():
+    def row(name, incident="", signal="failure", agent="support"):
+        return {"finding_id": name, "incident": incident, "signal": signal, "agent": agent,
+                "found": name}  # fmt: skip
+
+    found = [row("c", "a"), row("a"), row("b", "a", signal="tool_error"), row("d", "e", agent="x")]
+    ids = [[r["finding_id"] for r in told(found, *asked)] for asked in (
+        (None, None), ("failure", None), ("tool_error", None), (None, "x"),
+    )]  # fmt: skip
+    assert ids == [["a", "d"], ["a", "d"], ["b"], ["d"]]
