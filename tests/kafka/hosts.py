@@ -21,6 +21,7 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from ingest.producer import let_go
 from tests.chaos.harness import DRIFTLINE, Bed, Size
 from tests.chaos.log import Record
 from tests.support.kafka_cluster import Cluster
@@ -28,7 +29,7 @@ from tests.support.network import Host, Network
 from tests.support.processes import kill, last_line, listens, start, stop, until
 
 _GATEWAY_PORT, _ENGINE_PORT = 4318, 8123
-_SPANS = "otlp_spans"
+_SPANS, _RECEIVERS = "otlp_spans", "driftline-door"
 _TICK_S = 0.25
 
 PATIENCE_S = 180
@@ -113,6 +114,11 @@ class Deployment(Bed):
         there = {json.loads(line)["event_id"] for r in log for line in r.value.split(b"\n")}
         return super().lost(log) - there
 
+    def lag(self) -> dict[str, dict[int, int]]:
+        """What the receiver has not committed as well: it is the way to what workers read."""
+        spans = {p: n for p, n in self.cluster.lag(_RECEIVERS, _SPANS).items() if n}
+        return super().lag() | ({_SPANS: spans} if spans else {})
+
     def until_at_work(self, within_s: float = PATIENCE_S) -> None:
         """Return when more is stored than now."""
         super().until_at_work(within_s)
@@ -189,13 +195,7 @@ class Senders:
             self._note("gateway", ids)
 
     def _collector(self) -> None:
-        producer = KafkaProducer(
-            bootstrap_servers=self._bed.cluster.bootstrap_servers.split(","),
-            acks="all",
-            delivery_timeout_ms=20_000,
-            request_timeout_ms=10_000,
-            metadata_max_age_ms=10_000,
-        )
+        producer = self._producer()
         try:
             while not self._ending.wait(_TICK_S):
                 body, ids = self._spans(time.time_ns())
@@ -203,12 +203,25 @@ class Senders:
                     try:
                         producer.send(_SPANS, body).get(30)
                     except KafkaError:
-                        time.sleep(_TICK_S)
+                        # kafka-python may look for minutes for what it lost; a Collector does not.
+                        let_go(producer)
+                        producer = self._producer()
                     else:
                         break
                 self._note("receiver", ids)
         finally:
-            producer.close(5)
+            let_go(producer)
+
+    def _producer(self) -> KafkaProducer:
+        servers = self._bed.cluster.bootstrap_servers.split(",")
+        while True:
+            try:
+                return KafkaProducer(
+                    bootstrap_servers=servers, acks="all", delivery_timeout_ms=20_000,
+                    request_timeout_ms=10_000, bootstrap_timeout_ms=10_000,
+                )  # fmt: skip
+            except KafkaError:
+                time.sleep(_TICK_S)
 
     def _note(self, way: str, ids: set[str]) -> None:
         self._bed.acknowledged |= ids
