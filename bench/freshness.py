@@ -25,7 +25,7 @@ import numpy as np
 
 from bench.load import Load, records
 from bench.report import report, result
-from bench.throughput import PACKAGES, SEED, bed, cpu_seconds
+from bench.throughput import PACKAGES, SEED, Beside, bed, cpu_seconds, nothing
 from dashboards.agent_report import Selection, collect
 from ingest.codec import CANONICAL_HEADER
 from ingest.core.errors import Unavailable
@@ -58,13 +58,20 @@ def run(
     Unavailable
         When what was sent is not visible 30 s after the last of it.
     """
-    seconds = _SETTLE_S + (10 if quick else 60)
-    with bed() as found:
+    say(f"sending {RATE:,} events/s for {_seconds(quick):.0f} s ...")
+    return report("freshness", seed, PACKAGES, measure(_seconds(quick), seed))
+
+
+def _seconds(quick: bool) -> float:
+    return _SETTLE_S + (10 if quick else 60)
+
+
+def measure(seconds: float, seed: int, beside: Beside = nothing) -> list[dict[str, Any]]:
+    """The figures of live traffic of so many seconds, also with something beside it."""
+    with bed() as found, beside(found):
         store = Store(found.clickhouse)
-        worker = found.worker()
-        found.processes.append(worker)
-        _wait_for(worker_ready=lambda: _assigned(store))
-        say(f"sending {RATE:,} events/s for {seconds:.0f} s ...")
+        found.start()
+        wait_for(lambda: _assigned(store), "the worker")
         begun = time.time() + 1.0
         load = Load(
             events=int(seconds * RATE), rate=RATE, agents=28, lines_per_record=500, seed=seed,
@@ -91,21 +98,18 @@ def run(
         answers = _watch(store, load, producer, begun + shift + _SETTLE_S, sent, ends, seed)
         spent = cpu_seconds(found.processes) - spent
     names = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
-    return report(
-        "freshness", seed, PACKAGES,
-        [
-            result("rate", RATE, "events/s", n=load.events),
-            *(
-                result(f"{metric}_{name}", float(np.quantile(waits, q)), "s", n=len(waits))
-                for metric, waits in (
-                    ("freshness", answers.behind), ("behind_when_asked", answers.behind_when_asked)
-                )
-                for name, q in names
-            ),
-            result("metrics_query_p50", float(np.median(answers.took)), "s", n=len(answers.took)),
-            result("cpu_seconds_per_million", spent / load.events * 1e6, "CPU-s", n=load.events),
-        ],
-    )  # fmt: skip
+    return [
+        result("rate", RATE, "events/s", n=load.events),
+        *(
+            result(f"{metric}_{name}", float(np.quantile(waits, q)), "s", n=len(waits))
+            for metric, waits in (
+                ("freshness", answers.behind), ("behind_when_asked", answers.behind_when_asked)
+            )
+            for name, q in names
+        ),
+        result("metrics_query_p50", float(np.median(answers.took)), "s", n=len(answers.took)),
+        result("cpu_seconds_per_million", spent / load.events * 1e6, "CPU-s", n=load.events),
+    ]  # fmt: skip
 
 
 def produce(
@@ -207,9 +211,16 @@ def _assigned(store: Store) -> bool:
     return int(found["n"][0]) >= 4
 
 
-def _wait_for(worker_ready: Callable[[], bool]) -> None:
+def wait_for(ready: Callable[[], bool], what: str) -> None:
+    """Wait for 60 s at most until something is ready.
+
+    Raises
+    ------
+    Unavailable
+        It is not.
+    """
     patience = time.monotonic() + 60
-    while not worker_ready():
+    while not ready():
         if time.monotonic() > patience:
-            raise Unavailable("the worker was given no partitions within 60 s")
+            raise Unavailable(f"{what} was not ready within 60 s")
         time.sleep(0.2)

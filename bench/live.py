@@ -75,7 +75,7 @@ def _live(seconds: float, seed: int) -> list[dict[str, Any]]:
     end = _SETTLE_S + seconds
     with bed() as found:
         store = Store(found.clickhouse)
-        found.processes.append(found.worker())
+        found.start()
         wait(lambda: store.query("SELECT count() AS n FROM watermarks FINAL")["n"][0] >= 4)
         begun = time.time() + end * RATE / 200_000  # about as long as it takes to make them
         load = Load(

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
@@ -74,8 +74,10 @@ class Bed:
     clickhouse: ClickHouseConfig
     processes: list[subprocess.Popen[bytes]]
 
-    def worker(self, settings: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start a worker on it, with settings by variable."""
+    def start(
+        self, role: str = "worker", settings: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a process on it, with settings by variable; it is counted from now on."""
         environment = (
             os.environ
             | dict(settings or {})
@@ -86,11 +88,22 @@ class Bed:
                 "DRIFTLINE_CLICKHOUSE_PASSWORD": self.clickhouse.password,
             }
         )
-        with (self.folder / "worker.log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "infra.cli", "worker"],
+        with (self.folder / f"{role}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "infra.cli", role],
                 env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+
+Beside = Callable[[Bed], AbstractContextManager[None]]
+"""Starts what runs beside a pipeline that is measured, and ends it."""
+
+
+def nothing(_: Bed) -> AbstractContextManager[None]:
+    """Nothing beside it."""
+    return nullcontext()
 
 
 def run(
@@ -164,12 +177,13 @@ def _ratios(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def driftline(load: Load, settings: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-    """The pipeline with everything on, or with other settings."""
-    with bed(load.partitions) as found:
+def driftline(
+    load: Load, settings: Mapping[str, str] | None = None, beside: Beside = nothing
+) -> list[dict[str, Any]]:
+    """The pipeline with everything on, or with other settings, or with something beside it."""
+    with bed(load.partitions) as found, beside(found):
         store, log = Store(found.clickhouse), log_id(found.kafka, EVENTS_TOPIC)
-        worker = found.worker(settings)
-        found.processes.append(worker)
+        worker = found.start(settings=settings)
         # A load of many sessions would have none of so few events.
         before = replace(
             load, events=min(load.events, _WARM_EVENTS), lines_per_record=500, open_sessions=1,

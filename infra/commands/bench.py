@@ -13,7 +13,7 @@ from ingest.core.errors import UsageError
 
 NAMES = (
     "throughput", "live", "freshness", "scaling", "detectors", "clusters", "redaction", "gateway",
-    "outcomes", "satisfaction", "dashboards", "incidents",
+    "outcomes", "satisfaction", "dashboards", "incidents", "evaluators",
 )  # fmt: skip
 _PLOTTED = ("detectors", "clusters")
 

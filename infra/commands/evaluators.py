@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,6 +48,7 @@ def evaluator(health_port: HealthPort = None) -> None:
     from infra.topics import create_topics, driftline_topics, log_id
     from ingest.core.events import EVENTS_TOPIC
 
+    os.nice(10)  # on a host that is busy, the stream first
     settings = load()
     logs.configure("evaluator", settings.log.format, settings.log.level)
     install_prices(settings)

@@ -48,6 +48,12 @@ WHERE reserved > now() - {_REMEMBERED} AND state != 'withdrawn' AND evaluator = 
 ORDER BY reserved, call_id
 """  # noqa: S608 - our own constants
 
+_CALLED: Final = f"""
+SELECT DISTINCT item FROM evaluation_calls
+WHERE reserved > now() - {_REMEMBERED} AND account = {{account:String}}
+    AND item IN {{items:Array(String)}}
+"""  # noqa: S608 - of our own constants
+
 _OWN: Final = (
     "SELECT reserved FROM evaluation_calls WHERE account = {a:String} AND call_id = {c:String}"
 )
@@ -88,6 +94,25 @@ class Ledger:
             },
         )  # fmt: skip
         return found.to_dicts()
+
+    def called_while_spent(
+        self, items: Sequence[Item], least_usd: Decimal | None, budget: Budget
+    ) -> set[str] | None:
+        """Keys of those of these items that were called for; None while the budget allows a call.
+
+        Parameters
+        ----------
+        items
+            Of one account.
+        least_usd
+            What the cheapest call can cost at most; None when no price is known.
+        """
+        account = items[0].account
+        if self._fits(account, budget, least_usd, ahead=True):
+            return None
+        names = {"account": account, "items": [item.key for item in items]}
+        found = self._store.query(_CALLED, names)
+        return set(found["item"].to_list()) if not found.is_empty() else set()
 
     async def reserve(
         self, item: Item, attempt: int, input_hash: int, most_usd: Decimal | None, budget: Budget

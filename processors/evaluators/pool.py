@@ -79,7 +79,9 @@ class _Lane:
         """How many items are judged between two words with the store."""
         if isinstance(self.spec, Rule):
             return 256 if self.spec.target == "interaction" else 32
-        return 16 if isinstance(self.spec, Python) else 1
+        # Models are slow: whoever waits for one must not have taken what others could judge.
+        share = 16 if isinstance(self.spec, Python) else self.queue.qsize() // len(self.tasks)
+        return min(max(1, share), 16)
 
 
 class Pool:
@@ -128,6 +130,7 @@ class Pool:
             for s in evaluators
         }
         self._held: set[str] = set()
+        self._stopping = False
 
     def start(self) -> None:
         """Begin to judge; in a running event loop."""
@@ -138,6 +141,7 @@ class Pool:
 
     async def stop(self, within_s: float = 0.0) -> None:
         """Take nothing more, and wait for what is under way."""
+        self._stopping = True
         lanes = self._lanes.values()
         for lane in lanes:
             while not lane.queue.empty():
@@ -162,7 +166,8 @@ class Pool:
     async def _follow(self, lane: _Lane) -> None:
         while True:
             items = [await lane.queue.get()]
-            while len(items) < lane.at_once and not lane.queue.empty():
+            most = lane.at_once
+            while len(items) < most and not lane.queue.empty():
                 items.append(lane.queue.get_nowait())
             try:
                 await self._until_stored(lane, items)
@@ -192,10 +197,31 @@ class Pool:
         endpoint = Endpoint(spec, self._keys.get(spec.name), self._session)
 
         async def each(items: list[Item]) -> None:
+            items = await self._affordable(spec, items)
+            cases = await asyncio.to_thread(self._records.cases, items) if items else {}
             for item in items:
-                await self._by_model(spec, endpoint, item)
+                if self._stopping:  # it stays pending
+                    return
+                await self._by_model(spec, endpoint, item, cases.get(item.target))
 
         return each
+
+    async def _affordable(self, spec: Model, items: list[Item]) -> list[Item]:
+        """Without those that nobody can pay for and nobody has paid for; they are decided here."""
+        live = [item for item in items if not item.run and item.purpose != "anchor"]
+        if spec.budget.when_spent == "queue" or not live:
+            return items
+        least = Request(spec, "").most_usd()
+        called = await asyncio.to_thread(self._ledger.called_while_spent, live, least, spec.budget)
+        if called is None:
+            return items
+        unpaid = [item for item in live if item.key not in called]
+        ended = [(item, {"state": "over_budget", "calls": 0, "cost_usd": Decimal(0)})
+                 for item in unpaid]  # fmt: skip
+        if ended:
+            telemetry.EVALUATIONS.labels(spec.name, "over_budget").inc(len(ended))
+            await asyncio.to_thread(self._records.settle_all, ended)
+        return [item for item in items if item not in unpaid]
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
@@ -237,8 +263,9 @@ class Pool:
             await self._send(told)
         await asyncio.to_thread(self._records.settle_all, ended)
 
-    async def _by_model(self, spec: Model, endpoint: Endpoint, item: Item) -> None:
-        case = (await asyncio.to_thread(self._records.cases, [item])).get(item.target)
+    async def _by_model(
+        self, spec: Model, endpoint: Endpoint, item: Item, case: views.Case | None
+    ) -> None:
         if case is None:
             await self._settle(item, "failed", "target_gone")
             return

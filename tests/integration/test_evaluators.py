@@ -200,6 +200,19 @@ class TestBudgets:
         assert asyncio.run(spend([Ledger(store, "four")], items[2:3])) == []  # it is taken
         assert len(asyncio.run(spend([Ledger(store, "four")], items[39:]))) == 1
 
+    def test_whoever_was_called_for_is_known_once_the_budget_is_spent(self, store, clickhouse):
+        spec, records = evaluator(), Records(store)
+        items, usd = item(records, spec, store, clickhouse, 30), Decimal("0.003")
+        budget = Budget(usd_per_day=0.01)
+        ledger = Ledger(store, "one")
+        assert ledger.called_while_spent(items, usd, budget) is None
+        for n, one in enumerate(items[:3]):
+            assert isinstance(asyncio.run(ledger.reserve(one, 0, n, usd, budget)), Grant)
+        called = {one.key for one in items[:3]}
+        assert ledger.called_while_spent(items, usd, budget) == called
+        assert ledger.called_while_spent(items[10:], usd, budget) == set()
+        assert ledger.called_while_spent(items, Decimal("0.001"), budget) is None
+
     def test_an_item_is_held_by_one_process(self, store, clickhouse):
         spec, records = evaluator(), Records(store)
         (one,) = item(records, spec, store, clickhouse, 1)

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,8 +33,15 @@ class Fake:
     times: list[float] = field(default_factory=list)
 
 
+def _named(transcript: str) -> tuple[str, str]:
+    found = re.search(r"case (\w+?)-(\d+)", transcript)
+    assert found, transcript
+    return f"{found[1]}-{found[2]}", found[1]
+
+
 @contextmanager
-def endpoint(port: int = 0) -> Iterator[Fake]:
+def endpoint(port: int = 0, named: Callable[[str], tuple[str, str]] = _named) -> Iterator[Fake]:
+    """Serve until the end of the block; ``named`` gives a transcript's target and harm."""
     fake = Fake()
 
     class Handler(BaseHTTPRequestHandler):
@@ -42,7 +49,7 @@ def endpoint(port: int = 0) -> Iterator[Fake]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            target, harm = _named(body["messages"][-1]["content"])
+            target, harm = named(body["messages"][-1]["content"])
             fake.asked[target] += 1
             fake.times.append(time.time())
             try:
@@ -128,7 +135,11 @@ def endpoint(port: int = 0) -> Iterator[Fake]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: Any) -> None:
+            """A client that gives up is none of ours."""
+
+    server = Server(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     fake.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -137,9 +148,3 @@ def endpoint(port: int = 0) -> Iterator[Fake]:
     finally:
         server.shutdown()
         server.server_close()
-
-
-def _named(transcript: str) -> tuple[str, str]:
-    found = re.search(r"case (\w+?)-(\d+)", transcript)
-    assert found, transcript
-    return f"{found[1]}-{found[2]}", found[1]
