@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.freshness import produce
 from bench.load import Load, records
@@ -43,7 +44,7 @@ def run(
     Parameters
     ----------
     quick
-        Live traffic of 30 s instead of 10 minutes, idle for 30 s instead of 60.
+        Live traffic of 30 s instead of 20 minutes, idle for 30 s instead of 60.
     seed
         Of the load.
     say
@@ -53,7 +54,7 @@ def run(
     idle = _idle(30.0 if quick else 60.0)
     say("a backlog ...")
     backlog = {r["metric"]: r for r in driftline(Load(events=1_000_000, seed=seed))}
-    seconds = 30.0 if quick else 600.0
+    seconds = 30.0 if quick else 1_200.0
     say(f"sending {RATE:,} events/s for {_SETTLE_S + seconds:.0f} s ...")
     live = _live(seconds, seed)
     cost = backlog["cpu_seconds_per_million"]
@@ -88,13 +89,14 @@ def _live(seconds: float, seed: int) -> list[dict[str, Any]]:
         producer.start()
         time.sleep(max(0.0, begun + _SETTLE_S - time.time()))
         spent, since = cpu_seconds(found.processes), time.time()
-        memory, behind = [memory_mb(p.pid) for p in found.processes], []
+        memory: list[list[int]] = []
+        behind: list[float] = []
         while producer.is_alive():
             time.sleep(1.0)
             asked = time.time()
             behind.append(asked - begun - _computed(store) / RATE)
+            memory.append([memory_mb(p.pid) for p in found.processes])
         spent, took = cpu_seconds(found.processes) - spent, time.time() - since
-        grown = [memory_mb(p.pid) - m for p, m in zip(found.processes, memory, strict=True)]
     n = int(took * RATE)
     return [
         result("live_cpu_seconds_per_million", spent / n * 1e6, "CPU-s", n=n),
@@ -103,10 +105,28 @@ def _live(seconds: float, seed: int) -> list[dict[str, Any]]:
             result(f"windows_behind_{name}", float(np.quantile(behind, q)), "s", n=len(behind))
             for name, q in (("p50", 0.5), ("p95", 0.95), ("max", 1.0))
         ),
-        *(
-            result(f"{part}_memory_grown", mib, "MiB")
-            for part, mib in zip(("broker", "engine", "worker"), grown, strict=True)
-        ),
+        *_memory(np.array(memory, dtype=np.float64), took),
+    ]
+
+
+def _memory(sampled: npt.NDArray[np.float64], took: float) -> list[dict[str, Any]]:
+    """Per part the median of the last quarter, MiB, and what it is above the second quarter.
+
+    In the first quarter caches fill; shape of ``sampled`` (n_samples, 3).
+    """
+    second, last = (quarter for n, quarter in enumerate(np.array_split(sampled, 4)) if n in (1, 3))
+    return [
+        made
+        for part, before, after in zip(
+            ("broker", "engine", "worker"),
+            np.median(second, axis=0),
+            np.median(last, axis=0),
+            strict=True,
+        )
+        for made in (
+            result(f"{part}_memory", float(after), "MiB", n=len(last)),
+            result(f"{part}_memory_grown", float(after - before), "MiB", n=int(took)),
+        )
     ]
 
 

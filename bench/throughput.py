@@ -185,15 +185,15 @@ def driftline(
         store, log = Store(found.clickhouse), log_id(found.kafka, EVENTS_TOPIC)
         worker = found.start(settings=settings)
         # A load of many sessions would have none of so few events.
-        before = replace(
+        warming = replace(
             load, events=min(load.events, _WARM_EVENTS), lines_per_record=500, open_sessions=1,
             seed=load.seed + 1, end_ns=time.time_ns() - 3600 * 10**9,
         )  # fmt: skip
-        _settle(store, log, worker, fill(found.kafka, before))
+        _settle(store, log, worker, fill(found.kafka, warming))
         worker.send_signal(signal.SIGSTOP)
         filled = fill(found.kafka, replace(load, end_ns=time.time_ns()))
         warm, thawed = _stored(store), time.time()
-        spent = cpu_seconds(found.processes)
+        before = [cpu_seconds([process]) for process in found.processes]
         worker.send_signal(signal.SIGCONT)
         while (first := _stored(store)) == warm:
             _must_run(worker)
@@ -201,7 +201,10 @@ def driftline(
         begun = time.monotonic()
         peak = _settle(store, log, worker, filled)
         took = time.monotonic() - begun
-        spent = cpu_seconds(found.processes) - spent
+        spent = [
+            cpu_seconds([process]) - so_far
+            for process, so_far in zip(found.processes, before, strict=True)
+        ]
         stored = _stored(store)
         blocks = store.query(
             "SELECT uniqExact(ingested) AS n FROM ledger FINAL WHERE ingested >= {t:DateTime64(3)}",
@@ -210,10 +213,28 @@ def driftline(
         n = stored - warm
         return [
             result("throughput", (stored - first) / took, "events/s", n=stored - first),
-            result("cpu_seconds_per_million", spent / n * 1e6, "CPU-s", n=n),
+            result("cpu_seconds_per_million", sum(spent) / n * 1e6, "CPU-s", n=n),
+            *(
+                result(f"{part}_cpu_seconds_per_million", took / n * 1e6, "CPU-s", n=n)
+                for part, took in zip(("broker", "engine", "worker"), spent, strict=True)
+            ),
             result("worker_memory_peak", peak, "MiB"),
             result("batch_size", n / blocks, "events", n=int(blocks)),
+            *_disk(store, stored),
         ]
+
+
+def _disk(store: Store, events: int) -> list[dict[str, Any]]:
+    """Bytes on disk per event, of events and of all that is made of them, before most merges."""
+    found = store.query(
+        "SELECT sumIf(bytes_on_disk, table = 'events') AS raw,"
+        " sumIf(bytes_on_disk, table != 'events') AS derived"
+        " FROM system.parts WHERE active AND database = currentDatabase()"
+    ).row(0)
+    return [
+        result(f"{name}_bytes_per_event", size / events, "B", n=events)
+        for name, size in zip(("raw", "derived"), found, strict=True)
+    ]
 
 
 def _stored(store: Store) -> int:
