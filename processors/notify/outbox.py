@@ -110,7 +110,7 @@ class Outbox:
     def findings(self, since: datetime, known: Iterable[str]) -> tuple[list[Finding], list[str]]:
         """Findings that last, were found since, or are known, and what could not be read."""
         rows = self._store.query(_FINDINGS, {"since": since, "known": sorted(known)})
-        actions = {a["subject"]: a for a in self._actions()}
+        actions = {} if rows.is_empty() else {a["subject"]: a for a in self._actions()}
         read: list[Finding] = []
         wrong: list[str] = []
         for row in rows.iter_rows(named=True):

@@ -178,8 +178,9 @@ class Notifier(Service):  # type: ignore[misc]
         )
         for line in unreadable:
             log.warning("a finding cannot be read: %s", line)
-        self._silences = await asyncio.to_thread(self._outbox.silences, now)
         state.merge(findings, self._rules, now)
+        if known or findings or any(state.active()):
+            self._silences = await asyncio.to_thread(self._outbox.silences, now)
         await self._plan(state, now)
         self._refresh(now)
         state.forget(self._rules, now)

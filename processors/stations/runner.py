@@ -92,6 +92,7 @@ class Stations:
         self._since = timedelta(days=7)  # what was decided while no worker ran
         self._told: list[tuple[str, str]] = []
         self._erased = 0
+        self._rested: tuple[int, frozenset[str]] | None = None
         self.sealed = 0
 
     def step(self, owned: Iterable[str]) -> tuple[list[Finding], bool]:
@@ -110,24 +111,32 @@ class Stations:
             When the store is away; the next step then begins at what is stored.
         """
         buckets = list(owned)
+        self.sealed = self._store.sealed(leads=FLEET in buckets)
+        place = self.sealed, frozenset(buckets)
+        if place == self._rested:  # nothing was sealed since, and nobody waits for us
+            return [], False
         erased = self._store.erased()
         if erased != self._erased:  # somebody was erased, also out of the stored states
             self.reset()
             self._erased = erased
-        self.sealed = self._store.sealed(leads=FLEET in buckets)
         self._release(buckets)
         if not self.sealed:
+            self._rested = place
             return [], False
         try:
-            return self._step(buckets)
+            findings, more = self._step(buckets)
         except BaseException:
             self.reset()
             raise
+        behind = any(at.position < self.sealed for at in self._held.values())
+        self._rested = None if more or behind else place
+        return findings, more
 
     def reset(self) -> None:
         """Forget what is not stored: the next step begins at what is."""
         self._held.clear()
         self._told.clear()
+        self._rested = None
 
     def _step(self, buckets: Sequence[str]) -> tuple[list[Finding], bool]:
         self._take_over(buckets)
