@@ -430,9 +430,7 @@ class Clusters:
                 "owned": [
                     [
                         *owner, o.clusters.snapshot(), o.surges.snapshot(),
-                        {c: asdict(life) for c, life in o.life.items()},
-                        [asdict(f) for f in o.window],
-                        [[at, i, asdict(f)] for at, i, f in o.waiting], o.fresh,
+                        o.life, o.window, o.waiting, o.fresh,
                         {c: change_fields(change) for c, change in o.open.items()},
                     ]
                     for owner, o in state.owned.items()
