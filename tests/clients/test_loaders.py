@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -14,13 +15,18 @@ from tests.unit.processors.test_regressions import HOSTILE, failure, made, turn
 pytestmark = pytest.mark.clients
 HERE = Path(__file__).parent
 PYTHON = HERE / "env-loaders" / "bin" / "python"
+PROMPTFOO = HERE / "env-promptfoo" / "node_modules" / ".bin" / "promptfoo"
 
 
-def test_inspect_deepeval_and_langsmith_load_what_was_exported(tmp_path):
-    found = made(
+def cases():
+    return made(
         failure(1), failure(2, session="t", tools=["find"]), failure(3, request=HOSTILE),
         turns=[turn(1, session="t")],
     )  # fmt: skip
+
+
+def test_inspect_deepeval_and_langsmith_load_what_was_exported(tmp_path):
+    found = cases()
     for name in ("inspect", "deepeval", "langsmith"):
         (tmp_path / f"{name}.jsonl").write_text(export(found, name))
     done = subprocess.run(
@@ -36,3 +42,30 @@ def test_inspect_deepeval_and_langsmith_load_what_was_exported(tmp_path):
             assert case.messages[-1]["content"] in row["said"], name
     assert {row["split"] for row in loaded["langsmith"]} == {"base"}
     assert {row["expected"] for row in loaded["deepeval"]} == {None}
+
+
+@pytest.mark.skipif(not PROMPTFOO.exists(), reason="promptfoo needs npm: make clients")
+def test_promptfoo_runs_what_was_exported(tmp_path):
+    found = cases()
+    (tmp_path / "tests.jsonl").write_text(export(found, "promptfoo"))
+    (tmp_path / "promptfooconfig.yaml").write_text(
+        "prompts: ['{{question}}']\nproviders: [echo]\ntests: file://tests.jsonl\n"
+    )
+    quiet = {"DISABLE_TELEMETRY": "1", "DISABLE_UPDATE": "1", "CONFIG_DIR": str(tmp_path / "home")}
+    done = subprocess.run(
+        [PROMPTFOO, "eval", "--grader", "echo", "--no-cache", "--no-table", "--no-write",
+         "--no-progress-bar", "-o", "out.json"],
+        env=os.environ | {f"PROMPTFOO_{name}": value for name, value in quiet.items()}
+        | {"secret": "taken"},
+        capture_output=True, text=True, check=False, timeout=170, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    ran = json.loads((tmp_path / "out.json").read_text())["results"]["results"]
+    ran = {row["testCase"]["description"]: row for row in ran}
+    assert ran.keys() == {case.id for case in found}
+    for case in found:
+        row = ran[case.id]
+        assert row["testCase"]["assert"][0]["value"] == case.rubric
+        said = row["response"]["output"].replace("\u200b", "")
+        assert said.strip().endswith(case.messages[-1]["content"].strip())
+        assert "taken" not in said
