@@ -122,9 +122,11 @@ def told(span: Span) -> Told:
 
 
 def _meaning(span: Span) -> tuple[str, str | None, str]:
-    step = conventions.STEPS.get(span.name)
-    if step is not None:
-        return "span", None, step
+    named = conventions.KIND_NAMES.get(span.name)
+    if named is not None and SCOPE_OF_NAME.get(span.name, span.scope) != span.scope:
+        named = None
+    if named is not None and named[0] == "span":
+        return "span", None, named[1]  # a step, whatever its attributes say
     attributes = span.attributes
     for name, meanings in _KINDS:
         if name in attributes:
@@ -133,8 +135,7 @@ def _meaning(span: Span) -> tuple[str, str | None, str]:
                 found = meanings.get(value) or meanings.get(value.strip('"').lower())
                 if found is not None:
                     return found[0], name, found[1]
-    named = conventions.KIND_NAMES.get(span.name)
-    if named is not None and SCOPE_OF_NAME.get(span.name, span.scope) == span.scope:
+    if named is not None:
         return named[0], None, named[1]
     if not _MODELS.isdisjoint(attributes) and not _TOKENS.isdisjoint(attributes):
         return "llm_call", None, conventions.GENERIC
@@ -226,9 +227,12 @@ def is_human_interrupt(span: Span) -> bool:
 
     Some frameworks call that an error and some do not; the exception says it either way.
     """
-    if "exception.type" not in span.attributes:
+    if _PAUSED.isdisjoint(span.attributes):
         return False
-    return _raised(span, "exception.type") in conventions.PAUSES
+    return any(_raised(span, name) in conventions.PAUSES for name in _PAUSED)
+
+
+_PAUSED: Final = frozenset({"exception.type", "pydantic_ai.tool.deferral.name"})
 
 
 def is_cancelled(span: Span) -> bool:

@@ -250,6 +250,8 @@ def _flat_parts(leaves: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def text_of(content: Any) -> str | None:
     """Text of parts, as JSON text or structured, or of plain text; media as placeholders."""
+    if isinstance(content, dict) and "type" not in content:  # as AWS's distribution logs it
+        content = content.get("content", content.get("message", content))
     content = structure(content) if isinstance(content, str) and content[:2] == "[{" else content
     if isinstance(content, dict):
         content = [content]

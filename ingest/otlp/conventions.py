@@ -229,11 +229,6 @@ KIND_NAMES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """The same by the name of the span."""
 
-STEPS: Final[Mapping[str, str]] = {
-    name: dialect for name, (meaning, dialect) in KIND_NAMES.items() if meaning == "span"
-}
-"""Names of spans that are steps whatever their attributes say, and their dialect."""
-
 
 def _named(*fields: str) -> frozenset[str]:
     return frozenset(
