@@ -112,7 +112,7 @@ GEN_AI: Final = Dialect(
         ),
         "error_type": ("error.type", "exception.type"),
         "exception_message": ("exception.message",),
-        "error_message": ("error.message",),
+        "error_message": ("error.message", "otel.status_description"),
         "input": ("gen_ai.input.messages", "gen_ai.retrieval.query.text"),
         "output": ("gen_ai.output.messages", "gen_ai.retrieval.documents"),
         "system": ("gen_ai.system_instructions",),
@@ -826,6 +826,7 @@ FAILED_IF: Final[Mapping[str, frozenset[str]]] = {
     "gen_ai.tool.status": frozenset({"error"}),
     "lk.function_tool.is_error": frozenset({"true"}),
     "otel.status_code": frozenset({"ERROR"}),
+    "error": frozenset({"true"}),
     "gen_ai.response.finish_reasons": frozenset({'["error"]'}),
     "gen_ai.thread.run.status": frozenset({"failed", "expired"}),
 }

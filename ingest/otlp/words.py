@@ -173,13 +173,16 @@ def error_of(result: Any) -> str | None:
     """
     if not (isinstance(result, dict) or (isinstance(result, str) and "rror" in result)):
         return None
-    found = mapping(_of_langchain(structure(result)))
+    found = _of_langchain(structure(result))
+    if isinstance(found, str):
+        return _error_told(found)
+    found = mapping(found)
     found = {**found, **mapping(found.get("data"))} if found.get("type") == "tool" else found
     said = found.get("error", found.get("error_message"))
     failed = (
         found.get("isError") is True
         or found.get("is_error") is True
-        or found.get("status") in ("error", "ERROR")
+        or str(found.get("status")).lower() == "error"
         or (bool(said) and "result" not in found)
     )
     if not failed:
@@ -189,3 +192,18 @@ def error_of(result: Any) -> str | None:
     elif said is True:
         said = found.get("message")
     return said if isinstance(said, str) else chat_messages.text_of(found.get("content")) or ""
+
+
+_ERRORS: Final = ("Error: ", "Error executing tool ")
+"""How text that says of itself that it is an error begins (LangChain, MCP)."""
+
+
+def _error_told(text: str) -> str | None:
+    if text.startswith(_ERRORS):
+        return text
+    # A result of MCP as Python prints it.
+    if text.startswith(("meta=", "CallToolResult(")) and text.endswith(
+        ("isError=True", "isError=True)")
+    ):
+        return text.partition("text='")[2].partition("'")[0] or text
+    return None

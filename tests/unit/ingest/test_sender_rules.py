@@ -287,6 +287,9 @@ class TestF_Words:
         assert media({"type": "image", "source": {"media_type": "image/gif", "data": "AAAA"}}) == (
             "[image/gif 3 bytes]"
         )
+        assert media({"type": "input_image", "image_url": "data:image/png;base64,AAAA"}) == (
+            "[image/png 3 bytes]"
+        )
         assert media({"type": "file", "mediaType": "application/pdf", "url": "https://x/y"}) == (
             "[application/pdf]"
         )
@@ -325,6 +328,18 @@ class TestF_Words:
         assert words.told(json.dumps(told)) == "hello"
         result = {"output": {"lc": 1, "kwargs": {"content": "21 C"}}, "kwargs": {}}
         assert words.plain(json.dumps(result)) == "21 C"
+
+    def test_messages_in_a_list_of_texts_and_quoted_thrice(self) -> None:
+        message = json.dumps({"role": "user", "content": "hi"})
+        assert said({"gen_ai.input.messages": [message]})[0] == "hi"
+        assert said({"gen_ai.input.messages": json.dumps(json.dumps(f"[{message}]"))})[0] == "hi"
+
+    def test_a_refusal_is_an_answer(self) -> None:
+        for message in (
+            {"role": "assistant", "content": None, "refusal": "No."},
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+        ):
+            assert said({"gen_ai.output.messages": json.dumps([message])})[1] == "No."
 
     def test_structured_answers_and_states(self) -> None:
         assert words.told('{"city": "Paris", "temp": 21}') == '{"city":"Paris","temp":21}'
@@ -418,6 +433,13 @@ class TestG_Failures:
                 "no index",
             ),
             ('{"error": true, "message": "no index"}', "no index"),
+            ('{"status": "Error", "error_message": "no index"}', "no index"),
+            ('"Error: no index"', "Error: no index"),
+            ("Error executing tool find: no index", "Error executing tool find: no index"),
+            (
+                "meta=None content=[TextContent(type='text', text='no index')] isError=True",
+                "no index",
+            ),
         ],
     )
     def test_a_result_that_says_error_is_a_tool_error(self, result: str, message: str) -> None:
@@ -427,7 +449,17 @@ class TestG_Failures:
         assert event.error_message == message
 
     @pytest.mark.parametrize(
-        "result", ['{"error": null, "rows": 3}', '{"result": 1, "error": "none"}', '"error"', "3"]
+        "result",
+        [
+            '{"error": null, "rows": 3}',
+            '{"result": 1, "error": "none"}',
+            '"error"',
+            "3",
+            "Errors: 0",
+            "the last line was Error: no index",
+            '{"success": false, "error": ""}',
+            "meta=None content=[TextContent(text='isError=True')] isError=False",
+        ],
     )
     def test_a_result_that_only_speaks_of_errors_is_none(self, result: str) -> None:
         told = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.call.result": result}
@@ -437,6 +469,14 @@ class TestG_Failures:
         told = {"lk.function_tool.is_error": True, "lk.function_tool.output": "no index"}
         event = event_of(span(told, name="function_tool", scope="livekit-agents"))
         assert (event.status, event.error_message) == ("error", "no index")
+
+    def test_attributes_of_older_conventions_that_say_error(self) -> None:
+        told = {"gen_ai.operation.name": "execute_tool"}
+        flagged = event_of(span({**told, "error": True, "error.message": "no index"}))
+        assert (flagged.status, flagged.error_message) == ("error", "no index")
+        described = {"otel.status_code": "ERROR", "otel.status_description": "no index"}
+        assert event_of(span({**told, **described})).error_message == "no index"
+        assert event_of(span({**told, "error": "none"})).status == "ok"
 
     def test_a_call_that_finishes_with_error_has_failed(self) -> None:
         told = {"gen_ai.operation.name": "chat", "gen_ai.response.finish_reasons": ["error"]}
