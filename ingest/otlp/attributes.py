@@ -153,12 +153,17 @@ _TOKENS: Final = conventions.TOKENS
 def _kind_of_call(span: Span) -> Kind:
     if span.kind == SERVER and span.parent_id is not None and "mcp.method.name" in span.attributes:
         return "span"  # the other end of a call that its client counts
-    tool = string(span.attributes.get("gen_ai.tool.name")) or span.name
+    attributes = span.attributes
+    tool = next((str(attributes[name]) for name in _TOOLS if name in attributes), span.name)
     if conventions.HANDOFF.match(tool) or conventions.HANDOFF.match(span.name):
         return "handoff"
     if conventions.HUMAN_INPUT.fullmatch(tool) or is_human_interrupt(span):
         return "human_input"
     return "tool_call"
+
+
+_TOOLS: Final = tuple(conventions.named("tool"))
+"""Attributes that name the tool, the first first."""
 
 
 def _is_inner_chain(span: Span) -> bool:

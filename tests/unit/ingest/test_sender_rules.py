@@ -158,6 +158,31 @@ class TestB_TheRootDoesNotDecide:
         summed = {**counted, "model_name": "m"}
         assert event_of(span(summed, name="agent run", scope="pydantic-ai")).kind == "interaction"
 
+    @pytest.mark.parametrize(
+        ("tool", "kind", "name"),
+        [
+            ("transfer_to_billing", "handoff", "billing"),
+            ("transferToBilling", "handoff", "Billing"),
+            ("transferTokens", "tool_call", "transferTokens"),
+            ("askHuman", "human_input", "askHuman"),
+            ("getUserInput", "human_input", "getUserInput"),
+            ("get_user_inputs", "tool_call", "get_user_inputs"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("told", "by"),
+        [
+            ({"ai.operationId": "ai.toolCall"}, "ai.toolCall.name"),
+            ({"openinference.span.kind": "TOOL"}, "tool.name"),
+            ({"gen_ai.operation.name": "execute_tool"}, "gen_ai.tool.name"),
+        ],
+    )
+    def test_the_name_of_a_tool_tells_handoffs_and_questions(
+        self, told: dict[str, Any], by: str, tool: str, kind: str, name: str
+    ) -> None:
+        event = event_of(span({**told, by: tool}, name="ai.toolCall"))
+        assert (event.kind, event.name) == (kind, name)
+
     def test_what_prepares_a_call_of_a_model_is_none(self) -> None:
         told = {"openinference.span.kind": "LLM", "llm.model_name": "m"}
         assert event_of(span(told, name="OpenAI.achat")).kind == "llm_call"
@@ -234,6 +259,13 @@ class TestD_Attribution:
         )
         named = event_of(span({**AGENT, "gen_ai.agent.name": "a"}, resource={"service.name": "x"}))
         assert (named.agent, (named.attributes or {})["service.name"]) == ("a", "x")
+
+    def test_session_and_user_of_the_resource_where_the_span_says_none(self) -> None:
+        resource = {"session.id": "s-1", "user.id": "u-1"}
+        event = event_of(span(AGENT, resource=resource))
+        assert (event.session_id, event.user_id) == ("s-1", "u-1")
+        event = event_of(span({**AGENT, "gen_ai.conversation.id": "c"}, resource=resource))
+        assert event.session_id == "c"
 
 
 class TestE_Money:
@@ -487,7 +519,9 @@ class TestG_Failures:
         event = event_of(span({"error.type": "<class 'shop.Gone'>"}, failed=True))
         assert event.error_type == "shop.Gone"
 
-    @pytest.mark.parametrize("kind", ["asyncio.exceptions.CancelledError", "AbortError"])
+    @pytest.mark.parametrize(
+        "kind", ["asyncio.exceptions.CancelledError", "AbortError", "ResponseAborted"]
+    )
     def test_cancellation_is_an_end_of_its_own(self, kind: str) -> None:
         event = event_of(span({**AGENT, "exception.type": kind}, failed=True))
         assert (event.status, event.error_type) == ("ok", None)
