@@ -122,9 +122,11 @@ def told(span: Span) -> Told:
 
 
 def _meaning(span: Span) -> tuple[str, str | None, str]:
-    step = conventions.STEPS.get(span.name)
-    if step is not None:
-        return "span", None, step
+    named = conventions.KIND_NAMES.get(span.name)
+    if named is not None and SCOPE_OF_NAME.get(span.name, span.scope) != span.scope:
+        named = None
+    if named is not None and named[0] == "span":
+        return "span", None, named[1]  # a step, whatever its attributes say
     attributes = span.attributes
     for name, meanings in _KINDS:
         if name in attributes:
@@ -133,8 +135,7 @@ def _meaning(span: Span) -> tuple[str, str | None, str]:
                 found = meanings.get(value) or meanings.get(value.strip('"').lower())
                 if found is not None:
                     return found[0], name, found[1]
-    named = conventions.KIND_NAMES.get(span.name)
-    if named is not None and SCOPE_OF_NAME.get(span.name, span.scope) == span.scope:
+    if named is not None:
         return named[0], None, named[1]
     if not _MODELS.isdisjoint(attributes) and not _TOKENS.isdisjoint(attributes):
         return "llm_call", None, conventions.GENERIC
@@ -152,12 +153,17 @@ _TOKENS: Final = conventions.TOKENS
 def _kind_of_call(span: Span) -> Kind:
     if span.kind == SERVER and span.parent_id is not None and "mcp.method.name" in span.attributes:
         return "span"  # the other end of a call that its client counts
-    tool = string(span.attributes.get("gen_ai.tool.name")) or span.name
+    attributes = span.attributes
+    tool = next((str(attributes[name]) for name in _TOOLS if name in attributes), span.name)
     if conventions.HANDOFF.match(tool) or conventions.HANDOFF.match(span.name):
         return "handoff"
     if conventions.HUMAN_INPUT.fullmatch(tool) or is_human_interrupt(span):
         return "human_input"
     return "tool_call"
+
+
+_TOOLS: Final = tuple(conventions.named("tool"))
+"""Attributes that name the tool, the first first."""
 
 
 def _is_inner_chain(span: Span) -> bool:
@@ -226,9 +232,12 @@ def is_human_interrupt(span: Span) -> bool:
 
     Some frameworks call that an error and some do not; the exception says it either way.
     """
-    if "exception.type" not in span.attributes:
+    if _PAUSED.isdisjoint(span.attributes):
         return False
-    return _raised(span, "exception.type") in conventions.PAUSES
+    return any(_raised(span, name) in conventions.PAUSES for name in _PAUSED)
+
+
+_PAUSED: Final = frozenset({"exception.type", "pydantic_ai.tool.deferral.name"})
 
 
 def is_cancelled(span: Span) -> bool:

@@ -27,7 +27,7 @@ _ANSWERS: Final = frozenset(
      "function_response"}
 )  # fmt: skip
 _LISTS: Final = ("messages", "contents", "choices", "candidates", "generations", "all_messages")
-_TEXTS: Final = ("text", "input_text", "output_text", None)
+_TEXTS: Final = ("text", "input_text", "output_text", "refusal", None)
 
 
 class Message(NamedTuple):
@@ -68,6 +68,8 @@ def _items(value: Any, depth: int = 4) -> list[Any]:
         inner = value.get("update", value.get("prompt"))
         return _items(inner, depth - 1) if isinstance(inner, CONTAINERS) else []
     found = array(value)
+    if found and isinstance(found[0], str) and found[0][:1] == "{":
+        found = [structure(item) for item in found]
     if len(found) == 1 and isinstance(found[0], CONTAINERS) and read(found[0]) is None:
         return _items(found[0], depth - 1)
     return found
@@ -198,7 +200,7 @@ def _message(item: Any) -> Message | None:
     calls = bool(said.get("tool_calls")) or any(map(_is_call, array(blocks)))
     if array(blocks) and all(map(_is_result, array(blocks))):
         role = "tool"
-    return Message(_ROLES.get(role, role), text_of(blocks), calls)
+    return Message(_ROLES.get(role, role), text_of(blocks) or text_of(said.get("refusal")), calls)
 
 
 def _langchain(item: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
@@ -250,6 +252,8 @@ def _flat_parts(leaves: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def text_of(content: Any) -> str | None:
     """Text of parts, as JSON text or structured, or of plain text; media as placeholders."""
+    if isinstance(content, dict) and "type" not in content:  # as AWS's distribution logs it
+        content = content.get("content", content.get("message", content))
     content = structure(content) if isinstance(content, str) and content[:2] == "[{" else content
     if isinstance(content, dict):
         content = [content]
@@ -268,5 +272,5 @@ def _text_of_part(part: Any) -> str | None:
         return shown
     if part.get("type") not in _TEXTS or part.get("thought"):
         return None
-    text = part.get("content", part.get("text"))
+    text = part.get("content", part.get("text", part.get("refusal")))
     return text if isinstance(text, str) else None

@@ -34,9 +34,16 @@ def name_of(name: str, body: Any, attributes: Mapping[str, Any]) -> str:
     """
     given = string(attributes.get(_EVENT)) or ""
     for text in (name, given, body):
+        if isinstance(text, str) and text.startswith(_FORK):
+            return _ORIGINAL + text[len(_FORK) :]
         if isinstance(text, str) and (text in _EVENTS or text.startswith(_PREFIXES)):
             return text
     return name or given
+
+
+_FORK: Final = "qwen-code."
+_ORIGINAL: Final = "gemini_cli."
+"""Qwen Code is a fork of Gemini CLI, and says the same things under its own name."""
 
 
 _PREFIXES: Final = tuple(f"{agent}." for agent in _AGENTS)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Final, Literal, NamedTuple
 
@@ -86,15 +86,15 @@ TOOL_SAID: Final = {
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
 
 HANDOFF: Final = re.compile(
-    r"(?:transfer|hand_?off|handover|escalate)[_ ](?:back_)?to[_ ](?P<to>.+)"
+    r"(?:transfer|hand_?off|handover|escalate)(?:[_ ](?:back_)?to[_ ]|(?-i:To(?=[A-Z])))(?P<to>.+)"
     r"|delegate[_ ]work[_ ]to[_ ].+",
     re.IGNORECASE,
 )
 """Names of tools and steps by which one agent passes the user on to another."""
 
 HUMAN_INPUT: Final = re.compile(
-    r"(?:get_|request_|ask_(?:for_)?)?(?:human|user)_?(?:input|assistance|approval|feedback)"
-    r"|ask_(?:human|user)|human_in_the_loop|human",
+    r"(?:get_?|request_?|ask_?(?:for_?)?)?(?:human|user)_?(?:input|assistance|approval|feedback)"
+    r"|ask_?(?:human|user)|human_in_the_loop|human",
     re.IGNORECASE,
 )
 """Names of tools by which an agent waits for a person."""
@@ -122,6 +122,9 @@ CANCELLATIONS: Final = frozenset(
         "CancelledError",
         "KeyboardInterrupt",
         "AbortError",
+        "APIUserAbortError",
+        "ResponseAborted",
+        "CanceledError",
         "GeneratorExit",
         "Cancelled",
         "CancellationException",
@@ -229,20 +232,16 @@ KIND_NAMES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """The same by the name of the span."""
 
-STEPS: Final[Mapping[str, str]] = {
-    name: dialect for name, (meaning, dialect) in KIND_NAMES.items() if meaning == "span"
-}
-"""Names of spans that are steps whatever their attributes say, and their dialect."""
+
+def named(*fields: str) -> Iterator[str]:
+    """Yield the attributes that some dialect has for fields, the first first."""
+    for dialect in DIALECTS:
+        for field_ in fields:
+            yield from dialect.fields.get(field_, ())
 
 
-def _named(*fields: str) -> frozenset[str]:
-    return frozenset(
-        name for dialect in DIALECTS for field_ in fields for name in dialect.fields.get(field_, ())
-    )
-
-
-MODELS: Final = _named("model")
-TOKENS: Final = _named("input_tokens", "output_tokens")
+MODELS: Final = frozenset(named("model"))
+TOKENS: Final = frozenset(named("input_tokens", "output_tokens"))
 """A span that says one of each is a model call, whatever it is called."""
 
 KNOWN: Final = frozenset(

@@ -16,17 +16,21 @@ dialect                   source
 ``gemini cli``            @google/gemini-cli-core 0.61.0
 ``mlflow``                mlflow 3.18.0
 ``spring ai``             Spring AI reference 1.0 to 2.1, observability
+``pydantic ai``           pydantic-ai 2.68.0, versions 1 and 2 of its instrumentation
 ``ag2``                   ag2 1.2.1
 ``mastra``                @mastra/otel-exporter 0.3.3
 ``langsmith``             langsmith 0.15.1
 ``haystack``              haystack-ai 3.4.1
+``livekit``               livekit-agents 1.8.9, and up to 1.2
+``agentops``              agentops 0.4.21
 ``arms``                  ``gen_ai.span.kind`` of Dify and of LoongSuite
 ``adk``                   google-adk 2.13.0
 ``litellm``               litellm 1.110.2
 ``mcp``                   the semantic conventions for the Model Context Protocol
 ``openinference``         openinference-semantic-conventions 0.1.42
 ``openllmetry``           opentelemetry-semantic-conventions-ai 0.5.1 (Traceloop) and before
-``frameworks``            what Pydantic AI, any-agent, Azure AI agents and others add of their own
+``frameworks``            what Azure AI agents, Strands 1.62.0, Microsoft Agent Framework 1.23.0,
+                          OpenLIT 1.45.0 and others add of their own
 ========================  =========================================================================
 """
 
@@ -108,7 +112,7 @@ GEN_AI: Final = Dialect(
         ),
         "error_type": ("error.type", "exception.type"),
         "exception_message": ("exception.message",),
-        "error_message": ("error.message",),
+        "error_message": ("error.message", "otel.status_description"),
         "input": ("gen_ai.input.messages", "gen_ai.retrieval.query.text"),
         "output": ("gen_ai.output.messages", "gen_ai.retrieval.documents"),
         "system": ("gen_ai.system_instructions",),
@@ -131,10 +135,21 @@ DEPRECATED: Final = Dialect(
         "cached_tokens": (
             "gen_ai.usage.cache_read_input_tokens",
             "gen_ai.usage.cached_input_tokens",
+            "gen_ai.usage.input_cached_tokens",
+            "gen_ai.usage.prompt_tokens_details.cached_tokens",
         ),
         "cache_write_tokens": (
             "gen_ai.usage.cache_creation_input_tokens",
             "gen_ai.usage.cache_write_input_tokens",
+            "gen_ai.usage.cache_write.input_tokens",
+            "gen_ai.usage.prompt_tokens_details.cache_creation_tokens",
+        ),
+        "reasoning_tokens": ("gen_ai.usage.completion_tokens_details.reasoning_tokens",),
+        "input_audio": ("gen_ai.usage.audio.input_tokens", "gen_ai.usage.input_audio_tokens"),
+        "output_audio": (
+            "gen_ai.usage.audio.output_tokens",
+            "gen_ai.usage.output_audio_tokens",
+            "gen_ai.usage.completion_tokens_details.audio_tokens",
         ),
         "first_token_s": ("gen_ai.server.time_to_first_token",),
         "input": ("gen_ai.prompt",),
@@ -358,6 +373,25 @@ SPRING_AI: Final = Dialect(
     },
 )
 
+PYDANTIC_AI: Final = Dialect(
+    name="pydantic ai",
+    names={"agent run": "interaction", "running tool": "tool_call", "running tools": "span"},
+    fields={
+        "agent": ("agent_name",),
+        "tool_arguments": ("tool_arguments",),
+        "tool_result": ("tool_response",),
+        "cached_tokens": (
+            "gen_ai.usage.details.cache_read_tokens",
+            "gen_ai.usage.details.cached_tokens",
+        ),
+        "cache_write_tokens": ("gen_ai.usage.details.cache_write_tokens",),
+        "reasoning_tokens": ("gen_ai.usage.details.reasoning_tokens",),
+        "cost_usd": ("operation.cost",),
+        "input": ("pydantic_ai.all_messages", "all_messages_events"),
+        "output": ("final_result",),
+    },
+)
+
 AG2: Final = Dialect(
     name="ag2",
     kinds={
@@ -444,6 +478,63 @@ HAYSTACK: Final = Dialect(
     fields={
         "input": ("haystack.agent.input", "haystack.pipeline.input_data"),
         "output": ("haystack.agent.output", "haystack.pipeline.output_data"),
+    },
+)
+
+LIVEKIT: Final = Dialect(
+    name="livekit",
+    names={
+        "agent_turn": "interaction",
+        "llm_request": "llm_call",
+        "function_tool": "tool_call",
+        "agent_session": "span",
+        "user_turn": "span",
+        "llm_node": "span",
+        "llm_request_run": "span",
+        "tts_node": "span",
+        "tts_request": "span",
+        "tts_request_run": "span",
+    },
+    fields={
+        "agent": ("lk.agent_label",),
+        "tool": ("lk.function_tool.name",),
+        "tool_arguments": ("lk.pii.function_tool.arguments", "lk.function_tool.arguments"),
+        "tool_result": ("lk.pii.function_tool.output", "lk.function_tool.output"),
+        "input": ("lk.pii.user_input", "lk.user_input"),
+        "output": ("lk.pii.response.text", "lk.response.text"),
+    },
+)
+
+AGENTOPS: Final = Dialect(
+    name="agentops",
+    kinds={
+        "agentops.span.kind": {
+            **_of("interaction", "agent"),
+            **_of("llm_call", "llm", "llm.call"),
+            **_of("tool_call", "tool"),
+            **_of("decision", "guardrail"),
+            **_of("span", "task", "operation", "workflow.step", "tool.usage", "request", "http"),
+            "workflow": CHAIN,
+            "chain": CHAIN,
+            "session": ENTRY,
+        },
+    },
+    fields={
+        "tool": ("operation.name",),
+        "tool_arguments": ("agentops.tool.input", "agentops.entity.input"),
+        "tool_result": ("agentops.tool.output", "agentops.entity.output"),
+        "input": (
+            "agentops.agent.input",
+            "agentops.session.input",
+            "agentops.workflow.input",
+            "agentops.entity.input",
+        ),
+        "output": (
+            "agentops.agent.output",
+            "agentops.session.output",
+            "agentops.workflow.output",
+            "agentops.entity.output",
+        ),
     },
 )
 
@@ -584,6 +675,7 @@ OPENLLMETRY: Final = Dialect(
         "traceloop.span.kind": {
             **_of("interaction", "workflow", "agent"),
             **_of("tool_call", "tool"),
+            **_of("handoff", "handoff"),
             "task": ENTRY,
         },
         "llm.request.type": {
@@ -603,14 +695,20 @@ OPENLLMETRY: Final = Dialect(
             "traceloop.association.properties.conversation_id",
             "traceloop.association.properties.chat_id",
             "traceloop.association.properties.thread_id",
+            "traceloop.association.properties.sessionId",
+            "traceloop.association.properties.threadId",
         ),
-        "user_id": ("traceloop.association.properties.user_id", "gen_ai.user"),
-        "tool": ("traceloop.entity.name",),
+        "user_id": (
+            "traceloop.association.properties.user_id",
+            "traceloop.association.properties.userId",
+            "gen_ai.user",
+        ),
+        "tool": ("traceloop.entity.name", "gen_ai.handoff.to_agent"),
         "tool_arguments": ("traceloop.entity.input",),
         "tool_result": ("traceloop.entity.output",),
         "reasoning_tokens": ("gen_ai.usage.reasoning_tokens", "llm.usage.reasoning_tokens"),
         "input": ("traceloop.entity.input",),
-        "output": ("traceloop.entity.output",),
+        "output": ("traceloop.entity.output", "crewai.crew.result"),
     },
 )  # fmt: skip
 
@@ -619,6 +717,9 @@ FRAMEWORKS: Final = Dialect(
     kinds={
         "gen_ai.operation.name": {
             **_of("interaction", "process_thread_run", "start_thread_run"),
+            **_of("interaction", "invoke_swarm", "invoke_graph"),
+            **_of("retrieval", "memory.search", "vectordb", "vector_db_retrieve"),
+            **_of("span", "execute_event_loop_cycle", "memory.add", "execute_task"),
             **_of("span", "create_thread", "create_message", "list_messages", "list_run_steps"),
             **_of("span", "get_thread_run", "submit_tool_outputs"),
         },
@@ -627,19 +728,24 @@ FRAMEWORKS: Final = Dialect(
             **_of("span", "n8n-nodes-base.httprequest"),
         },
     },
-    names={"AutoFunctionInvocationLoop": "span"},
+    names={
+        "AutoFunctionInvocationLoop": "span",
+        "workflow.run": "interaction",
+        "workflow.build": "span",
+        "message.send": "span",
+    },
     fields={
         "agent": ("n8n.workflow.name",),
+        "workflow": ("workflow.name",),
         "session_id": ("langgraph.thread_id", "gen_ai.thread.id"),
         "input_tokens": ("token_count_prompt",),
         "output_tokens": ("token_count_completion",),
-        "reasoning_tokens": ("gen_ai.usage.details.reasoning_tokens",),
         "input_cost": ("cost_prompt",),
         "output_cost": ("cost_completion",),
         "tool_arguments": ("gen_ai.tool.args",),
         "tool_result": ("gen_ai.output", "genai.output"),
-        "input": ("pydantic_ai.all_messages",),
-        "output": ("final_result", "gen_ai.output", "genai.output"),
+        "input": ("gen_ai.workflow.input",),
+        "output": ("gen_ai.output", "genai.output", "gen_ai.workflow.output"),
     },
 )
 
@@ -650,6 +756,7 @@ DIALECTS: Final = (
     LANGFUSE,
     MLFLOW,
     SPRING_AI,
+    PYDANTIC_AI,
     AG2,
     MASTRA,
     LANGSMITH,
@@ -660,6 +767,8 @@ DIALECTS: Final = (
     OPENINFERENCE,
     OPENLLMETRY,
     HAYSTACK,
+    LIVEKIT,
+    AGENTOPS,
     FRAMEWORKS,
     CLAUDE_CODE,
     CODEX,
@@ -689,11 +798,15 @@ CONTEXT: Final[Mapping[str, str]] = {
     "db.system": "db",
     "db.system.name": "db",
     "messaging.system": "messaging",
+    "messaging.operation": "messaging",
+    "celery.action": "messaging",
     "faas.trigger": "faas",
     "mcp.method.name": "mcp",
     "mastra.span.type": "mastra",
     "gen_ai.framework": "arms",
     "haystack.component.name": "haystack",
+    "executor.id": "frameworks",
+    "edge_group.type": "frameworks",
 }
 """Attributes of work that is not the agent's, and the conventions they belong to."""
 
@@ -711,13 +824,20 @@ FAILED_IF: Final[Mapping[str, frozenset[str]]] = {
     "success": frozenset({"false"}),
     "gen_ai.tool.success": frozenset({"false"}),
     "gen_ai.tool.status": frozenset({"error"}),
+    "lk.function_tool.is_error": frozenset({"true"}),
     "otel.status_code": frozenset({"ERROR"}),
+    "error": frozenset({"true"}),
     "gen_ai.response.finish_reasons": frozenset({'["error"]'}),
     "gen_ai.thread.run.status": frozenset({"failed", "expired"}),
 }
 """Attributes, beside the status and ``error.type``, whose value says that a span failed."""
 
-SCOPE_OF_NAME: Final[Mapping[str, str]] = {"invocation": "gcp.vertex.agent"}
+SCOPE_OF_NAME: Final[Mapping[str, str]] = {
+    "invocation": "gcp.vertex.agent",
+    **dict.fromkeys(("workflow.run", "workflow.build", "message.send"), "agent_framework"),
+    **dict.fromkeys(PYDANTIC_AI.names, "pydantic-ai"),
+    **dict.fromkeys(LIVEKIT.names, "livekit-agents"),
+}
 """Names too common to mean anything outside of this instrumentation scope."""
 
 EXECUTIONS: Final = frozenset({"claude_code.tool.execution"})

@@ -306,6 +306,10 @@ def _upper(code: int | str) -> int | str:
 def _decoded(body: bytes, decode: Any) -> Any:
     try:
         body.decode()
+        if b'"instrumentationLibrary' in body:  # as exporters before OTLP 0.15 write scopes
+            body = body.replace(b'"instrumentationLibraryLogs"', b'"scopeLogs"')
+            body = body.replace(b'"instrumentationLibrarySpans"', b'"scopeSpans"')
+            body = body.replace(b'"instrumentationLibrary"', b'"scope"')
         return decode(_camel_case(body) if _SNAKE.search(body, 0, _HEAD) else body)
     except UnicodeDecodeError as error:
         raise Rejected(RejectionCode.INVALID_UTF8, f"byte {error.start}") from None

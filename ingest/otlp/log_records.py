@@ -87,7 +87,14 @@ def translate(record: Record) -> list[Event] | Ignored:
         return list(_details(record)) or Ignored(name, "no_words")
     if name in _SPOKEN:
         return list(_spoken(name, record)) or Ignored(name, "no_words")
-    return Ignored(name, "history" if name in _HISTORY else "no_agent_work")
+    if name in _HISTORY:
+        return Ignored(name, "history")
+    said = _body(record) if record.span_id and isinstance(record.body, dict) else {}
+    if "input" in said or "output" in said:
+        return list(_words(said.get("input"), said.get("output"), record)) or Ignored(
+            name, "no_words"
+        )
+    return Ignored(name, "no_agent_work")
 
 
 def _of_coding_agent(name: str, record: Record) -> list[Event]:
@@ -114,10 +121,14 @@ def _details(record: Record) -> Iterator[Event]:
     if is_call and record.span_id is None and _TWICE not in found:
         yield from _call(found, record)
         return
-    said = chat_messages.parse(found.get("gen_ai.input.messages")) or []
-    answered = chat_messages.parse(found.get("gen_ai.output.messages")) or []
-    yield from _message(record, "user", chat_messages.asked(said))
-    yield from _message(record, "agent", chat_messages.final(answered))
+    yield from _words(
+        found.get("gen_ai.input.messages"), found.get("gen_ai.output.messages"), record
+    )
+
+
+def _words(heard: Any, told: Any, record: Record) -> Iterator[Event]:
+    yield from _message(record, "user", chat_messages.asked(chat_messages.parse(heard) or []))
+    yield from _message(record, "agent", chat_messages.final(chat_messages.parse(told) or []))
 
 
 def _call(found: Mapping[str, Any], record: Record) -> list[Event]:

@@ -23,7 +23,9 @@ _MEDIA: Final = frozenset(
      "video", "blob", "uri", "media", "image-data", "file-data"}
 )  # fmt: skip
 _MIME_KEYS: Final = ("mime_type", "mimeType", "media_type", "mediaType", "format", "mime")
-_DATA_KEYS: Final = ("data", "content", "image", "file_data", "bytes", "base64", "url", "uri")
+_DATA_KEYS: Final = (
+    "data", "content", "image", "file_data", "bytes", "base64", "url", "uri", "image_url",
+)  # fmt: skip
 _INSIDE: Final = (
     "source", "image_url", "input_audio", "file", "inlineData", "inline_data", "fileData",
     "file_data",
@@ -38,7 +40,7 @@ def structure(value: Any) -> Any:
     >>> structure('{"a": [1, 2'), structure('"[1]"'), structure("[urgent] help")
     ({'a': [1, 2]}, [1], '[urgent] help')
     """
-    for _ in range(2):  # JSON may be quoted as JSON once more
+    for _ in range(3):  # JSON may be quoted as JSON once more, and that again
         if not (isinstance(value, str) and value[:1] in ("[", "{", '"')):
             break
         try:

@@ -227,10 +227,10 @@ def _translated(
         environment=_environment(span, values),
         agent=_label(name or service) or conventions.DEFAULT_SERVICE,
         agent_version=_label(_version(span, found, kind)),
-        session_id=_label(values.get("session_id")),
+        session_id=_label(values.get("session_id") or span.resource.get("session.id")),
         interaction_id=trace,
         parent_id=f"{trace}:{span.parent_id}:span" if span.parent_id else None,
-        user_id=_label(values.get("user_id")),
+        user_id=_label(values.get("user_id") or span.resource.get("user.id")),
         kind=kind,
         attributes=attributes(rest),
         **failure,
@@ -319,7 +319,7 @@ def _failure(
         values.get("exception_message")
         or _without_traceback(span.status_message)
         or values.get("error_message")
-        or told_by_result
+        or (told_by_result if told_by_result is not None else result)
     )
     return {
         "status": "error",
@@ -343,7 +343,7 @@ _SIGNS: Final = (
         for name, meaning in conventions.table("decision").items()
         if meaning.field in ("error_type", "error_message", "exception_message")
     }
-    | {"strands.cancellation.type"}
+    | {"strands.cancellation.type", "pydantic_ai.tool.deferral.name"}
 )
 """Attributes without which a span of status ok has neither failed nor been stopped."""
 
@@ -391,12 +391,12 @@ def _agent_name(span: Span, what: Told, values: Mapping[str, Any]) -> str | None
         told_kind = string(span.attributes.get(what.by or "")) or ""
         # Words are what the agent does, not who it is, and may be the user's own.
         named = told_kind.strip('"').lower() == "agent" and _IDENTIFIER.fullmatch(span.name)
-        name = span.name if named else None
+        name = span.name.removesuffix(".agent") if named else None
     return _label(name or span.resource.get("gen_ai.agent.name"))
 
 
 _IDENTIFIER: Final = re.compile(r"\S{1,128}")
-_NAMED_BY_SPAN: Final = frozenset({"langfuse", "mlflow"})
+_NAMED_BY_SPAN: Final = frozenset({"langfuse", "mlflow", "agentops"})
 """Dialects whose agents are named by their spans."""
 
 

@@ -28,7 +28,7 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
         "cache_write_tokens",
     ),
     "reasoning_tokens": ("reasoning_tokens", "output_reasoning_tokens", "reasoning",
-                         "reasoningTokens"),
+                         "reasoningTokens", "output_reasoning"),
 }  # fmt: skip
 """Keys of usage objects as providers and tracing SDKs write them."""
 
@@ -138,12 +138,32 @@ def _counts(usage: Any) -> dict[str, Any]:
 def _read_usage(usage: Mapping[str, Any], values: dict[str, Any]) -> bool:
     """Take counts from a usage object, and tell whether its parts are disjoint."""
     details = {k: v for name in _DETAILS for k, v in mapping(usage.get(name)).items()}
-    _read({**details, **usage}, _KEYS, values)
+    wholes = {name: _with_parts(usage, name) for name in ("input", "output") if name in usage}
+    _read({**details, **usage, **wholes}, _KEYS, values)
     for field, names in _AUDIO.items():
         for name in names:
             _read(mapping(usage.get(name)), {field: ("audio_tokens", "audio")}, values)
     parts = (*_KEYS["cached_tokens"], *_KEYS["cache_write_tokens"])
     return "input" in usage and any(name in usage for name in parts)
+
+
+def _with_parts(usage: Mapping[str, Any], name: str) -> Any:
+    """Langfuse's ``output`` with ``output_reasoning`` and the like, which it does not contain.
+
+    Parts that a cache took part in are not among them: `_whole_input` adds these.
+    """
+    parts = (
+        number(count)
+        for key, count in usage.items()
+        if key.startswith(f"{name}_") and "priority" not in key and key not in _NO_PARTS
+    )
+    count = number(usage[name])
+    return count if count is None else count + sum(part or 0 for part in parts)
+
+
+_NO_PARTS: Final = frozenset(
+    {"input_tokens", "output_tokens", *_KEYS["cached_tokens"], *_KEYS["cache_write_tokens"]}
+)
 
 
 def _read(given: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]], values: Any) -> None:

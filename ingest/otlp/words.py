@@ -19,10 +19,12 @@ from ingest.otlp.structures import (
 _ASKED: Final = (
     "input", "question", "query", "prompt", "task", "user_input", "user_message", "user_prompt",
     "message", "messages", "request", "text", "content", "goal", "new_message", "data", "value",
+    "inputs",
 )  # fmt: skip
 _TOLD: Final = (
     "output", "answer", "final_answer", "response", "result", "final_output", "output_text",
     "text", "content", "reply", "message", "messages", "completion", "summary", "raw", "value",
+    "outputs",
 )  # fmt: skip
 _ARGUMENTS: Final = ("args", "kwargs")
 _PRINTED: Final = re.compile(r"[A-Z]\w*\(\w+=")
@@ -98,7 +100,7 @@ def plain(value: Any) -> str | None:
     >>> plain('{"type": "tool", "data": {"content": "21 C"}}')
     '21 C'
     """
-    found = structure(value)
+    found = _of_langchain(structure(value))
     if isinstance(found, dict):
         if found.keys() >= {*_ARGUMENTS}:
             given = [*_values(found["args"]), *_values(found["kwargs"])]
@@ -114,6 +116,8 @@ def plain(value: Any) -> str | None:
 
 def _unwrapped(found: dict[str, Any]) -> str | None:
     """Content of a tool message of LangChain and of a result of MCP."""
+    if found.get("type") == "tool" and "content" in found:
+        return chat_messages.text_of(found["content"])
     if isinstance(found.get("data"), dict) and found.get("type") in ("tool", "ai", "human"):
         return chat_messages.text_of(found["data"].get("content"))
     if isinstance(found.get("content"), list) and found.keys() <= _OF_MCP:
@@ -122,6 +126,18 @@ def _unwrapped(found: dict[str, Any]) -> str | None:
 
 
 _OF_MCP: Final = frozenset({"content", "isError", "is_error", "_meta", "structuredContent", "meta"})
+
+
+def _of_langchain(found: Any) -> Any:
+    """A tool's message out of what LangSmith and OpenLLMetry put around it."""
+    if isinstance(found, dict) and found.keys() <= _AROUND and "output" in found:
+        found = structure(found["output"])
+    if isinstance(found, dict) and found.get("lc") == 1:
+        return {**mapping(found.get("kwargs")), "type": "tool"}
+    return found
+
+
+_AROUND: Final = frozenset({"output", "kwargs"})
 
 
 def arguments(value: Any) -> Any:
@@ -157,17 +173,37 @@ def error_of(result: Any) -> str | None:
     """
     if not (isinstance(result, dict) or (isinstance(result, str) and "rror" in result)):
         return None
-    found = mapping(structure(result))
+    found = _of_langchain(structure(result))
+    if isinstance(found, str):
+        return _error_told(found)
+    found = mapping(found)
     found = {**found, **mapping(found.get("data"))} if found.get("type") == "tool" else found
     said = found.get("error", found.get("error_message"))
     failed = (
         found.get("isError") is True
         or found.get("is_error") is True
-        or found.get("status") in ("error", "ERROR")
+        or str(found.get("status")).lower() == "error"
         or (bool(said) and "result" not in found)
     )
     if not failed:
         return None
     if isinstance(said, dict):
         said = said.get("message")
+    elif said is True:
+        said = found.get("message")
     return said if isinstance(said, str) else chat_messages.text_of(found.get("content")) or ""
+
+
+_ERRORS: Final = ("Error: ", "Error executing tool ")
+"""How text that says of itself that it is an error begins (LangChain, MCP)."""
+
+
+def _error_told(text: str) -> str | None:
+    if text.startswith(_ERRORS):
+        return text
+    # A result of MCP as Python prints it.
+    if text.startswith(("meta=", "CallToolResult(")) and text.endswith(
+        ("isError=True", "isError=True)")
+    ):
+        return text.partition("text='")[2].partition("'")[0] or text
+    return None

@@ -80,6 +80,7 @@ class Emitted:
     body: Any = None
     trace: str = "4" * 32
     exceptions: list[dict[str, Any]] = field(default_factory=list)
+    scope: str = "sender"
 
 
 Emitter = Callable[[Program], list[Emitted]]
@@ -542,6 +543,84 @@ def mastra_exporter(p: Program) -> list[Emitted]:
     if "gen_ai.output.messages" in root:
         root["mastra.agent_run.output"] = root.pop("gen_ai.output.messages")
     return [*spans[:-1], loop, spans[-1]]
+
+
+@sender("pydantic ai 2")
+def pydantic_ai(p: Program) -> list[Emitted]:
+    spans = gen_ai(p)
+    for span in spans:
+        span.scope = "pydantic-ai"
+        told = span.attributes
+        if told["gen_ai.operation.name"] == "execute_tool":
+            span.name = "running tool"
+            span.attributes = {
+                "gen_ai.tool.name": told["gen_ai.tool.name"],
+                "tool_arguments": told["gen_ai.tool.call.arguments"],
+                "tool_response": told["gen_ai.tool.call.result"],
+            }
+    root = spans[-1]
+    heard = [{"role": "user", "content": "Before?"}, {"role": "assistant", "content": "Yes."}]
+    root.name = "agent run"
+    root.attributes = {
+        "model_name": p.model,
+        "agent_name": p.agent,
+        "session.id": p.session,
+        "user.id": p.user,
+        "gen_ai.usage.input_tokens": 999,
+        "gen_ai.usage.output_tokens": 999,
+        "pydantic_ai.all_messages": parts([*heard, {"role": "user", "content": p.asked}]),
+    }
+    if p.answer:
+        root.attributes["final_result"] = p.answer
+    return spans
+
+
+@sender("livekit")
+def livekit(p: Program) -> list[Emitted]:
+    names = {"chat": "llm_request", "execute_tool": "function_tool", "invoke_agent": "agent_turn"}
+    spans = gen_ai(p)
+    for span in spans:
+        span.scope = "livekit-agents"
+        told = span.attributes
+        span.name = names[told.pop("gen_ai.operation.name")]
+        for name, said in (
+            ("gen_ai.tool.name", "lk.function_tool.name"),
+            ("gen_ai.tool.call.arguments", "lk.function_tool.arguments"),
+            ("gen_ai.tool.call.result", "lk.function_tool.output"),
+        ):
+            if name in told:
+                told[said] = told.pop(name)
+    root = spans[-1].attributes
+    del root["gen_ai.input.messages"]
+    root["lk.user_input"] = p.asked
+    if p.answer:
+        del root["gen_ai.output.messages"]
+        root["lk.response.text"] = p.answer
+    session = Emitted("agent_session", {"lk.agent_label": "x"}, "ef" * 8, scope="livekit-agents")
+    spans[-1].parent = session.id
+    return [session, *spans]
+
+
+@sender("agentops")
+def agentops(p: Program) -> list[Emitted]:
+    kinds = {"workflow": "agent", "tool": "tool"}
+    spans = openllmetry(p)
+    for span in spans:
+        told = span.attributes
+        span.attributes = {
+            name.replace("traceloop.entity.", "agentops.entity."): value
+            for name, value in told.items()
+            if not name.startswith("traceloop.") or name.startswith("traceloop.entity.")
+        }
+        span.attributes |= {"session.id": p.session, "user.id": p.user}
+        span.attributes["agentops.span.kind"] = kinds.get(
+            told.get("traceloop.span.kind", ""), "llm"
+        )
+        span.attributes.pop("llm.request.type", None)
+        if "agentops.entity.name" in span.attributes:
+            span.attributes["operation.name"] = span.attributes.pop("agentops.entity.name")
+    spans[-1].name = f"{p.agent}.agent"
+    return spans
 
 
 @sender("ag2")

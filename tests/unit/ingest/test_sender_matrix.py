@@ -95,7 +95,7 @@ def log_json(log: Emitted) -> Json:
 
 def request(emitted: list[Emitted]) -> Json:
     resource = {"attributes": attributes({"service.name": "shop", "service.version": "3.1"})}
-    scope = {"name": "sender"}
+    scope = {"name": emitted[0].scope}
     if emitted[0].log:
         records = [log_json(log) for log in emitted]
         scoped = [{"scope": scope, "logRecords": records}]

@@ -91,6 +91,38 @@ class TestA_UnknownDialects:
         talked = json.dumps({"role": "assistant", "content": answered})
         assert event_of(span({**told, "output.value": talked})).model == "m"
 
+    def test_parts_that_a_usage_object_tells_beside_its_totals(self) -> None:
+        usage = {"input": 56, "output": 8, "input_cache_read": 64, "input_audio": 3,
+                 "output_reasoning": 10, "output_priority": 8}  # fmt: skip
+        told = {
+            "langfuse.observation.type": "generation",
+            "langfuse.observation.usage_details": json.dumps(usage),
+        }
+        event = event_of(span(told))
+        assert (event.input_tokens, event.output_tokens, event.reasoning_tokens) == (123, 18, 10)
+
+    @pytest.mark.parametrize(
+        ("told", "kind"),
+        [
+            ({"gen_ai.operation.name": "invoke_swarm"}, "interaction"),
+            ({"gen_ai.operation.name": "invoke_graph"}, "interaction"),
+            ({"gen_ai.operation.name": "execute_event_loop_cycle"}, "span"),
+            ({"gen_ai.operation.name": "vectordb"}, "retrieval"),
+            ({"agentops.span.kind": "session"}, "span"),
+            ({"messaging.operation": "process"}, "span"),
+            ({"executor.id": "writer"}, "span"),
+        ],
+    )
+    def test_what_frameworks_call_their_steps(self, told: dict[str, Any], kind: str) -> None:
+        event = event_of(span(told))
+        assert event.kind == kind
+        assert "driftline.dialect" in (event.attributes or {})
+
+    def test_a_handoff_names_who_comes_next(self) -> None:
+        told = {"traceloop.span.kind": "handoff", "gen_ai.handoff.to_agent": "billing"}
+        event = event_of(span(told, name="Desk \u2192 billing.handoff"))
+        assert (event.kind, event.name) == ("handoff", "billing")
+
     def test_a_name_that_may_mean_anything_comes_last(self) -> None:
         told = {"mlflow.spanType": '"CHAT_MODEL"', "model": '"m"', "mlflow.llm.model": '"m-2026"'}
         assert event_of(span(told)).model == "m-2026"
@@ -120,6 +152,36 @@ class TestB_TheRootDoesNotDecide:
         named = {"name": "invocation", "parent_id": None}
         assert event_of(span(**named)).kind == "span"
         assert event_of(span(**named, scope="gcp.vertex.agent")).kind == "interaction"
+        counted = {"gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 9}
+        assert event_of(span(counted, name="llm_node")).kind == "llm_call"
+        assert event_of(span(counted, name="llm_node", scope="livekit-agents")).kind == "span"
+        summed = {**counted, "model_name": "m"}
+        assert event_of(span(summed, name="agent run", scope="pydantic-ai")).kind == "interaction"
+
+    @pytest.mark.parametrize(
+        ("tool", "kind", "name"),
+        [
+            ("transfer_to_billing", "handoff", "billing"),
+            ("transferToBilling", "handoff", "Billing"),
+            ("transferTokens", "tool_call", "transferTokens"),
+            ("askHuman", "human_input", "askHuman"),
+            ("getUserInput", "human_input", "getUserInput"),
+            ("get_user_inputs", "tool_call", "get_user_inputs"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("told", "by"),
+        [
+            ({"ai.operationId": "ai.toolCall"}, "ai.toolCall.name"),
+            ({"openinference.span.kind": "TOOL"}, "tool.name"),
+            ({"gen_ai.operation.name": "execute_tool"}, "gen_ai.tool.name"),
+        ],
+    )
+    def test_the_name_of_a_tool_tells_handoffs_and_questions(
+        self, told: dict[str, Any], by: str, tool: str, kind: str, name: str
+    ) -> None:
+        event = event_of(span({**told, by: tool}, name="ai.toolCall"))
+        assert (event.kind, event.name) == (kind, name)
 
     def test_what_prepares_a_call_of_a_model_is_none(self) -> None:
         told = {"openinference.span.kind": "LLM", "llm.model_name": "m"}
@@ -166,6 +228,21 @@ class TestC_Wire:
             event = event_of(span(told, moments=[first]))
             assert (event.time_to_first_token_ms, event.duration_ms) == (after_ms, duration_ms)
 
+    def test_scopes_of_the_first_exporters_are_read(self) -> None:
+        def body(spans: str, scope: str) -> bytes:
+            scoped = {scope: {"name": "gcp.vertex.agent"}, spans: []}
+            of_span = {"traceId": "a" * 32, "spanId": "b" * 16, "name": "invocation",
+                       "endTimeUnixNano": "9"}  # fmt: skip
+            return json.dumps(
+                {"resourceSpans": [{spans: [{**scoped, "spans": [of_span]}]}]}
+            ).encode()
+
+        old = body("instrumentationLibrarySpans", "instrumentationLibrary")
+        new = body("scopeSpans", "scope")
+        found = [events_of_traces(raw, encoding="json", limits=Limits()) for raw in (old, new)]
+        assert found[0].events == found[1].events
+        assert found[0].events[0].kind == "interaction"
+
     def test_a_refused_span_keeps_what_it_was(self) -> None:
         body = {"resourceSpans": [{"scopeSpans": [{"spans": [{
             "traceId": "xy", "spanId": "b" * 16, "name": "s"}]}]}]}  # fmt: skip
@@ -182,6 +259,13 @@ class TestD_Attribution:
         )
         named = event_of(span({**AGENT, "gen_ai.agent.name": "a"}, resource={"service.name": "x"}))
         assert (named.agent, (named.attributes or {})["service.name"]) == ("a", "x")
+
+    def test_session_and_user_of_the_resource_where_the_span_says_none(self) -> None:
+        resource = {"session.id": "s-1", "user.id": "u-1"}
+        event = event_of(span(AGENT, resource=resource))
+        assert (event.session_id, event.user_id) == ("s-1", "u-1")
+        event = event_of(span({**AGENT, "gen_ai.conversation.id": "c"}, resource=resource))
+        assert event.session_id == "c"
 
 
 class TestE_Money:
@@ -235,6 +319,9 @@ class TestF_Words:
         assert media({"type": "image", "source": {"media_type": "image/gif", "data": "AAAA"}}) == (
             "[image/gif 3 bytes]"
         )
+        assert media({"type": "input_image", "image_url": "data:image/png;base64,AAAA"}) == (
+            "[image/png 3 bytes]"
+        )
         assert media({"type": "file", "mediaType": "application/pdf", "url": "https://x/y"}) == (
             "[application/pdf]"
         )
@@ -264,6 +351,27 @@ class TestF_Words:
     )
     def test_inputs_that_are_no_messages(self, text: str, expected: str | None) -> None:
         assert words.asked(text) == expected
+
+    def test_what_openllmetry_puts_around_the_words(self) -> None:
+        messages = [{"type": "human", "content": "hi"}, {"type": "ai", "content": "hello"}]
+        heard = {"inputs": {"messages": messages[:1]}, "tags": [], "kwargs": {"name": "graph"}}
+        told = {"outputs": {"messages": messages}, "kwargs": {"tags": []}}
+        assert words.asked(json.dumps(heard)) == "hi"
+        assert words.told(json.dumps(told)) == "hello"
+        result = {"output": {"lc": 1, "kwargs": {"content": "21 C"}}, "kwargs": {}}
+        assert words.plain(json.dumps(result)) == "21 C"
+
+    def test_messages_in_a_list_of_texts_and_quoted_thrice(self) -> None:
+        message = json.dumps({"role": "user", "content": "hi"})
+        assert said({"gen_ai.input.messages": [message]})[0] == "hi"
+        assert said({"gen_ai.input.messages": json.dumps(json.dumps(f"[{message}]"))})[0] == "hi"
+
+    def test_a_refusal_is_an_answer(self) -> None:
+        for message in (
+            {"role": "assistant", "content": None, "refusal": "No."},
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+        ):
+            assert said({"gen_ai.output.messages": json.dumps([message])})[1] == "No."
 
     def test_structured_answers_and_states(self) -> None:
         assert words.told('{"city": "Paris", "temp": 21}') == '{"city":"Paris","temp":21}'
@@ -350,6 +458,20 @@ class TestG_Failures:
             ('{"status": "error", "error_message": "no index"}', "no index"),
             ('{"error": {"message": "no index"}}', "no index"),
             ('{"type": "tool", "data": {"content": "no index", "status": "error"}}', "no index"),
+            ('{"output": {"type": "tool", "content": "no index", "status": "error"}}', "no index"),
+            (
+                '{"output": {"lc": 1, "kwargs": {"content": "no index", "status": "error"}},'
+                ' "kwargs": {}}',
+                "no index",
+            ),
+            ('{"error": true, "message": "no index"}', "no index"),
+            ('{"status": "Error", "error_message": "no index"}', "no index"),
+            ('"Error: no index"', "Error: no index"),
+            ("Error executing tool find: no index", "Error executing tool find: no index"),
+            (
+                "meta=None content=[TextContent(type='text', text='no index')] isError=True",
+                "no index",
+            ),
         ],
     )
     def test_a_result_that_says_error_is_a_tool_error(self, result: str, message: str) -> None:
@@ -359,11 +481,34 @@ class TestG_Failures:
         assert event.error_message == message
 
     @pytest.mark.parametrize(
-        "result", ['{"error": null, "rows": 3}', '{"result": 1, "error": "none"}', '"error"', "3"]
+        "result",
+        [
+            '{"error": null, "rows": 3}',
+            '{"result": 1, "error": "none"}',
+            '"error"',
+            "3",
+            "Errors: 0",
+            "the last line was Error: no index",
+            '{"success": false, "error": ""}',
+            "meta=None content=[TextContent(text='isError=True')] isError=False",
+        ],
     )
     def test_a_result_that_only_speaks_of_errors_is_none(self, result: str) -> None:
         told = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.call.result": result}
         assert event_of(span(told)).status == "ok"
+
+    def test_a_tool_that_only_says_that_it_failed_has_its_result_for_a_message(self) -> None:
+        told = {"lk.function_tool.is_error": True, "lk.function_tool.output": "no index"}
+        event = event_of(span(told, name="function_tool", scope="livekit-agents"))
+        assert (event.status, event.error_message) == ("error", "no index")
+
+    def test_attributes_of_older_conventions_that_say_error(self) -> None:
+        told = {"gen_ai.operation.name": "execute_tool"}
+        flagged = event_of(span({**told, "error": True, "error.message": "no index"}))
+        assert (flagged.status, flagged.error_message) == ("error", "no index")
+        described = {"otel.status_code": "ERROR", "otel.status_description": "no index"}
+        assert event_of(span({**told, **described})).error_message == "no index"
+        assert event_of(span({**told, "error": "none"})).status == "ok"
 
     def test_a_call_that_finishes_with_error_has_failed(self) -> None:
         told = {"gen_ai.operation.name": "chat", "gen_ai.response.finish_reasons": ["error"]}
@@ -374,7 +519,9 @@ class TestG_Failures:
         event = event_of(span({"error.type": "<class 'shop.Gone'>"}, failed=True))
         assert event.error_type == "shop.Gone"
 
-    @pytest.mark.parametrize("kind", ["asyncio.exceptions.CancelledError", "AbortError"])
+    @pytest.mark.parametrize(
+        "kind", ["asyncio.exceptions.CancelledError", "AbortError", "ResponseAborted"]
+    )
     def test_cancellation_is_an_end_of_its_own(self, kind: str) -> None:
         event = event_of(span({**AGENT, "exception.type": kind}, failed=True))
         assert (event.status, event.error_type) == ("ok", None)
@@ -384,6 +531,11 @@ class TestG_Failures:
         paused = {"openinference.span.kind": "TOOL", "exception.type": "x.GraphInterrupt"}
         event = event_of(span(paused))
         assert (event.kind, event.status) == ("human_input", "ok")
+        assert (event.attributes or {})["driftline.end"] == "interrupted"
+        deferred = {"gen_ai.operation.name": "execute_tool",
+                    "pydantic_ai.tool.deferral.name": "ApprovalRequired"}  # fmt: skip
+        event = event_of(span(deferred))
+        assert event.kind == "human_input"
         assert (event.attributes or {})["driftline.end"] == "interrupted"
         resume = {"openinference.span.kind": "CHAIN", "input.value": '{"resume": true}'}
         assert (event_of(span(resume)).attributes or {})["driftline.resumes"] == "true"
@@ -459,6 +611,33 @@ class TestI_Silence:
         found = events_of_logs(json.dumps(body).encode(), encoding="json", limits=Limits())
         assert found.events == []
         assert dict(found.ignored) == {("", "", "(no event name)", "no_agent_work"): 3}
+
+    def test_words_that_a_distribution_moved_from_spans_to_log_records(self) -> None:
+        def message(role: str, **said: str) -> dict[str, Any]:
+            values = [{"key": k, "value": {"stringValue": v}} for k, v in said.items()]
+            content = {"kvlistValue": {"values": values}}
+            pairs = [{"key": "role", "value": {"stringValue": role}},
+                     {"key": "content", "value": content}]  # fmt: skip
+            one = {"kvlistValue": {"values": pairs}}
+            listed = {"key": "messages", "value": {"arrayValue": {"values": [one]}}}
+            return {"kvlistValue": {"values": [listed]}}
+
+        heard = message("user", content='[{"text": "hello"}]')
+        told = message("assistant", message="hi", finish_reason="end_turn")
+        both = [{"key": "input", "value": heard}, {"key": "output", "value": told}]
+        record = {"timeUnixNano": "9", "traceId": "a" * 32, "spanId": "b" * 16,
+                  "body": {"kvlistValue": {"values": both}}}  # fmt: skip
+        body = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
+        found = events_of_logs(json.dumps(body).encode(), encoding="json", limits=Limits())
+        assert [(e.kind, e.content) for e in found.events] == [
+            ("user_message", "hello"),
+            ("agent_message", "hi"),
+        ]
+
+    def test_a_fork_of_a_coding_agent_says_the_same(self) -> None:
+        assert coding_agents.name_of("qwen-code.api_response", None, {}) == (
+            "gemini_cli.api_response"
+        )
 
     def test_a_call_that_only_a_log_record_tells_of(self) -> None:
         told = {"gen_ai.request.model": "m", "gen_ai.usage.input_tokens": "7"}
