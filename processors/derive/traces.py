@@ -28,7 +28,7 @@ def resolve(events: pl.DataFrame) -> pl.DataFrame:
     ----------
     events
         Distinct events of whole traces: ``trace``, ``event_id``, ``parent_id``, ``ns``,
-        ``payload_hash``, ``start_ns``, ``kind``, ``name``, ``is_root``, ``input_tokens``,
+        ``payload_hash``, ``start_ns``, ``kind``, ``name``, ``is_span``, ``input_tokens``,
         ``output_tokens``.
 
     Returns
@@ -43,8 +43,9 @@ def resolve(events: pl.DataFrame) -> pl.DataFrame:
     numbered = events.with_columns(trace=pl.col("trace").rle_id())
     parent = _parents(numbered)
     agent = (events["kind"] == "interaction").to_numpy()
-    agent = agent | _stand_ins(numbered, agent)
-    owner, closes = _owners(numbered, agent, *_topmost(parent, agent))
+    stand_in = _stand_ins(numbered, parent, agent)
+    agent = agent | stand_in
+    owner, closes = _owners(numbered, agent, stand_in, *_topmost(parent, agent))
     return events.with_columns(
         pl.Series("interaction_id", _names(events, owner)),
         pl.Series("closes", closes),
@@ -71,16 +72,26 @@ def _parents(events: pl.DataFrame) -> Indices:
     return parent
 
 
-def _stand_ins(events: pl.DataFrame, agent: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Roots that are model or tool work, in traces without any agent."""
+def _stand_ins(
+    events: pl.DataFrame, parent: Indices, agent: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Topmost model and tool work, in traces without any agent, once all that is above it is there.
+
+    A web server that calls a model by itself is one. Only a span says what is above it.
+    """
+    kind = events["kind"].cast(pl.String)
+    stands = (kind.is_in(_STANDING) & events["is_span"]).to_numpy()
+    if not stands.any():
+        return np.zeros(len(events), dtype=np.bool_)
     with_agent = events["trace"].filter(pl.Series(agent)).unique()
-    found = events.select(
-        pl.col("is_root")
-        & pl.col("kind").is_in(["llm_call", "tool_call", "retrieval"])
-        & ~pl.col("trace").is_in(with_agent.implode())
-    ).to_series()
-    result: npt.NDArray[np.bool_] = found.to_numpy()
-    return result
+    stands &= ~events["trace"].is_in(with_agent.implode()).to_numpy()
+    stands &= _nearest_work(parent, (kind == "span").to_numpy()) == _NONE
+    _, last = _topmost(parent, np.zeros(len(events), dtype=np.bool_))
+    stands &= (events["parent_id"] == "").to_numpy()[last]
+    return stands
+
+
+_STANDING: Final = ("llm_call", "tool_call", "retrieval")
 
 
 def _topmost(parent: Indices, agent: npt.NDArray[np.bool_]) -> tuple[Indices, Indices]:
@@ -100,30 +111,33 @@ def _topmost(parent: Indices, agent: npt.NDArray[np.bool_]) -> tuple[Indices, In
 
 
 def _owners(
-    events: pl.DataFrame, agent: npt.NDArray[np.bool_], top: Indices, last: Indices
+    events: pl.DataFrame,
+    agent: npt.NDArray[np.bool_],
+    stand_in: npt.NDArray[np.bool_],
+    top: Indices,
+    last: Indices,
 ) -> tuple[Indices, npt.NDArray[np.bool_]]:
     """Row of the event that names each event's interaction, and which events close theirs.
 
     The row is -1 in traces without any agent.
 
-    All agents of a trace without a parent are one interaction, as are agents whose parent is
-    missing where there is one without. Work that lies below no agent goes to the interaction that
-    began last before it.
+    All agents of a trace without a parent are one interaction, as are all stand-ins, and agents
+    whose parent is missing where there is one without. Work that lies below no agent goes to the
+    interaction that began last before it.
     """
     frame = events.select("trace", "parent_id", "event_id", "start_ns").with_columns(
         row=pl.int_range(pl.len(), dtype=pl.Int64),
         top=pl.Series(top),
         orphan=pl.Series(events["parent_id"].to_numpy()[last] != ""),
         agent=pl.Series(agent),
+        rooted=pl.Series(stand_in) | (events["parent_id"] == ""),
     )
     tops = frame.filter(pl.col("agent") & (pl.col("top") == pl.col("row"))).sort(
         "trace", "start_ns", "event_id"
     )
-    roots = tops.filter(pl.col("parent_id") == "").group_by("trace", maintain_order=True).first()
+    roots = tops.filter("rooted").group_by("trace", maintain_order=True).first()
     named = tops.join(roots.select("trace", root="row"), on="trace", how="left").with_columns(
-        owner=pl.when(
-            (pl.col("parent_id") == "") | (pl.col("orphan") & pl.col("root").is_not_null())
-        )
+        owner=pl.when(pl.col("rooted") | (pl.col("orphan") & pl.col("root").is_not_null()))
         .then("root")
         .otherwise("row")
     )
@@ -134,7 +148,7 @@ def _owners(
     loose = owner == _NONE
     if loose.any() and not named.is_empty():
         owner[loose] = _nearest(frame.filter(pl.Series(loose)), named)
-    closing = named.filter((pl.col("parent_id") == "") | (pl.col("owner") == pl.col("row")))["row"]
+    closing = named.filter(pl.col("rooted") | (pl.col("owner") == pl.col("row")))["row"]
     closes = np.zeros(len(events), dtype=np.bool_)
     closes[closing.to_numpy()] = True
     return owner, closes

@@ -29,7 +29,7 @@ ASKED = {"kind": "user_message", "content": "please cancel my order"}
 WORKED = {"kind": "tool_call", "name": "find", "tool_result": "{}"}
 FAILED = WORKED | {"status": "error", "error_type": "timeout"}
 ANSWERED = {"kind": "agent_message", "content": "Here you are."}
-CLOSED = {"kind": "interaction", "is_root": True}
+CLOSED = {"kind": "interaction", "is_span": True}
 
 
 def rows(
@@ -164,3 +164,35 @@ def test_settings_of_an_agent_are_those_of_all_where_it_says_nothing() -> None:
     assert outcomes.of("other").budget.tokens is None
     with pytest.raises(UsageError, match="there is no reason 'none'"):
         results_config(ResultsSettings.model_validate({"reasons": {"off": ["none"]}}))
+
+
+MODEL = {"kind": "llm_call", "model": "m", "is_span": True}
+WEB = {"kind": "span", "event_id": "web", "is_span": True}
+BELOW = {"parent_id": "web"}
+
+
+@pytest.mark.parametrize(
+    ("events", "state", "success"),
+    [
+        ([MODEL], "ended", 1),
+        ([MODEL | {"status": "error", "error_type": "timeout"}], "ended", 0),
+        # A retry that succeeds is a success, and what the web server says decides nothing.
+        ([MODEL | BELOW | {"status": "error"}, MODEL | BELOW, WEB | {"status": "error"}],
+         "ended", 1),
+        ([MODEL | BELOW, MODEL | BELOW | {"status": "error"}, WEB], "ended", 0),
+        ([MODEL | BELOW | {"event_id": "one"}, WORKED | {"parent_id": "one"}, WEB], "ended", 1),
+        # What is above may still be an agent.
+        ([MODEL | BELOW], "open", None),
+        ([MODEL | BELOW, WEB | {"parent_id": "elsewhere"}], "open", None),
+        # Events that are no spans say when they end.
+        ([MODEL | {"is_span": False}], "open", None),
+        ([MODEL | BELOW, WEB, CLOSED | {"status": "error"}], "ended", 0),
+    ],
+)  # fmt: skip
+def test_work_without_an_agent_stands_for_one(
+    events: list[dict[str, Any]], state: str, success: int | None
+) -> None:
+    for given in (events, events[::-1] if "error" not in str(events) else events):
+        (found,), _ = rows(given)
+        assert (found["state"], found["success"]) == (state, success)
+        assert found["llm_calls"] == sum(e["kind"] == "llm_call" for e in events)
