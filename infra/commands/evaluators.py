@@ -48,7 +48,7 @@ def evaluator(health_port: HealthPort = None) -> None:
     from infra.topics import create_topics, driftline_topics, log_id
     from ingest.core.events import EVENTS_TOPIC
 
-    os.nice(10)  # on a host that is busy, the stream first
+    os.nice(5)  # on a host that is busy, the stream first; with 10 it would starve
     settings = load()
     logs.configure("evaluator", settings.log.format, settings.log.level)
     install_prices(settings)
