@@ -278,9 +278,10 @@ GROUP BY time, agent ORDER BY time, agent
 -- What users wrote, under the agent they wrote about: of the latest only, as each is looked up by id.
 -- DISTINCT at the end instead of FINAL at the begin: a repeat is a row like any other until then.
 -- name: comments
-WITH latest AS
+WITH {admits:sql}, latest AS
 (
-    SELECT e.time AS time, e.target AS target, e.value AS value, e.agent AS agent, e.event_id AS event_id
+    SELECT e.time AS time, e.target AS target, e.value AS value, e.agent AS agent, e.event_id AS event_id,
+        e.scope AS scope
     FROM evaluations AS e
     WHERE kind = 'feedback' AND e.time >= {from:time} AND e.time <= {to:time}
     ORDER BY time DESC LIMIT 1000
@@ -303,6 +304,7 @@ INNER JOIN
         (SELECT cell FROM interaction_index WHERE interaction_id IN (SELECT target FROM latest))
     WHERE live AND {chosen:sql}
 ) AS r ON r.interaction_id = l.target
+WHERE l.scope = '' OR admits(l.scope, r.environment, r.agent)
 ORDER BY time DESC, interaction_id LIMIT 100
 
 -- A version that no day before the range has, when it is first seen.

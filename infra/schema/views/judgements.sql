@@ -1,8 +1,10 @@
 -- each: {"view": "feedback", "kinds": "kind = 'feedback'", "what": "What users said: one row per user, target and name", "is": "'feedback'", "named": "'kind of feedback, such as thumbs'", "words": "'words of the user, redacted; all that were given'", "by": "'who gave it'"}
 -- each: {"view": "scores", "kinds": "kind IN ('score', 'outcome')", "what": "What evaluators and outcomes say: one row per target and name", "is": "'score or outcome'", "named": "'evaluator, or what the outcome is of'", "words": "'explanation, redacted'", "by": "'who judged, empty for a program'"}
--- {what}, the latest that gives a number.
+-- {what}, the latest that gives a number. A bound token speaks of what its scope admits.
 -- Environment, agent, version and session are those of the target, wherever it was sent from.
 CREATE OR REPLACE VIEW {view} AS
+WITH (s, e, a) -> (has(['', toString(e)], substringIndex(toString(s), '/', 1)) AND (position(s, '/') = 0
+    OR has(splitByChar(',', substring(toString(s), position(s, '/') + 1)), toString(a)))) AS admits
 SELECT e.time AS time,
     multiIf(i.interaction_id != '', i.environment, s.session_id != '', s.environment, e.environment)
         AS environment,
@@ -17,14 +19,14 @@ SELECT e.time AS time,
     if(i.interaction_id != '', i.session_id, s.session_id) AS session_id
 FROM
 (
-    SELECT target, kind, name, user_id,
+    SELECT target, kind, name, user_id, scope,
         argMax((v.value, v.reason, v.time, v.environment, v.agent),
             (v.value IS NOT NULL, v.time, v.event_id)) AS latest,
         latest.1 AS value, latest.2 AS reason, latest.3 AS time, latest.4 AS environment, latest.5 AS agent,
         arrayStringConcat(arrayFilter(c -> c != '', groupArray(c.comment)), '\n') AS comment
     FROM
     (
-        SELECT target, kind, name, user_id, value, reason, time, event_id, environment, agent
+        SELECT target, kind, name, user_id, scope, value, reason, time, event_id, environment, agent
         FROM evaluations FINAL
         WHERE {kinds} AND (event_id, time, payload_hash) NOT IN
             (SELECT event_id, time, payload_hash FROM collisions)
@@ -33,7 +35,7 @@ FROM
     LEFT JOIN
         (SELECT event_id, any(content) AS comment FROM events WHERE {kinds} GROUP BY event_id) AS c
         ON c.event_id = v.event_id
-    GROUP BY target, kind, name, user_id
+    GROUP BY target, kind, name, user_id, scope
 ) AS e
 LEFT JOIN
 (
@@ -43,6 +45,9 @@ LEFT JOIN
 LEFT JOIN
     (SELECT session_id, environment, agent, agent_version FROM session_results FINAL WHERE live) AS s
     ON s.session_id = e.target
+WHERE e.scope = '' OR (i.interaction_id = '' AND s.session_id = '')
+    OR admits(e.scope, if(i.interaction_id != '', i.environment, s.environment),
+        if(i.interaction_id != '', i.agent, s.agent))
 --------
 ALTER TABLE {view}
     COMMENT COLUMN time 'when the one that counts was given, UTC',
