@@ -292,10 +292,10 @@ SELECT DISTINCT l.time AS time, r.environment AS environment, r.agent AS agent, 
 FROM latest AS l
 INNER JOIN
 (
-    SELECT event_id, any(content) AS comment FROM events
+    SELECT event_id, scope, any(content) AS comment FROM events
     WHERE (agent, time, event_id) IN (SELECT agent, time, event_id FROM latest) AND content != ''
-    GROUP BY event_id
-) AS c ON c.event_id = l.event_id
+    GROUP BY event_id, scope
+) AS c ON c.event_id = l.event_id AND c.scope = l.scope
 INNER JOIN
 (
     SELECT interaction_id, session_id, environment, agent, agent_version, failure_tool

@@ -68,6 +68,10 @@ def interaction_results(
     if work.is_empty():
         return _placed(places.with_columns(live=pl.lit(0, pl.UInt8)), config.rules_version)
     found = _settled(_summed(work), config, given_up_before)
+    # Its id without the scope that the id may bear.
+    within = pl.col("trace").str.len_chars()
+    given = pl.concat_str("whole", pl.col("interaction_id").str.slice(within))
+    found = found.with_columns(given=given)
     over = found.filter(pl.col("state") != "open")["interaction_id"]
     ended = work.filter(pl.col("interaction_id").is_in(over.implode()))
     wordless = pl.col("words_gone").any().over("interaction_id")
@@ -248,13 +252,13 @@ def _verdicts(
     evaluations: pl.DataFrame, found: pl.DataFrame, config: ResultsConfig
 ) -> pl.DataFrame:
     """Per interaction its outcome, trusted score and feedback, of those that may speak of it."""
-    of, within = ("interaction_id", "environment", "agent"), pl.col("trace").str.len_chars()
+    c = pl.col
+    of = "interaction_id", "environment", "agent"
+    judged = [found.select(*of, target="interaction_id")]
     # Whoever sent it may not know that its id is another's as well.
-    given = pl.concat_str("whole", pl.col("interaction_id").str.slice(within))
-    named = [found.select(*of, target="interaction_id")]
-    others = found.filter(pl.col("trace") != pl.col("whole")).select(*of, target=given)
-    judged = pl.concat(named if others.is_empty() else [*named, others])
-    return weighed(scopes.heard(judged, evaluations, "interaction_id"), "interaction_id", config)
+    judged += [found.filter(c("given") != c("interaction_id")).select(*of, target="given")]
+    heard = scopes.heard(pl.concat(judged), evaluations, "interaction_id")
+    return weighed(heard, "interaction_id", config)
 
 
 def weighed(found: pl.DataFrame, key: str, config: ResultsConfig) -> pl.DataFrame:
@@ -460,7 +464,7 @@ def _placed(rows: pl.DataFrame, rules_version: str) -> pl.DataFrame:
                 c("success"),
                 start=start.cast(pl.Datetime("ns", "UTC")),
                 end=end.cast(pl.Datetime("ns", "UTC")),
-                session_id=pl.coalesce("session_id", "interaction_id"),
+                session_id=pl.coalesce("session_id", "given"),
                 duration_ms=pl.when(timed).then(duration.round(6)),
                 waiting_ms=pl.when(timed).then(c("waiting_ms").fill_null(0.0)),
                 cost_usd=whole.then((c("cost") / NANO).cast(pl.Float64)),

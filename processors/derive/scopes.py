@@ -40,13 +40,18 @@ def of_traces() -> pl.Expr:
 
 def of_sessions(counts: pl.Expr) -> pl.Expr:
     """Name of the session ``raw`` in the ``scope`` of each interaction, by those that count."""
-    # An interaction of no session is its own, under the name that it has here.
-    own = pl.concat_str("raw", pl.lit("/")).str.contains(
-        pl.concat_str(_ending(), pl.lit("/")), literal=True
-    )
-    reserved = pl.col("raw").str.contains(MARK, literal=True) & ~own
+    reserved = pl.col("raw").str.contains(MARK, literal=True)
     first = pl.col("scope").filter(counts).min().over("raw")
     return pl.when(counts).then(_named("raw", first, reserved)).otherwise("raw")
+
+
+def plain(name: str) -> pl.Expr:
+    """Id without the ``scope`` that it may bear."""
+    return (
+        pl.when(pl.col("scope") == "")
+        .then(name)
+        .otherwise(pl.col(name).str.split(_ending()).list.join(""))
+    )
 
 
 def _ending() -> pl.Expr:

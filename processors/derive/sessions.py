@@ -178,6 +178,7 @@ def _added_up(counted: pl.DataFrame) -> pl.DataFrame:
     rating = (c("satisfaction") * c("satisfaction_n") * NANO).round().cast(pl.Int64)
     priced, unpriced = c("priced").sum() > 0, c("unpriced").sum() > 0
     failed = c("success") == 0
+    counted = counted.with_columns(inner=scopes.plain("interaction_id") != scopes.plain("raw"))
 
     def known(name: str) -> pl.Expr:
         return pl.when(c(name).count() > 0).then(c(name).sum()).alias(name)
@@ -214,8 +215,8 @@ def _added_up(counted: pl.DataFrame) -> pl.DataFrame:
             inner_reason=c("failure_reason").filter(failed).last(),
             inner_reasons=c("failure_reason").filter(failed).unique(maintain_order=True),
             # What was said of an interaction that is its own session is the session's own.
-            inner_rating=rating.filter(c("interaction_id") != c("raw")).sum(),
-            inner_ratings=c("satisfaction_n").filter(c("interaction_id") != c("raw")).sum(),
+            inner_rating=rating.filter("inner").sum(),
+            inner_ratings=c("satisfaction_n").filter("inner").sum(),
             answer=c("answer").filter(c("answer") != "").last(),
         )
         .join(first, on="key")

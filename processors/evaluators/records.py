@@ -83,7 +83,8 @@ WHERE evaluator = {evaluator:String} AND evaluator_version = {version:String}
 
 _EVENTS: Final = f"""
 SELECT interaction_id, toString(scope) AS scope, toString(kind) AS kind, toString(name) AS name,
-    toString(status) AS status, content, tool_arguments, tool_result, error_message, toUnixTimestamp64Nano(time) AS ns,
+    toString(status) AS status, content, tool_arguments, tool_result, error_message,
+    toUnixTimestamp64Nano(time) AS ns,
     position(attributes, '"driftline.from":"llm_call"') > 0 AS of_call
 FROM events FINAL PREWHERE interaction_id IN {{ids}}
 WHERE ({{when}}) AND kind NOT IN {literal(EVALUATION_KINDS)}

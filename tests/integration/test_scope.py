@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from dashboards.accounting import account
 from ingest.access import Grant
+from ingest.codec import payload_hash
 from ingest.core.events import SCOPE, Event
 from processors import audit
 from processors.derive import result_audit
@@ -53,13 +54,13 @@ def victims() -> Events:
     for n, (trace, status) in enumerate((("t1", "ok"), ("t2", "error"), ("t3", "ok"))):
         found += [
             event(f"{trace}-u", "user_message", 40 * n, trace, content="please pay my bill"),
-            event(f"{trace}-m", "llm_call", 40 * n + 1, trace, model="m", input_tokens=5, cost_usd=0.1),
+            event(f"{trace}-m", "llm_call", 40 * n + 1, trace, model="m", cost_usd=0.1),
             event(f"{trace}-c", "tool_call", 40 * n + 2, trace, name="pay", status=status),
             event(f"{trace}-a", "agent_message", 40 * n + 3, trace, content="it is paid"),
         ]  # fmt: skip
     found += [
         event("t1-i", "interaction", 4, "t1", duration_ms=4_000.0, session_id="s1"),
-        event("t2-i", "interaction", 44, "t2", session_id="s1", status="error", error_type="refused"),
+        event("t2-i", "interaction", 44, "t2", session_id="s1", status="error"),
         event("t4-a", "interaction", 121, "t4", parent_id="web", duration_ms=500.0),
         event("t4-b", "interaction", 131, "t4", parent_id="web", duration_ms=500.0),
     ]  # fmt: skip
@@ -153,28 +154,26 @@ def run(pipeline: Pipeline, *deliveries: Events) -> dict[str, list[tuple[Any, ..
         pipeline.recompute()
     audit.find_collisions(pipeline.results)
     pipeline.results.give_up(T0 + 400 * S)
-    books = account(pipeline.store)
-    assert books["balanced"], books
-    assert not result_audit.repair(pipeline.results)
-    assert audit.differences(pipeline.store).is_empty()
     return victims_rows(pipeline)
 
 
 def victims_rows(pipeline: Pipeline) -> dict[str, list[tuple[Any, ...]]]:
     of_bank = "environment = 'production'"
+    statements = {
+        "results": "* EXCEPT (version, seen) FROM interaction_results FINAL WHERE live AND "
+        + of_bank,
+        "sessions": f"* EXCEPT version FROM session_results FINAL WHERE live AND {of_bank}",
+        "rollups": f"* EXCEPT version FROM rollups FINAL WHERE n > 0 AND {of_bank}",
+        "windows": f"* EXCEPT version FROM windows FINAL WHERE events > 0 AND {of_bank}",
+        "feedback": f"* FROM feedback WHERE {of_bank}",
+        "scores": f"* FROM scores WHERE {of_bank}",
+        "failures": f"* FROM failures WHERE {of_bank}",
+        "current": "* FROM current_evaluations WHERE target IN ('t1', 't2', 's1', 't4/t4-b')",
+    }
     return {
-        name: pipeline.store.query(f"SELECT {columns} FROM {table} WHERE {where} ORDER BY ALL").rows()
-        for name, columns, table, where in (
-            ("results", "* EXCEPT (version, seen)", "interaction_results FINAL", f"live AND {of_bank}"),
-            ("sessions", "* EXCEPT version", "session_results FINAL", f"live AND {of_bank}"),
-            ("rollups", "* EXCEPT version", "rollups FINAL", f"n > 0 AND {of_bank}"),
-            ("windows", "* EXCEPT version", "windows FINAL", f"events > 0 AND {of_bank}"),
-            ("feedback", "*", "feedback", of_bank),
-            ("scores", "*", "scores", of_bank),
-            ("current", "*", "current_evaluations", "target IN ('t1', 't2', 's1', 't4/t4-b')"),
-            ("failures", "*", "failures", of_bank),
-        )
-    }  # fmt: skip
+        name: pipeline.store.query(f"SELECT {rest} ORDER BY ALL").rows()
+        for name, rest in statements.items()
+    }
 
 
 @pytest.fixture
@@ -182,73 +181,82 @@ def judging(clickhouse: ClickHouse) -> Pipeline:
     return Pipeline(clickhouse, ResultsConfig(inactivity_s=200, trusted_scores=("judge",)))
 
 
+EXPECTED: dict[str, dict[str, list[tuple[Any, ...]]]] = {}
+"""Without any attack, by the scope of the victim."""
+
+
 @pytest.mark.parametrize("victim", ["", BANK])
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_token_changes_nothing_of_others(judging: Pipeline, victim: str, attack: str) -> None:
     """In any order of arrival; and what is the attacker's own is there."""
-    theirs = of(victim, victims()), of(victim, said()), of(JUDGES, judged())
-    expected = run(judging, *theirs)
-    known = {row[1]: row for row in expected["results"]}
-    assert set(known) == {"t1", "t2", "t3", "t4", "t4/t4-b"}
+    events, told = of(victim, victims()), of(victim, said()) + of(JUDGES, judged())
+    if victim not in EXPECTED:
+        EXPECTED[victim] = run(judging, events + told)
+    expected = EXPECTED[victim]
+    assert {row[1] for row in expected["results"]} == {"t1", "t2", "t3", "t4", "t4/t4-b"}
     mine = of(SHOP, ATTACKS[attack]())
-    for deliveries in (
-        (*theirs, mine),
-        (mine, *theirs),
-        (theirs[0], mine, *theirs[1:]),
-        (mine[::2] + theirs[0][::2], theirs[0][1::2] + mine[1::2], *theirs[1:]),
-    ):
+    first = (list(ATTACKS).index(attack) + bool(victim)) % 2
+    orders = [(mine, events + told) if first else (events + told, mine)]
+    if attack == "everything":
+        mixed = mine[::2] + events[::2], events[1::2] + mine[1::2]
+        orders += [(events, mine, told), (*mixed, told), (mine[::-1] + told + events[::-1],)]
+    for deliveries in orders:
         found = run(judging, *deliveries)
         for name, rows in expected.items():
             assert found[name] == rows, name
-    stored = judging.store.query("SELECT count() AS n FROM events FINAL WHERE agent = 'shop'")
-    assert stored["n"][0] == len(mine)
+    books = account(judging.store)
+    assert books["balanced"], books
+    assert not result_audit.repair(judging.results)
+    assert audit.differences(judging.store).is_empty()
+    stored = judging.store.query(
+        "SELECT count() AS n, uniqExactIf(event_id, kind NOT IN ('feedback', 'score', 'outcome'))"
+        " AS work FROM events FINAL WHERE agent = 'shop'"
+    )
+    assert stored["n"][0] == len(set(map(payload_hash, mine)))
     counted = judging.store.query(
         "SELECT sum(events) AS n FROM interaction_results FINAL WHERE live AND agent = 'shop'"
     )
-    work = [e for e in mine if e.kind not in ("feedback", "score", "outcome")]
-    ids = {e.event_id for e in work}
-    assert counted["n"][0] == len(ids)
+    assert counted["n"][0] == stored["work"][0]
     if attack in ("outcome", "feedback", "score"):
-        assert account(judging.store)["foreign_target"] == len(mine) - 3 * (not victim)
+        # All but those of a name that is nobody's.
+        assert books["foreign_target"] == len(mine) - 3
 
 
 def test_who_may_speak_is_heard(judging: Pipeline) -> None:
     """The judge of all of production, the bank itself, and whoever is trusted; nobody else."""
-    given = of(BANK, victims()), of(JUDGES, judged())
-
-    def verdicts(*more: Events) -> dict[str, Any]:
-        run(judging, *given, *more)
-        rows = judging.store.query(
-            "SELECT interaction_id, success, success_source FROM interactions"
-        )
-        return {name: (success, source) for name, success, source in rows.rows()}
-
-    assert verdicts()["t1"] == (0, "score")
-    assert verdicts()["t2"] == (0, "status")
-    assert verdicts(of(BANK, said()))["t4/t4-b"] == (1, "outcome")
-    good = [event("good", "outcome", 300, target="t2", name="n", value=1.0)]
-    for scope, heard in (
-        ("", True),
-        (JUDGES, True),
-        (BANK, True),
-        ("production/a,bank", True),
-        ("/bank", True),
-        ("staging", False),
-        ("staging/bank", False),
-        ("production/shop", False),
-    ):
-        told = [replace(e, attributes={SCOPE: scope} if scope else None) for e in good]
-        assert (verdicts(told)["t2"] == (1, "outcome")) is heard, scope
-        assert account(judging.store)["foreign_target"] == (not heard)
+    may = {
+        "": True, JUDGES: True, BANK: True, "production/a,bank": True, "/bank": True,
+        "staging": False, "staging/bank": False, "production/shop": False,
+    }  # fmt: skip
+    runs = [event(f"e{n}", "interaction", n, f"i{n}", status="error") for n in range(len(may))]
+    told = [
+        event(f"o{n}", "outcome", 300, target=f"i{n}", name="n", value=1.0) for n in range(len(may))
+    ]
+    run(
+        judging,
+        of(BANK, victims() + said() + runs) + of(JUDGES, judged()),
+        [
+            replace(e, attributes={SCOPE: scope} if scope else None)
+            for e, scope in zip(told, may, strict=True)
+        ],
+    )
+    rows = judging.store.query("SELECT interaction_id, success, success_source FROM interactions")
+    found = {name: (success, source) for name, success, source in rows.rows()}
+    assert found["t1"] == (0, "score")
+    assert found["t2"] == (0, "status")
+    assert found["t4/t4-b"] == (1, "outcome")
+    for n, (scope, heard) in enumerate(may.items()):
+        assert (found[f"i{n}"] == (1, "outcome")) is heard, scope
+    assert account(judging.store)["foreign_target"] == 3
 
 
 def test_of_several_scopes_each_has_its_own(judging: Pipeline) -> None:
     """Also where the attacker's scope comes first in the alphabet: names change, numbers do not."""
     assert Grant("t", "dev").scope == "dev"
-    theirs = of(BANK, victims()), of(BANK, said()), of(JUDGES, judged())
-    expected = run(judging, *theirs)
+    theirs = of(BANK, victims() + said()) + of(JUDGES, judged())
+    expected = run(judging, theirs)
     mine = of("dev/shop", victims()[::-1])
-    for deliveries in ((*theirs, mine), (mine, *theirs), (theirs[0], mine, *theirs[1:])):
+    for deliveries in ((theirs, mine), (mine, theirs)):
         found = run(judging, *deliveries)
         assert found["windows"] == expected["windows"]
         assert found["rollups"] == expected["rollups"]

@@ -12,7 +12,8 @@ ALTER TABLE session_results
     ADD COLUMN IF NOT EXISTS scope LowCardinality(String) DEFAULT '' COMMENT 'scope of its interactions, empty when they are trusted' AFTER session_id
 --------
 -- Evaluations by bound tokens of interactions and sessions that their scopes do not admit: they
--- count for nothing. Of what is not stored (yet) nobody knows.
+-- count for nothing. Of what is not stored (yet) nobody knows. Where a session and an interaction of
+-- other scopes have one name, it is that of the first, as among interactions.
 CREATE VIEW IF NOT EXISTS foreign_evaluations AS
 WITH (s, e, a) -> (has(['', toString(e)], substringIndex(toString(s), '/', 1)) AND (position(s, '/') = 0
     OR has(splitByChar(',', substring(toString(s), position(s, '/') + 1)), toString(a)))) AS admits
@@ -25,7 +26,7 @@ FROM
 ) AS b
 INNER JOIN
 (
-    SELECT interaction_id AS id, environment, agent FROM interaction_results FINAL
+    SELECT interaction_id AS id, scope, environment, agent FROM interaction_results FINAL
     WHERE live AND interaction_id IN (SELECT target FROM evaluations WHERE scope != '')
         AND cell IN
         (
@@ -36,7 +37,7 @@ INNER JOIN
             )
         )
     UNION ALL
-    SELECT session_id AS id, environment, agent FROM session_results FINAL
+    SELECT session_id AS id, scope, environment, agent FROM session_results FINAL
     WHERE live AND session_id IN (SELECT target FROM evaluations WHERE scope != '')
         AND cell IN
         (
@@ -45,7 +46,7 @@ INNER JOIN
         )
 ) AS k ON k.id = b.target
 GROUP BY ALL
-HAVING max(admits(b.scope, k.environment, k.agent)) = 0
+HAVING argMin(admits(b.scope, k.environment, k.agent) AS ok, (k.scope, 1 - ok)) = 0
 --------
 ALTER TABLE foreign_evaluations
     COMMENT COLUMN target 'interaction_id or session_id that it names',

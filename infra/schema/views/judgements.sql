@@ -6,17 +6,13 @@ CREATE OR REPLACE VIEW {view} AS
 WITH (s, e, a) -> (has(['', toString(e)], substringIndex(toString(s), '/', 1)) AND (position(s, '/') = 0
     OR has(splitByChar(',', substring(toString(s), position(s, '/') + 1)), toString(a)))) AS admits
 SELECT e.time AS time,
-    multiIf(i.interaction_id != '', i.environment, s.session_id != '', s.environment, e.environment)
-        AS environment,
-    multiIf(i.interaction_id != '', i.agent, s.session_id != '', s.agent, e.agent) AS agent,
-    multiIf(i.interaction_id != '', i.agent_version, s.session_id != '', s.agent_version, '')
-        AS agent_version,
+    multiIf(of = 'interaction', i.environment, of = 'session', s.environment, e.environment) AS environment,
+    multiIf(of = 'interaction', i.agent, of = 'session', s.agent, e.agent) AS agent,
+    multiIf(of = 'interaction', i.agent_version, of = 'session', s.agent_version, '') AS agent_version,
     e.kind AS kind, e.name AS name, e.value AS value, e.reason AS reason, e.comment AS comment,
-    e.user_id AS user_id, e.target AS target,
-    multiIf(i.interaction_id != '', 'interaction', s.session_id != '', 'session', 'unknown')
-        AS target_kind,
-    i.interaction_id AS interaction_id,
-    if(i.interaction_id != '', i.session_id, s.session_id) AS session_id
+    e.user_id AS user_id, e.target AS target, of AS target_kind,
+    if(of = 'interaction', i.interaction_id, '') AS interaction_id,
+    if(of = 'interaction', i.session_id, s.session_id) AS session_id
 FROM
 (
     SELECT target, kind, name, user_id, scope,
@@ -33,21 +29,26 @@ FROM
         ORDER BY time
     ) AS v
     LEFT JOIN
-        (SELECT event_id, any(content) AS comment FROM events WHERE {kinds} GROUP BY event_id) AS c
-        ON c.event_id = v.event_id
+    (
+        SELECT event_id, scope, any(content) AS comment FROM events
+        WHERE {kinds} GROUP BY event_id, scope
+    ) AS c ON c.event_id = v.event_id AND c.scope = v.scope
     GROUP BY target, kind, name, user_id, scope
 ) AS e
 LEFT JOIN
 (
-    SELECT interaction_id, session_id, environment, agent, agent_version
+    SELECT interaction_id, session_id, environment, agent, agent_version, scope
     FROM interaction_results FINAL WHERE live
 ) AS i ON i.interaction_id = e.target
 LEFT JOIN
-    (SELECT session_id, environment, agent, agent_version FROM session_results FINAL WHERE live) AS s
-    ON s.session_id = e.target
-WHERE e.scope = '' OR (i.interaction_id = '' AND s.session_id = '')
-    OR admits(e.scope, if(i.interaction_id != '', i.environment, s.environment),
-        if(i.interaction_id != '', i.agent, s.agent))
+(
+    SELECT session_id, environment, agent, agent_version, scope FROM session_results FINAL WHERE live
+) AS s ON s.session_id = e.target
+ARRAY JOIN multiIf(i.interaction_id = '' AND s.session_id = '', ['unknown'], arrayFilter(x -> x != '', [
+    if(i.interaction_id != '' AND admits(e.scope, i.environment, i.agent), 'interaction', ''),
+    -- an interaction that is its own session is no session, but one of another scope is something else
+    if(s.session_id != '' AND admits(e.scope, s.environment, s.agent)
+        AND (i.interaction_id = '' OR i.scope != s.scope), 'session', '')])) AS of
 --------
 ALTER TABLE {view}
     COMMENT COLUMN time 'when the one that counts was given, UTC',
