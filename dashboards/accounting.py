@@ -67,7 +67,7 @@ WHERE table = 'dead_letters' AND topic = '{EVENTS_TOPIC}' GROUP BY log_id, topic
 # An event bears the place of its last copy: one that was booked is booked, whatever comes again.
 _KEY: Final = "(agent, time, event_id, payload_hash)"
 _EVENTS: Final = f"""
-SELECT count() AS kept, uniqExact(event_id) AS distinct,
+SELECT count() AS kept, uniqExact(event_id, scope) AS distinct,
     countIf(startsWith(event_id, '{MARK}')) AS erased FROM events FINAL
 WHERE {{live_events}} AND ({_BOOKED} OR {_KEY} IN
     (SELECT agent, time, event_id, payload_hash FROM events WHERE {_BOOKED} AND {_KEY} IN
@@ -77,6 +77,8 @@ WHERE {{live_events}} AND ({_BOOKED} OR {_KEY} IN
 _EXPIRED: Final = """
 SELECT sum(rows), sum(collisions), sum(erased) FROM expired FINAL WHERE table = 'events'
 """
+
+_FOREIGN: Final = "SELECT count() AS n FROM foreign_evaluations"
 
 _Rows = list[tuple[Any, ...]]
 
@@ -94,8 +96,10 @@ def account(store: Store) -> dict[str, Any]:
         are no longer stored, which the ledger alone would take for duplicates), ``unbooked`` (lines
         that are stored and that the ledger has not got some seconds later: their worker hangs or is
         dead, or they come from elsewhere; no other number counts them, and the books do not
-        balance) and ``partitions``, each with its own ``balanced`` and with the offsets that were
-        ``passed_over``, because Kafka has no record for them: the ends of transactions.
+        balance), ``foreign_target`` (an "of which" of stored: evaluations by bound tokens of what
+        their scope does not admit, which count for nothing) and ``partitions``, each with its own
+        ``balanced`` and with the offsets that were ``passed_over``, because Kafka has no record for
+        them: the ends of transactions.
 
     Raises
     ------
@@ -137,6 +141,7 @@ def account(store: Store) -> dict[str, Any]:
         "lost": lost,
         "erased": erased + expired_erased,
         "unbooked": unbooked,
+        "foreign_target": int(store.query(_FOREIGN)["n"][0]),
         "partitions": partitions,
     }
 

@@ -175,8 +175,8 @@ class Lookup:
         return {"session": whole[0] if whole else None, **self._conversation(turns, said)}
 
     def _conversation(self, turns: list[Row], evaluations: list[Row]) -> Row:
-        traces = dict.fromkeys(turn["trace_id"] for turn in turns)
-        parts = [self._named("sessions.events", trace=trace) for trace in traces]
+        traces = dict.fromkeys((turn["trace_id"], turn["scope"]) for turn in turns)
+        parts = [self._named("sessions.events", trace=trace, scope=of) for trace, of in traces]
         return {
             "interactions": turns,
             "events": [event for part in parts for event in part],

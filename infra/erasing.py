@@ -24,6 +24,7 @@ import polars as pl
 from ingest.core.errors import UsageError
 from ingest.core.events import EVALUATION_KINDS
 from processors.clickhouse import MAX_STATEMENT_BYTES, Store, literal
+from processors.derive import scopes
 from processors.write.erased import (
     IDS,
     MARK,
@@ -320,7 +321,12 @@ def _conditions(table: Table, person: Person, event_ids: Sequence[str]) -> Itera
             of = literal(part)
             yield " OR ".join(
                 f"{column} IN {of}"
-                + (f" OR substringIndex({column}, '/', 1) IN {of}" if column == "target" else "")
+                + (
+                    f" OR substringIndex({column}, '/', 1) IN {of}"
+                    f" OR splitByString('{scopes.MARK}', {column})[1] IN {of}"
+                    if column == "target"
+                    else ""
+                )
                 for column in table.owners
             )
         # What others say of them, within their own rows.

@@ -41,9 +41,10 @@ _END_OF_TIME: Final = 2**32 - 1
 
 _SIZE: Final = "SELECT count() AS n FROM events"
 
-# Hashes of ids that stand for more than one event, apart from what is known already.
+# Hashes of ids that stand for more than one event, apart from what is known already. Ids live in a
+# scope, so that nobody's token displaces the event of another.
 _SUSPECTED: Final = """
-SELECT cityHash64(event_id) AS id FROM events
+SELECT cityHash64(event_id, scope) AS id FROM events
 WHERE id % {passes} = {number} AND (event_id, time, payload_hash) NOT IN
     (SELECT event_id, time, payload_hash FROM collisions)
 GROUP BY id
@@ -54,10 +55,10 @@ _LOSERS: Final = f"""
 SELECT event_id, agent, time, payload_hash, environment, log_id, partition, offset, line,
     intDiv(toUnixTimestamp(time), 10) * 10 AS start
 FROM events FINAL
-WHERE cityHash64(event_id) IN ({_SUSPECTED})
+WHERE cityHash64(event_id, scope) IN ({_SUSPECTED})
     AND (event_id, time, payload_hash) NOT IN
         (SELECT event_id, time, payload_hash FROM collisions)
-QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY time, payload_hash) > 1
+QUALIFY row_number() OVER (PARTITION BY event_id, scope ORDER BY time, payload_hash) > 1
 LIMIT {{most}}
 """  # noqa: S608 - of our own constants
 

@@ -41,11 +41,11 @@ SELECT t.task AS task, s.agent_version AS agent_version, s.success AS success,
 FROM sessions AS s
 INNER JOIN
 (
-    SELECT session_id, any(JSONExtractString(attributes, {by:String})) AS task FROM events
+    SELECT session_id, scope, any(JSONExtractString(attributes, {by:String})) AS task FROM events
     WHERE environment = {environment:String} AND agent = {agent:String} AND time >= {since:DateTime}
         AND JSONHas(attributes, {by:String})
-    GROUP BY session_id
-) AS t ON t.session_id = s.session_id
+    GROUP BY session_id, scope
+) AS t ON t.session_id = s.session_id AND t.scope = s.scope
 WHERE s.environment = {environment:String} AND s.agent = {agent:String}
     AND s.agent_version IN ({baseline:String}, {candidate:String})
 """

@@ -82,7 +82,8 @@ class Case:
 
 
 _FAILED: Final = """
-SELECT r.interaction_id AS interaction_id, r.session_id AS session_id, r.environment AS environment,
+SELECT r.interaction_id AS interaction_id, r.session_id AS session_id, r.scope AS scope,
+    r.environment AS environment,
     r.agent AS agent, r.agent_version AS agent_version, r.end AS end, r.request AS request,
     arrayMap(t -> toString(t), r.tools) AS tools, arrayMap(x -> toString(x), r.reasons) AS reasons,
     r.failure_tool AS tool, r.failure_template AS error, r.rules_version AS rules,
@@ -98,10 +99,10 @@ LIMIT {limit:UInt32}
 """
 
 _TURNS_OF: Final = """
-SELECT session_id, interaction_id, end, request, answer FROM interactions
-WHERE session_id IN
+SELECT session_id, scope, interaction_id, end, request, answer FROM interactions
+WHERE (session_id, scope) IN
 (
-    SELECT session_id FROM interactions
+    SELECT session_id, scope FROM interactions
     WHERE success = 0 AND request != '' AND agent = {agent:String}
 )
 ORDER BY session_id, end, interaction_id
@@ -123,12 +124,12 @@ def cases(failed: pl.DataFrame, turns: pl.DataFrame) -> list[Case]:
     """Cases of failed interactions and the turns of their sessions. Pure."""
     if failed.is_empty():
         return []
-    sessions: dict[str, list[dict[str, Any]]] = {}
+    sessions: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for turn in turns.iter_rows(named=True):
-        sessions.setdefault(turn["session_id"], []).append(turn)
+        sessions.setdefault((turn["session_id"], turn["scope"]), []).append(turn)
     grouped: dict[str, list[tuple[dict[str, Any], list[dict[str, str]]]]] = {}
     for row in failed.iter_rows(named=True):
-        messages = _messages(row, sessions.get(row["session_id"], ()))
+        messages = _messages(row, sessions.get((row["session_id"], row["scope"]), ()))
         grouped.setdefault(case_id(messages, row["tools"]), []).append((row, messages))
     return [_case(name, found) for name, found in grouped.items()]
 

@@ -278,9 +278,10 @@ GROUP BY time, agent ORDER BY time, agent
 -- What users wrote, under the agent they wrote about: of the latest only, as each is looked up by id.
 -- DISTINCT at the end instead of FINAL at the begin: a repeat is a row like any other until then.
 -- name: comments
-WITH latest AS
+WITH {admits:sql}, latest AS
 (
-    SELECT e.time AS time, e.target AS target, e.value AS value, e.agent AS agent, e.event_id AS event_id
+    SELECT e.time AS time, e.target AS target, e.value AS value, e.agent AS agent, e.event_id AS event_id,
+        e.scope AS scope
     FROM evaluations AS e
     WHERE kind = 'feedback' AND e.time >= {from:time} AND e.time <= {to:time}
     ORDER BY time DESC LIMIT 1000
@@ -291,10 +292,10 @@ SELECT DISTINCT l.time AS time, r.environment AS environment, r.agent AS agent, 
 FROM latest AS l
 INNER JOIN
 (
-    SELECT event_id, any(content) AS comment FROM events
+    SELECT event_id, scope, any(content) AS comment FROM events
     WHERE (agent, time, event_id) IN (SELECT agent, time, event_id FROM latest) AND content != ''
-    GROUP BY event_id
-) AS c ON c.event_id = l.event_id
+    GROUP BY event_id, scope
+) AS c ON c.event_id = l.event_id AND c.scope = l.scope
 INNER JOIN
 (
     SELECT interaction_id, session_id, environment, agent, agent_version, failure_tool
@@ -303,6 +304,7 @@ INNER JOIN
         (SELECT cell FROM interaction_index WHERE interaction_id IN (SELECT target FROM latest))
     WHERE live AND {chosen:sql}
 ) AS r ON r.interaction_id = l.target
+WHERE l.scope = '' OR admits(l.scope, r.environment, r.agent)
 ORDER BY time DESC, interaction_id LIMIT 100
 
 -- A version that no day before the range has, when it is first seen.

@@ -19,15 +19,15 @@ GROUP BY kind, evaluator ORDER BY kind, evaluations DESC, evaluator LIMIT 200
 SELECT toStartOfInterval(toDateTime(e.time), toIntervalSecond(greatest({interval:seconds}, 300))) AS time,
     concat(kind, ' ', name) AS evaluator, avg(value) AS mean
 FROM evaluations AS e FINAL
-WHERE e.time >= {from:time} AND e.time <= {to:time}
+WHERE e.time >= {from:time} AND e.time <= {to:time} AND {heard:sql}
     AND (kind != 'score' OR name IN (SELECT evaluator FROM evaluator_agreement FINAL WHERE kappa IS NOT NULL))
 GROUP BY time, evaluator ORDER BY time, evaluator
 
 -- Of the interactions of the last day of the range, the share that each evaluator has judged.
 -- name: coverage
-WITH {wilson:sql}, greatest({from:time}, {to:time} - INTERVAL 1 DAY) AS since, recent AS
+WITH {wilson:sql}, {admits:sql}, greatest({from:time}, {to:time} - INTERVAL 1 DAY) AS since, recent AS
 (
-    SELECT interaction_id, agent FROM interaction_results FINAL
+    SELECT interaction_id, environment, agent FROM interaction_results FINAL
     WHERE live AND cell >= since - INTERVAL 10 SECOND AND cell <= {to:time}
         AND end >= since AND end <= {to:time} AND {chosen:sql}
 )
@@ -35,9 +35,10 @@ SELECT i.agent AS agent, e.kind AS kind, if(e.name = '', 'unnamed', toString(e.n
     uniqExact(e.target) AS judged, any(total.n) AS interactions,
     judged / nullIf(interactions, 0) AS coverage,
     wilson_low(judged, interactions) AS low, wilson_high(judged, interactions) AS high
-FROM (SELECT target, kind, name FROM evaluations WHERE evaluations.time >= since) AS e
+FROM (SELECT target, kind, name, scope FROM evaluations WHERE evaluations.time >= since) AS e
 INNER JOIN recent AS i ON e.target = i.interaction_id
 INNER JOIN (SELECT agent, count() AS n FROM recent GROUP BY agent) AS total ON total.agent = i.agent
+WHERE e.scope = '' OR admits(e.scope, i.environment, i.agent)
 GROUP BY agent, kind, evaluator ORDER BY agent, kind, evaluator LIMIT 500
 
 -- Share of the targets on which a score (0.5 and more is good) says what the outcome says.

@@ -84,6 +84,28 @@ agent IN
 -- name: ended_here
 end >= {from:time} AND end <= {to:time} AND {chosen:sql}
 
+-- Ids under which the interactions of a session name it, where other scopes use its id too.
+-- name: session_ids
+({session:text}, splitByString('@scope:', {session:text})[1])
+
+-- Rows of interaction_results that are of a session, and not of another scope that uses its id.
+-- name: of_session
+session_id IN {session_ids:sql} AND cell IN (SELECT cell FROM session_index WHERE session_id IN {session_ids:sql})
+AND scope IN
+(
+    SELECT scope FROM session_results FINAL WHERE live AND session_id = {session:text}
+        AND cell IN (SELECT cell FROM session_index WHERE session_id IN {session_ids:sql})
+)
+
+-- Whether a scope, as bound tokens have it, holds an environment and an agent.
+-- name: admits
+(s, e, a) -> (has(['', toString(e)], substringIndex(toString(s), '/', 1)) AND (position(s, '/') = 0
+    OR has(splitByChar(',', substring(toString(s), position(s, '/') + 1)), toString(a)))) AS admits
+
+-- Evaluations that may speak of what they name; by bound tokens of others they count for nothing.
+-- name: heard
+(scope = '' OR (target, event_id) NOT IN (SELECT target, event_id FROM foreign_evaluations))
+
 -- What was said last by each judge of each target, in the time range. A comment alone takes no value
 -- away. No FINAL: a repeat says the same again.
 -- name: said
@@ -92,6 +114,6 @@ end >= {from:time} AND end <= {to:time} AND {chosen:sql}
         max(v.time) AS time
     FROM evaluations AS v
     WHERE v.time >= {from:time} AND v.time <= {to:time} AND (event_id, v.time, payload_hash) NOT IN
-        (SELECT event_id, time, payload_hash FROM collisions)
+        (SELECT event_id, time, payload_hash FROM collisions) AND {heard:sql}
     GROUP BY target, kind, name, user_id
 )

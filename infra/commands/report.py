@@ -174,14 +174,14 @@ def accounting(as_json: Json = False) -> None:
         print_table(
             (
                 "accepted", "= stored", "+ duplicates", "+ collisions", "+ lost", "dead letters",
-                "unbooked", "balanced",
+                "unbooked", "foreign target", "balanced",
             ),
             [
                 tuple(
                     books[name]
                     for name in (
                         "accepted", "stored", "duplicates", "collisions", "lost", "dead_lettered",
-                        "unbooked", "balanced",
+                        "unbooked", "foreign_target", "balanced",
                     )
                 )
             ],

@@ -50,6 +50,10 @@ LABEL: Final = "label"
 EVALUATION_KINDS: Final = ("feedback", "score", "outcome")
 """Kinds that speak of another event; they never open an interaction or a session."""
 
+SCOPE: Final = "driftline.scope"
+"""Attribute of an event that a bound token sent: the environment and the agents it may speak of, as
+`ingest.access.Grant.scope` writes them."""
+
 
 class RejectionCode(StrEnum):
     """Why a line did not become an event: dead-letter code, metric label and text in one."""

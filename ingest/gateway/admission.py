@@ -23,6 +23,7 @@ from ingest.core.events import (
     MAX_ATTRIBUTES,
     MAX_FUTURE_NS,
     MAX_LINE_BYTES,
+    SCOPE,
     Event,
     RejectionCode,
 )
@@ -32,10 +33,6 @@ from ingest.producer import ProducerConfig, locality_key, partition_of
 
 MAX_EVENTS: Final = ProducerConfig().max_events
 MAX_BYTES: Final = ProducerConfig().max_bytes
-
-SCOPE: Final = "driftline.scope"
-"""Attribute of an event that a bound token sent: the environment and the agents it may speak of, as
-`ingest.access.Grant.scope` writes them."""
 
 Redact = Callable[[list[Event]], list[Event]]
 

@@ -105,6 +105,11 @@ def of_interactions(work: pl.DataFrame, config: ResultsConfig) -> pl.DataFrame:
     told = work.filter(~pl.col("repeats")).with_columns(
         kind=pl.when(inner).then(pl.lit("span")).otherwise("kind")
     )
+    if (told["scope"] != "").any():  # within a scope an id is one event
+        of_scope = pl.concat_str("scope", "event_id", separator="\x1f")
+        told = told.with_columns(
+            event_id=pl.when(pl.col("scope") == "").then("event_id").otherwise(of_scope)
+        )
     traffic = Traffic(told)
     found = traffic.units.select(interaction_id="unit")
     if config.outcomes is not None:

@@ -20,7 +20,7 @@ from detectors.outcomes import wording
 from detectors.outcomes.reasons import CODES
 from ingest.core.events import EVALUATION_KINDS
 from processors.clickhouse import MAX_STATEMENT_BYTES, SPILLING, Store, literal, one_of
-from processors.derive import judging, results, rollups, sessions, traces, windows
+from processors.derive import judging, results, rollups, scopes, sessions, windows
 from processors.derive.judging import ResultsConfig
 from processors.write.cardinality import any_refused, as_it_is, limited
 
@@ -72,8 +72,9 @@ SELECT interaction_id AS trace, event_id, parent_id, payload_hash, ns,
     toString(kind) AS kind, toString(name) AS name, toString(model) AS model,
     toString(status) AS status, toString(error_type) AS error_type,
     toString(error_template) AS error_template, toString(environment) AS environment,
-    toString(agent) AS agent, toString(agent_version) AS agent_version, session_id, user_id,
-    duration_ms, time_to_first_token_ms, input_tokens, output_tokens, cached_tokens, cost_usd,
+    toString(agent) AS agent, toString(agent_version) AS agent_version, toString(scope) AS scope,
+    session_id, user_id, duration_ms, time_to_first_token_ms, input_tokens, output_tokens,
+    cached_tokens, cost_usd,
     position(attributes, '"driftline.') > 0 AS marked,
     endsWith(event_id, ':span') AS is_span,
     marked AND JSONExtractString(attributes, 'driftline.clock') = 'skewed' AS skewed,
@@ -105,7 +106,7 @@ FROM session_results FINAL WHERE ({{when}}) AND session_id IN {{ids}} AND live
 _EVALUATIONS: Final = """
 SELECT target, toString(kind) AS kind, toString(name) AS name, user_id,
     toUnixTimestamp64Nano(time) AS ns, event_id, value, toString(reason) AS reason,
-    (event_id, time, payload_hash) NOT IN
+    toString(scope) AS scope, (event_id, time, payload_hash) NOT IN
         (SELECT event_id, time, payload_hash FROM collisions) AS counted
 FROM evaluations FINAL WHERE target IN {ids}
 """
@@ -116,7 +117,7 @@ FROM session_index FINAL WHERE session_id IN {ids}
 """
 _INTERACTIONS: Final = """
 SELECT toUnixTimestamp(cell) AS cell_s, interaction_id, version, live, session_id, user_id,
-    toString(environment) AS environment, toString(agent) AS agent,
+    toString(scope) AS scope, toString(environment) AS environment, toString(agent) AS agent,
     toString(agent_version) AS agent_version, toUnixTimestamp64Nano(start) AS start_ns,
     toUnixTimestamp64Nano(end) AS end_ns, duration_ms, events, llm_calls, tool_calls, tool_errors,
     input_tokens, output_tokens, cost_usd, priced, unpriced, success,
@@ -167,7 +168,9 @@ class ResultStore:
         judged = changed.filter(pl.col("judges") != 0)["id"].to_list()
         # In order of time, so that each portion reads few blocks.
         found = changed.filter(pl.col("judges") == 0)["id"].to_list()
-        targets = {name for one in judged for name in (one, one.split("/", 1)[0])} - set(found)
+        targets = {
+            name for one in judged for name in (one, one.split("/", 1)[0], scopes.root(one))
+        } - set(found)
         self._update(found + sorted(targets), judged, 0)
 
     def update_traces(self, ids: Sequence[str]) -> None:
@@ -207,7 +210,7 @@ class ResultStore:
 
     def _update(self, ids: Sequence[str], judged: Sequence[str], given_up_before: int) -> None:
         cells: set[int] = set()
-        touched: set[str] = set(judged)
+        touched = {name for one in judged for name in (one, scopes.root(one))}
         for part in _portions(ids, _TRACES_AT_ONCE):
             rows, named = self._interactions(part, given_up_before)
             cells |= rows
@@ -225,11 +228,9 @@ class ResultStore:
         events = self._query(_EVENTS.format(ids=one_of(ids), when=when))
         if events.is_empty():
             return set(), set()
-        events = events.with_columns(pl.col(FLAGS) != 0)
-        gone = events.filter("words_gone")["trace"].unique().to_list()
-        spans = events.filter(pl.col("kind") == "interaction")
-        further = spans.select(traces.further("trace", "event_id")).to_series()
-        judged = self._evaluations(ids + further.to_list())
+        events = results.owned(events.with_columns(pl.col(FLAGS) != 0))
+        gone = events.filter("words_gone")["whole"].unique().to_list()
+        judged = self._evaluations(results.targets(events)["target"].unique().to_list())
         before = self._judged_before(gone) if gone else None
         rows = results.interaction_results(events, judged, self.config, given_up_before, before)
         self.store.insert("interaction_results", _timed(rows))
@@ -273,9 +274,11 @@ class ResultStore:
         joined = members.join(rows, on=["cell_s", "interaction_id"]).rename({"cell_s": "cell"})
         if joined.is_empty():
             return set()
+        joined = sessions.owned(joined)
         gone = joined.filter(pl.col("words_gone") != 0)["key"].unique().to_list()
         before = self._sessions_before(gone, when) if gone else None
-        found = sessions.session_results(joined, self._evaluations(ids), self.config, before)
+        judged = self._evaluations(sessions.targets(joined))
+        found = sessions.session_results(joined, judged, self.config, before)
         self.store.insert("session_results", _timed(found))
         return set(found["cell"])
 
@@ -308,7 +311,7 @@ class ResultStore:
 _EVALUATION_SCHEMA: Final[dict[str, Any]] = {
     "target": pl.String, "kind": pl.String, "name": pl.String, "user_id": pl.String,
     "ns": pl.Int64, "event_id": pl.String, "value": pl.Float64, "reason": pl.String,
-    "counted": pl.UInt8,
+    "scope": pl.String, "counted": pl.UInt8,
 }  # fmt: skip
 
 

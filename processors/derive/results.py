@@ -11,7 +11,7 @@ from typing import Final
 import polars as pl
 
 from detectors.failures.fingerprint import fingerprint
-from processors.derive import judging, traces
+from processors.derive import judging, scopes, traces
 from processors.derive.judging import ResultsConfig
 
 EPOCH: Final = 2
@@ -38,11 +38,10 @@ def interaction_results(
     Parameters
     ----------
     events
-        All stored events of the traces, as `result_store.EVENTS` reads them; those that lost a
-        collision have ``counted`` false.
+        All stored events of the traces, as `result_store` reads and `owned` names them; those that
+        lost a collision have ``counted`` false.
     evaluations
-        Current evaluations of them: ``target``, ``kind``, ``name``, ``value``, ``reason``, ``n``
-        (how many evaluations of that target were seen), as `current` makes them.
+        Evaluations of their `targets`, as `current` makes them.
     config
         How they are judged.
     given_up_before
@@ -55,8 +54,8 @@ def interaction_results(
     Returns
     -------
     polars.DataFrame
-        For each trace one row per cell that holds events of it, and per further interaction one;
-        ``live`` is 1 on the row that counts.
+        For each trace, and each scope that does not keep its id, one row per cell that holds events
+        of the trace, and per further interaction one; ``live`` is 1 on the row that counts.
     """
     config = config or ResultsConfig()
     seen = _seen(events, evaluations)
@@ -69,6 +68,10 @@ def interaction_results(
     if work.is_empty():
         return _placed(places.with_columns(live=pl.lit(0, pl.UInt8)), config.rules_version)
     found = _settled(_summed(work), config, given_up_before)
+    # Its id without the scope that the id may bear.
+    within = pl.col("trace").str.len_chars()
+    given = pl.concat_str("whole", pl.col("interaction_id").str.slice(within))
+    found = found.with_columns(given=given)
     over = found.filter(pl.col("state") != "open")["interaction_id"]
     ended = work.filter(pl.col("interaction_id").is_in(over.implode()))
     wordless = pl.col("words_gone").any().over("interaction_id")
@@ -77,13 +80,39 @@ def interaction_results(
         gone = ended.filter(wordless).select("interaction_id").unique()
         structure = pl.concat([structure, before.join(gone, on="interaction_id", how="semi")])
     found = found.join(structure, on="interaction_id", how="left").join(
-        _verdicts(evaluations, work, config), on="interaction_id", how="left"
+        _verdicts(evaluations, found, config), on="interaction_id", how="left"
     )
     return _placed(_rows(_judged(found), places), config.rules_version)
 
 
+def owned(events: pl.DataFrame) -> pl.DataFrame:
+    """Events of whole traces with ``trace`` as it is named in their scope, and as ``whole``."""
+    bound = (events["scope"] != "").any()
+    return events.with_columns(
+        scopes.of_traces().alias("trace") if bound else "trace", whole="trace"
+    )
+
+
+def targets(events: pl.DataFrame) -> pl.DataFrame:
+    """All that evaluations may name of traces: ``whole`` and ``target``, each pair once."""
+    spans = events.filter(pl.col("kind") == "interaction")
+    return pl.concat(
+        part
+        for name in _namings(events)
+        for part in (
+            events.select("whole", target=name).unique(),
+            spans.select("whole", target=traces.further(name, "event_id")),
+        )
+    ).unique()
+
+
+def _namings(events: pl.DataFrame) -> list[str]:
+    """Columns that name traces: apart from their own ids those within scopes, where any differ."""
+    return ["whole", "trace"] if (events["whole"] != events["trace"]).any() else ["whole"]
+
+
 def current(evaluations: pl.DataFrame) -> pl.DataFrame:
-    """Per target, kind, name and user the evaluation that counts: the latest with a value.
+    """Per target, kind, name, user and scope the evaluation that counts: the latest with a value.
 
     Parameters
     ----------
@@ -94,17 +123,18 @@ def current(evaluations: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        ``target``, ``kind``, ``name``, ``value``, ``reason``, and ``n``, the evaluations seen of
-        that target; of a target whose evaluations all lost a collision one row without a kind.
+        ``target``, ``kind``, ``name``, ``user_id``, ``scope``, ``ns``, ``event_id``, ``value``,
+        ``reason``, and ``n``, the evaluations seen of that target; of a target whose evaluations
+        all lost a collision one row without a kind.
     """
     known = pl.col("value").is_not_null()
     counts = evaluations.group_by("target").agg(n=pl.len().cast(pl.UInt64))
     latest = (
         evaluations.filter("counted")
         .sort(pl.struct(known, "ns", "event_id"))
-        .group_by("target", "kind", "name", "user_id", maintain_order=True)
+        .group_by("target", "kind", "name", "user_id", "scope", maintain_order=True)
         .last()
-        .select("target", "kind", "name", "value", "reason")
+        .drop("counted")
     )
     return counts.join(latest, on="target", how="left")
 
@@ -115,24 +145,17 @@ def _seen(events: pl.DataFrame, evaluations: pl.DataFrame) -> pl.DataFrame:
     An event that lost a collision counts twice, as in windows: then a version only ever grows.
     """
     weight = pl.when("counted").then(1).otherwise(2)
-    spans = events.filter(pl.col("kind") == "interaction").select("trace", "event_id").unique()
-    targets = pl.concat(
-        [
-            events.select("trace", target="trace").unique(),
-            spans.select("trace", target=traces.further("trace", "event_id")),
-        ]
-    )
     evaluated = (
-        targets.unique()
+        targets(events)
         .join(evaluations.select("target", "n").unique("target"), on="target")
-        .group_by("trace")
+        .group_by("whole")
         .agg(evaluated=pl.col("n").sum())
     )
     return (
-        events.group_by("trace", cell=pl.col("ns") // CELL_NS * 10)
+        events.group_by("whole", cell=pl.col("ns") // CELL_NS * 10)
         .agg(seen=weight.sum().cast(pl.UInt32))
-        .with_columns(made_from=pl.col("seen").sum().over("trace").cast(pl.UInt64))
-        .join(evaluated, on="trace", how="left")
+        .with_columns(made_from=pl.col("seen").sum().over("whole").cast(pl.UInt64))
+        .join(evaluated, on="whole", how="left")
         .with_columns(made_from=2 * (pl.col("made_from") + pl.col("evaluated").fill_null(0)))
         .drop("evaluated")
     )
@@ -163,7 +186,7 @@ def _summed(work: pl.DataFrame) -> pl.DataFrame:
 
     agent = pl.coalesce(first("agent", c("closes")), c("agent").first())
     return work.group_by("interaction_id", maintain_order=True).agg(
-        c("trace").first(),
+        c("trace", "whole").first(),
         *(known(name) for name in ("input_tokens", "output_tokens", "cached_tokens")),
         closed=c("closes").any(),
         environment=pl.coalesce(first("environment", c("closes")), c("environment").first()),
@@ -225,10 +248,17 @@ def _least(name: str, which: pl.Expr | None = None) -> pl.Expr:
     return pl.col(name).filter(given if which is None else given & which).min()
 
 
-def _verdicts(evaluations: pl.DataFrame, work: pl.DataFrame, config: ResultsConfig) -> pl.DataFrame:
-    """Per interaction its outcome, trusted score, feedback, and how many evaluations were seen."""
-    targets = work.select("interaction_id", target="interaction_id").unique()
-    return weighed(targets.join(evaluations, on="target"), "interaction_id", config)
+def _verdicts(
+    evaluations: pl.DataFrame, found: pl.DataFrame, config: ResultsConfig
+) -> pl.DataFrame:
+    """Per interaction its outcome, trusted score and feedback, of those that may speak of it."""
+    c = pl.col
+    of = "interaction_id", "environment", "agent"
+    judged = [found.select(*of, target="interaction_id")]
+    # Whoever sent it may not know that its id is another's as well.
+    judged += [found.filter(c("given") != c("interaction_id")).select(*of, target="given")]
+    heard = scopes.heard(pl.concat(judged), evaluations, "interaction_id")
+    return weighed(heard, "interaction_id", config)
 
 
 def weighed(found: pl.DataFrame, key: str, config: ResultsConfig) -> pl.DataFrame:
@@ -352,33 +382,50 @@ _FAILURE: Final = ["failure_reason", "failure_tool", "failure_template"]
 
 def _places(events: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
     """Where the interactions of each trace count, or where an earlier computation counted them."""
-    first = seen.with_columns(interaction_id="trace")
-    # An agent span that was called may have spoken for itself before its caller was known.
-    called = (
-        events.filter((pl.col("kind") == "interaction") & (pl.col("parent_id") != ""))
-        .select(
-            "trace",
-            cell=pl.col("ns") // CELL_NS * 10,
-            interaction_id=traces.further("trace", "event_id"),
-            seen=pl.lit(0, pl.UInt32),
+    c = pl.col
+    # Whose a row is: of one that no scope has any more that of nobody.
+    plain = pl.when(c("trace") == c("whole")).then("scope").otherwise(pl.lit("")).alias("scope")
+    first = seen.select("whole", pl.lit("").alias("scope"), interaction_id="whole").unique()
+    if (events["scope"] != "").any():
+        of_trace = (
+            events.select("whole", plain if name == "whole" else "scope", interaction_id=name)
+            for name in _namings(events)
         )
-        .unique()
-        .join(seen.select("trace", "made_from").unique("trace"), on="trace")
+        first = pl.concat(of_trace).group_by("whole", "interaction_id").agg(c("scope").max())
+    # An agent span that was called may have spoken for itself before its caller was known.
+    spans = events.filter((c("kind") == "interaction") & (c("parent_id") != ""))
+    called = pl.concat(
+        spans.select(
+            "whole",
+            plain if name == "whole" else "scope",
+            cell=c("ns") // CELL_NS * 10,
+            interaction_id=traces.further(name, "event_id"),
+        )
+        for name in _namings(events)
     )
-    columns = ["trace", "cell", "interaction_id", "seen", "made_from"]
-    return pl.concat([first.select(columns), called.select(columns)])
+    called = (
+        called.group_by("whole", "cell", "interaction_id")
+        .agg(c("scope").max())
+        .join(seen.select("whole", "made_from").unique("whole"), on="whole")
+        .with_columns(seen=pl.lit(0, pl.UInt32))
+    )
+    # All that was seen in a cell stands in one of its rows.
+    counts = pl.when(c("interaction_id") == c("whole")).then("seen").otherwise(pl.lit(0, pl.UInt32))
+    columns = ["whole", "cell", "interaction_id", "scope", "seen", "made_from"]
+    placed = seen.join(first, on="whole").with_columns(seen=counts)
+    return pl.concat([placed.select(columns), called.select(columns)])
 
 
 def _rows(found: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
     """Each interaction at the place where it counts."""
     c = pl.col
-    unfinished = found.group_by("trace").agg(unfinished=(c("state") == "unfinished").any())
+    unfinished = found.group_by("whole").agg(unfinished=(c("state") == "unfinished").any())
     home = c("end_ns") // CELL_NS * 10
     return (
-        places.join(unfinished, on="trace", how="left")
+        places.join(unfinished, on="whole", how="left")
         .with_columns(made_from=c("made_from") + c("unfinished").fill_null(False))
         .join(
-            found.drop("trace").with_columns(cell=home, live=pl.lit(1, pl.UInt8)),
+            found.drop("trace", "whole").with_columns(cell=home, live=pl.lit(1, pl.UInt8)),
             on=["cell", "interaction_id"],
             how="left",
         )
@@ -394,7 +441,8 @@ def _placed(rows: pl.DataFrame, rules_version: str) -> pl.DataFrame:
         (c("made_from") + (EPOCH << 40)).cast(pl.UInt64).alias("version"),
         c("live").fill_null(0).cast(pl.UInt8),
         "seen",
-        trace_id="trace",
+        "scope",
+        trace_id="whole",
     )
     if "state" not in rows.columns:
         return place
@@ -416,7 +464,7 @@ def _placed(rows: pl.DataFrame, rules_version: str) -> pl.DataFrame:
                 c("success"),
                 start=start.cast(pl.Datetime("ns", "UTC")),
                 end=end.cast(pl.Datetime("ns", "UTC")),
-                session_id=pl.coalesce("session_id", "interaction_id"),
+                session_id=pl.coalesce("session_id", "given"),
                 duration_ms=pl.when(timed).then(duration.round(6)),
                 waiting_ms=pl.when(timed).then(c("waiting_ms").fill_null(0.0)),
                 cost_usd=whole.then((c("cost") / NANO).cast(pl.Float64)),

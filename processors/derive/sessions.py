@@ -6,7 +6,7 @@ from typing import Final
 
 import polars as pl
 
-from processors.derive import judging
+from processors.derive import judging, scopes
 from processors.derive.judging import ResultsConfig
 from processors.derive.results import (
     CELL_NS,
@@ -14,6 +14,34 @@ from processors.derive.results import (
     NANO,
     weighed,
 )
+
+
+def owned(interactions: pl.DataFrame) -> pl.DataFrame:
+    """Interactions with the session ``key`` as it is named in their scope, and as ``raw``."""
+    found = interactions.with_columns(raw="key")
+    if (found["scope"] == "").all():
+        return found
+    return found.with_columns(key=scopes.of_sessions(_COUNTS))
+
+
+def targets(interactions: pl.DataFrame) -> list[str]:
+    """All that evaluations may name of sessions."""
+    return _names(interactions)["key"].unique().to_list()
+
+
+_COUNTS: Final = (pl.col("live") == 1) & (pl.col("session_id") == pl.col("raw"))
+
+
+def _names(interactions: pl.DataFrame) -> pl.DataFrame:
+    """Every ``key`` that a session ``raw`` has, or had while other interactions were known."""
+    several = (pl.col("scope").n_unique() > 1).over("raw") & (pl.col("scope") != "")
+    return pl.concat(
+        [
+            interactions.select("raw", key="raw"),
+            interactions.select("raw", "key"),
+            interactions.filter(several).select("raw", key=scopes.suffixed("raw")),
+        ]
+    ).unique()
 
 
 def session_results(
@@ -27,10 +55,11 @@ def session_results(
     Parameters
     ----------
     interactions
-        For each session (``key``) the current row of every interaction that was ever counted under
-        it: the columns of ``interaction_results``, times as ``start_ns`` and ``end_ns``.
+        For each session the current row of every interaction that was ever counted under it: the
+        columns of ``interaction_results``, times as ``start_ns`` and ``end_ns``, and what `owned`
+        adds.
     evaluations
-        As of `interaction_results`, of the sessions themselves.
+        As of `interaction_results`, of their `targets`.
     config
         How they are judged.
     before
@@ -39,24 +68,22 @@ def session_results(
     Returns
     -------
     polars.DataFrame
-        For each session one row per cell in which an interaction of it ever ended; ``live`` is 1
-        on the row that counts.
+        For each session, and each scope that does not keep its id, one row per cell in which an
+        interaction of it ever ended; ``live`` is 1 on the row that counts.
     """
     config = config or ResultsConfig()
     c, when = pl.col, pl.when
-    owned = interactions.filter((c("live") == 1) & (c("session_id") == c("key")))
+    counted = interactions.filter(_COUNTS)
     wordless = (c("words_gone") != 0).any().over("key")
-    structure = judging.of_sessions(owned.filter(~wordless), config)
+    structure = judging.of_sessions(counted.filter(~wordless), config)
     if before is not None:
         structure = pl.concat([structure, before.select(structure.columns)])
-    own = weighed(
-        evaluations.filter(c("target").is_in(interactions["key"].unique().implode())),
-        "target",
-        config,
-    )
+    summed = _added_up(counted)
+    of = ("key", "environment", "agent")
+    named = pl.concat([summed.select(*of, target="key"), summed.select(*of, target="raw")]).unique()
+    own = weighed(scopes.heard(named, evaluations, "key"), "key", config)
     found = (
-        _added_up(owned)
-        .join(own, left_on="key", right_on="target", how="left")
+        summed.join(own, on="key", how="left")
         .join(structure, on="key", how="left")
         # What people or trusted scores say of the last interaction counts more than structure.
         .with_columns(
@@ -106,17 +133,20 @@ def session_results(
     )
     low = (c("version") & ((1 << 40) - 1)).sum()
     places = (
-        interactions.group_by("key", "cell")
+        interactions.group_by("raw", "cell")
         .agg()
-        .join(interactions.group_by("key").agg(made_from=low.cast(pl.UInt64)), on="key")
+        .join(interactions.group_by("raw").agg(made_from=low.cast(pl.UInt64)), on="raw")
+        .join(_names(interactions), on="raw")
     )
     counts = evaluations.select(key="target", n="n").unique("key")
+    said = c("n").fill_null(0) + pl.when(c("raw") != c("key")).then(
+        c("n_raw").fill_null(0)
+    ).otherwise(0)
     return (
         places.join(counts, on="key", how="left")
-        .with_columns(
-            version=(c("made_from") + 2 * c("n").fill_null(0) + (EPOCH << 40)).cast(pl.UInt64)
-        )
-        .join(found, on=["key", "cell"], how="left")
+        .join(counts.select(raw="key", n_raw="n"), on="raw", how="left")
+        .with_columns(version=(c("made_from") + 2 * said + (EPOCH << 40)).cast(pl.UInt64))
+        .join(found.drop("raw"), on=["key", "cell"], how="left")
         .with_columns(
             c("live").fill_null(0),
             *(c(name).fill_null("") for name in _SESSION_TEXTS),
@@ -134,7 +164,7 @@ def session_results(
 
 _SESSION_TEXTS: Final = (
     "environment", "agent", "agent_version", "user_id", "success_source", "failure_reason",
-    "request", "answer", "rules_version",
+    "request", "answer", "rules_version", "scope",
 )  # fmt: skip
 _SESSION_COUNTS: Final = (
     "interactions", "succeeded", "failed", "events", "llm_calls", "tool_calls", "tool_errors",
@@ -142,18 +172,19 @@ _SESSION_COUNTS: Final = (
 )  # fmt: skip
 
 
-def _added_up(owned: pl.DataFrame) -> pl.DataFrame:
+def _added_up(counted: pl.DataFrame) -> pl.DataFrame:
     """One row per session from the interactions that count under it."""
     c = pl.col
     rating = (c("satisfaction") * c("satisfaction_n") * NANO).round().cast(pl.Int64)
     priced, unpriced = c("priced").sum() > 0, c("unpriced").sum() > 0
     failed = c("success") == 0
+    counted = counted.with_columns(inner=scopes.plain("interaction_id") != scopes.plain("raw"))
 
     def known(name: str) -> pl.Expr:
         return pl.when(c(name).count() > 0).then(c(name).sum()).alias(name)
 
     first = (
-        owned.sort("start_ns", "interaction_id")
+        counted.sort("start_ns", "interaction_id")
         .group_by("key", maintain_order=True)
         .agg(
             *(c(name).first() for name in ("environment", "agent", "agent_version")),
@@ -161,9 +192,10 @@ def _added_up(owned: pl.DataFrame) -> pl.DataFrame:
         )
     )
     return (
-        owned.sort("end_ns", "interaction_id")
+        counted.sort("end_ns", "interaction_id")
         .group_by("key", maintain_order=True)
         .agg(
+            c("raw", "scope").first(),
             *(c(name).sum() for name in ("events", "llm_calls", "tool_calls", "tool_errors")),
             *(known(name) for name in ("input_tokens", "output_tokens")),
             user_id=c("user_id").filter(c("user_id") != "").min(),
@@ -183,8 +215,8 @@ def _added_up(owned: pl.DataFrame) -> pl.DataFrame:
             inner_reason=c("failure_reason").filter(failed).last(),
             inner_reasons=c("failure_reason").filter(failed).unique(maintain_order=True),
             # What was said of an interaction that is its own session is the session's own.
-            inner_rating=rating.filter(c("interaction_id") != c("key")).sum(),
-            inner_ratings=c("satisfaction_n").filter(c("interaction_id") != c("key")).sum(),
+            inner_rating=rating.filter("inner").sum(),
+            inner_ratings=c("satisfaction_n").filter("inner").sum(),
             answer=c("answer").filter(c("answer") != "").last(),
         )
         .join(first, on="key")

@@ -27,9 +27,9 @@ def resolve(events: pl.DataFrame) -> pl.DataFrame:
     Parameters
     ----------
     events
-        Distinct events of whole traces: ``trace``, ``event_id``, ``parent_id``, ``ns``,
-        ``payload_hash``, ``start_ns``, ``kind``, ``name``, ``is_span``, ``input_tokens``,
-        ``output_tokens``.
+        Distinct events of whole traces, each of one scope: ``trace``, ``event_id``,
+        ``parent_id``, ``ns``, ``payload_hash``, ``start_ns``, ``kind``, ``name``, ``is_span``,
+        ``input_tokens``, ``output_tokens``.
 
     Returns
     -------

@@ -15,7 +15,7 @@ import polars as pl
 
 from ingest.core.events import EVALUATION_KINDS
 from processors.clickhouse import MAX_STATEMENT_BYTES, Store, literal
-from processors.derive import windows
+from processors.derive import scopes, windows
 from processors.derive.sealing import NS
 from processors.evaluators.items import RANKS, Item, version
 from processors.evaluators.spec import Budget, Evaluator
@@ -82,8 +82,9 @@ WHERE evaluator = {evaluator:String} AND evaluator_version = {version:String}
 """
 
 _EVENTS: Final = f"""
-SELECT interaction_id, toString(kind) AS kind, toString(name) AS name, toString(status) AS status,
-    content, tool_arguments, tool_result, error_message, toUnixTimestamp64Nano(time) AS ns,
+SELECT interaction_id, toString(scope) AS scope, toString(kind) AS kind, toString(name) AS name,
+    toString(status) AS status, content, tool_arguments, tool_result, error_message,
+    toUnixTimestamp64Nano(time) AS ns,
     position(attributes, '"driftline.from":"llm_call"') > 0 AS of_call
 FROM events FINAL PREWHERE interaction_id IN {{ids}}
 WHERE ({{when}}) AND kind NOT IN {literal(EVALUATION_KINDS)}
@@ -91,7 +92,7 @@ ORDER BY time, event_id
 """  # noqa: S608 - our own constants
 
 _MEMBERS: Final = """
-SELECT session_id, interaction_id, trace_id, toUnixTimestamp64Nano(start) AS start,
+SELECT session_id, interaction_id, trace_id, scope, toUnixTimestamp64Nano(start) AS start,
     toUnixTimestamp64Nano(end) AS end
 FROM interactions WHERE session_id IN {ids:Array(String)} AND (cell, interaction_id) IN
     (SELECT cell, interaction_id FROM session_index WHERE session_id IN {ids:Array(String)})
@@ -299,25 +300,34 @@ class Records:
             return {}
         members: dict[str, list[dict[str, Any]]] = {row[key]: [row] for row in results}
         if items[0].target_kind == "session":
-            found = self._store.query(_MEMBERS, {"ids": list(members)}).to_dicts()
-            members = {name: [m for m in found if m["session_id"] == name] for name in members}
+            ids = {id_ for name in members for id_ in (name, scopes.root(name))}
+            found = self._store.query(_MEMBERS, {"ids": sorted(ids)}).to_dicts()
+            members = {
+                name: [
+                    m for m in found
+                    if m["session_id"] in (name, scopes.root(name)) and m["scope"] == own["scope"]
+                ]
+                for name, (own,) in members.items()
+            }  # fmt: skip
         events = self._events([m for some in members.values() for m in some])
         return {
             row[key]: Case(row[key], row, turns_of(_of(members[row[key]], events)))
             for row in results
         }
 
-    def _events(self, members: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-        """Events in order of time, by trace."""
+    def _events(
+        self, members: Sequence[Mapping[str, Any]]
+    ) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """Events in order of time, by trace and scope."""
         traces = sorted({member["trace_id"] for member in members})
         cells = self._store.query(_CELLS, {"ids": traces}) if traces else pl.DataFrame()
         if cells.is_empty():
             return {}
         when = windows.during("time", cells["cell"].to_list(), windows.WIDTHS[0])
-        events: dict[str, list[dict[str, Any]]] = {}
+        events: dict[tuple[str, str], list[dict[str, Any]]] = {}
         found = self._store.query(_EVENTS.format(ids=literal(traces), when=when), settings=_LONG)
         for event in found.iter_rows(named=True):
-            events.setdefault(event["interaction_id"], []).append(event)
+            events.setdefault((event["interaction_id"], event["scope"]), []).append(event)
         return events
 
     def runs(self, since: datetime) -> list[str]:
@@ -334,14 +344,14 @@ class Records:
 
 
 def _of(
-    members: Sequence[Mapping[str, Any]], events: Mapping[str, list[dict[str, Any]]]
+    members: Sequence[Mapping[str, Any]], events: Mapping[tuple[str, str], list[dict[str, Any]]]
 ) -> list[dict[str, Any]]:
     """Events of the interactions of one target, in order of time.
 
     Of a trace that holds several interactions, each has what happened in its own time.
     """
-    spans = {m["trace_id"]: (m["start"], m["end"]) for m in members}
-    shared = {m["trace_id"] for m in members if m["interaction_id"] != m["trace_id"]}
+    spans = {(m["trace_id"], m["scope"]): (m["start"], m["end"]) for m in members}
+    shared = {(m["trace_id"], m["scope"]) for m in members if m["interaction_id"] != m["trace_id"]}
     found = [
         event for trace, (start, end) in spans.items() for event in events.get(trace, ())
         if trace not in shared or len(members) > 1 or start <= event["ns"] <= end

@@ -21,6 +21,7 @@ import polars as pl
 
 from ingest.core.events import EVALUATION_KINDS
 from processors.clickhouse import Store
+from processors.derive import scopes
 
 MARK: Final = "erased-"
 REFRESH_S: Final = 2.0
@@ -43,17 +44,23 @@ Name = Callable[[str], str]
 def namer(key: bytes) -> Name:
     """Pseudonyms under a key: each part of an id between slashes has one of its own.
 
+    The scope that a name bears is nobody's, and stays.
+
     >>> name = namer(b"key")
     >>> name("t/s") == name("t") + "/" + name("s"), name(name("t")) == name("t"), name("")
     (True, True, '')
+    >>> name("t@scope:staging:shop/s") == name("t") + "@scope:staging:shop/" + name("s")
+    True
     """
     known: dict[str, str] = {}
 
     def of_part(part: str) -> str:
+        part, mark, scope = part.partition(scopes.MARK)
         if not part or part.startswith(MARK):
-            return part
+            return part + mark + scope
         data = part.encode("utf-8", "surrogatepass")
-        return MARK + hashlib.blake2b(data, digest_size=16, key=key[:64]).hexdigest()
+        hashed = hashlib.blake2b(data, digest_size=16, key=key[:64]).hexdigest()
+        return MARK + hashed + mark + scope
 
     def name(value: str) -> str:
         if len(known) > 100_000:
@@ -95,8 +102,10 @@ class Erased:
 
     def _until(self, value: str) -> int:
         """Until when an id is erased; parts of a trace are with it."""
-        parts = self.name(value).split("/")
-        return max(self.until.get("/".join(parts[: n + 1]), 0) for n in range(len(parts)))
+        name = self.name(value)
+        parts = name.split("/")
+        whole = self.until.get(scopes.root(name), 0)
+        return max(whole, *(self.until.get("/".join(parts[: n + 1]), 0) for n in range(len(parts))))
 
     def scrub(self, rows: pl.DataFrame, words: Iterable[str] = WORDS) -> pl.DataFrame:
         """Rows of erased people, of any table, with pseudonyms for ids.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -12,8 +14,11 @@ import polars as pl
 from detectors.failures.fingerprint import template
 from detectors.sketch import bin_index
 from ingest.codec import Decoded
-from ingest.core.events import EVALUATION_KINDS
+from ingest.core.events import EVALUATION_KINDS, SCOPE
 from processors.derive.sealing import SEAL_DELAY_NS
+
+# Of the attributes as we write them; within a text a quote has a backslash before it.
+_SCOPE: Final = rf'[{{,]"{re.escape(SCOPE)}":"((?:[^"\\]|\\.)*)"'
 
 _EVALUATION_COLUMNS: Final = (
     "target", "kind", "name", "user_id", "time", "event_id", "payload_hash",
@@ -42,6 +47,7 @@ def event_rows(
     record = frame["record"].to_numpy()
     duration = frame["duration_ms"]
     bins = pl.Series("duration_bin", bin_index(duration.fill_null(0.0).to_numpy()), pl.Int16)
+    scopes = _scopes(frame["attributes"])
     return frame.drop("record", "time_unix_nano").with_columns(
         frame["time_unix_nano"].cast(pl.Datetime("ns", "UTC")).alias("time"),
         pl.when(duration.is_null()).then(None).otherwise(bins).alias("duration_bin"),
@@ -49,7 +55,20 @@ def event_rows(
         pl.lit(log_id).alias("log_id"),
         pl.Series("partition", partitions[record], pl.UInt32),
         pl.Series("offset", offsets[record], pl.UInt64),
+        *([] if scopes is None else [scopes]),
     )
+
+
+def _scopes(attributes: pl.Series) -> pl.Series | None:
+    """Column ``scope``, what bound tokens may speak of; None where no event came by one."""
+    if attributes.null_count() == len(attributes):
+        return None
+    if not attributes.str.contains(f'"{SCOPE}"', literal=True).any():
+        return None
+    written = attributes.str.extract(_SCOPE).fill_null("").alias("scope")
+    distinct = written.unique().to_list()
+    told = [msgspec.json.decode(f'"{one}"', type=str) for one in distinct]
+    return written.replace_strict(distinct, told, return_dtype=pl.String)
 
 
 def _templates(frame: pl.DataFrame) -> pl.Series:
@@ -69,7 +88,7 @@ def evaluation_rows(events: pl.DataFrame) -> pl.DataFrame:
     return (
         events.filter(pl.col("kind").is_in(EVALUATION_KINDS))
         .with_columns(target=pl.coalesce("target", "interaction_id", "session_id"))
-        .select(_EVALUATION_COLUMNS)
+        .select(*_EVALUATION_COLUMNS, *(["scope"] if "scope" in events.columns else []))
     )
 
 

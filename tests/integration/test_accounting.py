@@ -72,6 +72,7 @@ def test_every_line_is_accounted_for(store):
         "expired": 0,
         "erased": 0,
         "unbooked": 0,
+        "foreign_target": 0,
     }
     assert [(p["log_id"], p["partition"], p["lines"], p["rows"]) for p in partitions] == [
         ("log", 0, 24, 20),

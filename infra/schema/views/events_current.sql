@@ -4,7 +4,7 @@ SELECT time, environment, agent, agent_version, event_id, parent_id, interaction
     user_id, kind, name, model, status, error_type, error_message, error_template, duration_ms,
     time_to_first_token_ms, input_tokens, output_tokens, cached_tokens, cache_write_tokens,
     reasoning_tokens, cost_usd, content, tool_arguments, tool_result, attributes, value, reason,
-    rule_version, target
+    rule_version, target, scope
 FROM events FINAL
 WHERE (event_id, time, payload_hash) NOT IN (SELECT event_id, time, payload_hash FROM collisions)
 --------
@@ -40,4 +40,5 @@ ALTER TABLE events_current
     COMMENT COLUMN value 'number of a feedback, score or outcome',
     COMMENT COLUMN reason 'code of the reason, such as no_refund',
     COMMENT COLUMN rule_version 'version of the rule or judge that gave it',
-    COMMENT COLUMN target 'interaction_id or session_id that a feedback, score or outcome judges'
+    COMMENT COLUMN target 'interaction_id or session_id that a feedback, score or outcome judges',
+    COMMENT COLUMN scope 'what the token is bound to that sent it, empty when it is trusted'

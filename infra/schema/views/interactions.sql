@@ -1,6 +1,6 @@
 -- One row per interaction. No FINAL needed; `WHERE end >= ...` reads only what it needs.
 CREATE OR REPLACE VIEW interactions AS
-SELECT interaction_id, trace_id, environment, agent, agent_version, session_id, user_id,
+SELECT interaction_id, trace_id, scope, environment, agent, agent_version, session_id, user_id,
     start, end, state, status, duration_ms, waiting_ms, time_to_first_token_ms,
     events, steps, llm_calls, llm_errors, tool_calls, tool_errors, handoffs, human_inputs,
     input_tokens, output_tokens, cached_tokens, cost_usd, priced, unpriced,
@@ -14,6 +14,7 @@ WHERE live
 ALTER TABLE interactions
     COMMENT COLUMN interaction_id 'one user request to its final answer; for OTLP the trace id, further interactions of a trace append the span',
     COMMENT COLUMN trace_id 'interaction_id of its events',
+    COMMENT COLUMN scope 'what the token of its events is bound to, empty when they are trusted',
     COMMENT COLUMN environment 'deployment environment, such as production',
     COMMENT COLUMN agent 'of the topmost agent span',
     COMMENT COLUMN agent_version 'of the topmost agent span',

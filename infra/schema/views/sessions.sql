@@ -1,6 +1,6 @@
 -- One row per conversation, from its interactions and its own outcome and feedback.
 CREATE OR REPLACE VIEW sessions AS
-SELECT session_id, environment, agent, agent_version, user_id, start, end, duration_ms, active_ms,
+SELECT session_id, scope, environment, agent, agent_version, user_id, start, end, duration_ms, active_ms,
     interactions, succeeded, failed, failed AS failed_interactions, events, llm_calls,
     tool_calls, tool_errors, input_tokens, output_tokens, cost_usd,
     success, success_source, reasons, failure_reason, satisfaction, satisfaction_n,
@@ -10,6 +10,7 @@ WHERE live
 --------
 ALTER TABLE sessions
     COMMENT COLUMN session_id 'conversation it belongs to',
+    COMMENT COLUMN scope 'what the token of its events is bound to, empty when they are trusted',
     COMMENT COLUMN environment 'of its first interaction',
     COMMENT COLUMN agent 'of its first interaction',
     COMMENT COLUMN agent_version 'of its first interaction',

@@ -27,7 +27,7 @@ PANELS = [
 NOT_FINAL = {
     "heartbeats", "interactions", "sessions", "current_evaluations", "interaction_index",
     "session_index", "collisions", "parts", "latest", "recent", "both", "evaluations", "ledger",
-    "decisions",
+    "decisions", "foreign_evaluations",
 }  # fmt: skip
 KNOWN_UNITS = {value for name, value in vars(units).items() if name[0].isupper()}
 

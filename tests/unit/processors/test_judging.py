@@ -49,27 +49,29 @@ def rows(
                 | {
                     "trace": f"i{number}", "event_id": str(at), "payload_hash": at, "ns": at,
                     "start_ns": at, "status": "ok", "environment": "production", "agent": "shop",
-                    "session_id": "s", "counted": True,
+                    "session_id": "s", "counted": True, "scope": "",
                 }
                 | event
             )  # fmt: skip
     frame = pl.DataFrame(made, schema_overrides=_NUMBERS)
     evaluations = pl.DataFrame(
-        [(target, kind, "n", value, "", 1) for target, kind, value in said or []],
+        [(target, kind, "n", "", "", 1, "", value, "", 1) for target, kind, value in said or []],
         schema={
-            "target": pl.String, "kind": pl.String, "name": pl.String, "value": pl.Float64,
+            "target": pl.String, "kind": pl.String, "name": pl.String, "user_id": pl.String,
+            "scope": pl.String, "ns": pl.Int64, "event_id": pl.String, "value": pl.Float64,
             "reason": pl.String, "n": pl.UInt64,
         },
         orient="row",
     )  # fmt: skip
-    found = results.interaction_results(frame, evaluations, config).filter(pl.col("live") == 1)
+    of_scope = results.owned(frame)
+    found = results.interaction_results(of_scope, evaluations, config).filter(pl.col("live") == 1)
     current = found.with_columns(
         key="session_id",
         start_ns=pl.col("start").dt.epoch("ns"),
         end_ns=pl.col("end").dt.epoch("ns"),
     )
     (session,) = (
-        sessions.session_results(current, evaluations, config)
+        sessions.session_results(sessions.owned(current), evaluations, config)
         .filter(pl.col("live") == 1)
         .iter_rows(named=True)
     )
