@@ -1,6 +1,6 @@
 """How much of everything a rate of events needs: a rule from measured figures, shown with its sums.
 
-Pure. `MEASURED` are the figures with where they come from (tests/bench/README.md); those of the
+Pure. `MEASURED` are the figures with where they come from (docs/performance.md); those of the
 slower machine where two differ, for a plan that is too large costs less than one that is too small.
 """
 
@@ -25,22 +25,22 @@ class Figure(NamedTuple):
 
 MEASURED: Final = {
     "worker_cpu": Figure(
-        7.3, "CPU-s per million events", "make bench, 300 B a line: 9 on the slower machine, less"
-        " the bytes below; 20,000 to 3 M events at once"
+        20.9, "CPU-s per million events", "driftline bench throughput --quick, 300 B a line: 27.1 on"
+        " the slower machine, less the bytes below; results, stations and clusters on"
     ),
     "worker_cpu_per_byte": Figure(
-        0.0075, "CPU-s per million events and byte", "make bench, 2 KB against 300 B a line"
+        0.0206, "CPU-s per million events and byte", "the same run, 2 KB against 300 B a line"
     ),
     "clickhouse_cpu": Figure(
-        4.8, "CPU-s per million events", "make bench, 300 B a line: 6 on the slower machine, less"
-        " the bytes below"
+        21.5, "CPU-s per million events", "the same run, 300 B a line: 28.4 on the slower machine,"
+        " less the bytes below"
     ),
     "clickhouse_cpu_per_byte": Figure(
-        0.005, "CPU-s per million events and byte", "make bench, 2 KB against 300 B a line"
+        0.0229, "CPU-s per million events and byte", "the same run, 2 KB against 300 B a line"
     ),
     "fresh_cores": Figure(
-        1.35, "cores", "5,000 events/s of live traffic, all processes: cells that still fill are"
-        " computed again and again, at any rate"
+        1.2, "cores", "driftline bench live, 5,000 events/s, all processes, less a backlog's share:"
+        " cells that still fill are computed again and again, at any rate"
     ),
     "gateway_spans": Figure(
         20_000, "spans per second and core", "make bench-gateway, 1 KB of content, redacted"
@@ -50,8 +50,8 @@ MEASURED: Final = {
         " events of recorded agents"
     ),
     "derived_bytes": Figure(
-        31, "bytes on disk per event", "windows and parts of interactions of the same recorded"
-        " agents; 25 of the simulated hours"
+        31, "bytes on disk per event", "windows and results of the recorded agents; 16 to 26 in"
+        " driftline bench throughput"
     ),
     "events_per_record": Figure(500, "events", "`driftline replay`; a quiet gateway makes fewer"),
 }  # fmt: skip
@@ -62,7 +62,7 @@ UTILISATION: Final = 0.5
 PARTITIONS_PER_WORKER: Final = 2
 """Room to double the workers without adding partitions, which would move keys."""
 
-WORKER_MEMORY_GB: Final = 1.0
+WORKER_MEMORY_GB: Final = 1.5
 
 
 class Line(NamedTuple):
@@ -111,7 +111,7 @@ def plan(load: Load) -> list[Line]:
     Examples
     --------
     >>> {line.quantity: line.value for line in plan(Load(10_000))}["workers"]
-    1
+    3
     """
     return list(_lines(load))
 
@@ -162,7 +162,7 @@ def _lines(load: Load) -> Iterator[Line]:
         "workers", workers, "processes of one core",
         f"{peak:,.0f} x {sum_of_worker} / {UTILISATION:g}",
     )  # fmt: skip
-    yield Line("worker memory", workers * WORKER_MEMORY_GB, "GB", f"{workers} x 1 GB")
+    yield Line("worker memory", workers * WORKER_MEMORY_GB, "GB", f"{workers} x {WORKER_MEMORY_GB:g} GB")
     partitions = max(4, workers * PARTITIONS_PER_WORKER)
     yield Line(
         "partitions", partitions, "of each topic",

@@ -26,11 +26,11 @@ def values(load: sizing.Load) -> dict[str, float]:
 
 def test_a_plan_by_hand() -> None:
     found = values(sizing.Load(20_000, peak=3, bytes_per_event=1_000, replicas=2))
-    # 60,000 events/s at 14.8 CPU-s per million are 0.888 cores, at half use 1.78.
-    assert found["workers"] == 2
-    assert found["partitions"] == 4
-    # 60,000 at 9.8 are 0.588, at half use 1.18, and 1.35 and 1.
-    assert found["ClickHouse cores"] == 4
+    # 60,000 events/s at 41.5 CPU-s per million are 2.49 cores, at half use 4.98.
+    assert found["workers"] == 5
+    assert found["partitions"] == 10
+    # 60,000 at 44.4 are 2.66, at half use 5.33, and 1.2 and 1.
+    assert found["ClickHouse cores"] == 8
     # 60,000 / 20,000 / 0.5
     assert found["gateways"] == 6
     # 1.728e9 a day: 7 of them at 1,000 B, two copies; 30 at a quarter.
@@ -42,10 +42,10 @@ def test_a_plan_by_hand() -> None:
 def test_the_measured_cost_is_met_at_both_sizes_that_were_measured() -> None:
     worker, _ = sizing._cpu(TEN_THOUSAND, "worker")
     engine, _ = sizing._cpu(TEN_THOUSAND, "clickhouse")
-    assert worker + engine == pytest.approx(15.8, abs=0.2)
-    large = sizing.Load(1, bytes_per_event=2_048)
+    assert worker + engine == pytest.approx(55.45, abs=0.2)
+    large = sizing.Load(1, bytes_per_event=2_000)
     together = sizing._cpu(large, "worker")[0] + sizing._cpu(large, "clickhouse")[0]
-    assert together == pytest.approx(37.5, abs=0.6)
+    assert together == pytest.approx(129.4, abs=0.6)
 
 
 @given(
