@@ -162,7 +162,9 @@ def _lines(load: Load) -> Iterator[Line]:
         "workers", workers, "processes of one core",
         f"{peak:,.0f} x {sum_of_worker} / {UTILISATION:g}",
     )  # fmt: skip
-    yield Line("worker memory", workers * WORKER_MEMORY_GB, "GB", f"{workers} x {WORKER_MEMORY_GB:g} GB")
+    yield Line(
+        "worker memory", workers * WORKER_MEMORY_GB, "GB", f"{workers} x {WORKER_MEMORY_GB:g} GB"
+    )
     partitions = max(4, workers * PARTITIONS_PER_WORKER)
     yield Line(
         "partitions", partitions, "of each topic",
