@@ -82,8 +82,8 @@ class Case:
 
 
 _FAILED: Final = """
-SELECT r.interaction_id AS interaction_id, r.session_id AS session_id, r.scope AS scope,
-    r.environment AS environment,
+SELECT r.interaction_id AS interaction_id,
+    concat(r.session_id, '@scope:', r.scope) AS session_id, r.environment AS environment,
     r.agent AS agent, r.agent_version AS agent_version, r.end AS end, r.request AS request,
     arrayMap(t -> toString(t), r.tools) AS tools, arrayMap(x -> toString(x), r.reasons) AS reasons,
     r.failure_tool AS tool, r.failure_template AS error, r.rules_version AS rules,
@@ -99,8 +99,9 @@ LIMIT {limit:UInt32}
 """
 
 _TURNS_OF: Final = """
-SELECT session_id, scope, interaction_id, end, request, answer FROM interactions
-WHERE (session_id, scope) IN
+SELECT concat(i.session_id, '@scope:', i.scope) AS session_id, interaction_id, end, request, answer
+FROM interactions AS i
+WHERE (i.session_id, i.scope) IN
 (
     SELECT session_id, scope FROM interactions
     WHERE success = 0 AND request != '' AND agent = {agent:String}
@@ -124,12 +125,12 @@ def cases(failed: pl.DataFrame, turns: pl.DataFrame) -> list[Case]:
     """Cases of failed interactions and the turns of their sessions. Pure."""
     if failed.is_empty():
         return []
-    sessions: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    sessions: dict[str, list[dict[str, Any]]] = {}
     for turn in turns.iter_rows(named=True):
-        sessions.setdefault((turn["session_id"], turn["scope"]), []).append(turn)
+        sessions.setdefault(turn["session_id"], []).append(turn)
     grouped: dict[str, list[tuple[dict[str, Any], list[dict[str, str]]]]] = {}
     for row in failed.iter_rows(named=True):
-        messages = _messages(row, sessions.get((row["session_id"], row["scope"]), ()))
+        messages = _messages(row, sessions.get(row["session_id"], ()))
         grouped.setdefault(case_id(messages, row["tools"]), []).append((row, messages))
     return [_case(name, found) for name, found in grouped.items()]
 

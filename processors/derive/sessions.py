@@ -178,7 +178,8 @@ def _added_up(counted: pl.DataFrame) -> pl.DataFrame:
     rating = (c("satisfaction") * c("satisfaction_n") * NANO).round().cast(pl.Int64)
     priced, unpriced = c("priced").sum() > 0, c("unpriced").sum() > 0
     failed = c("success") == 0
-    counted = counted.with_columns(inner=scopes.plain("interaction_id") != scopes.plain("raw"))
+    plain = scopes.plain if (counted["scope"] != "").any() else c
+    counted = counted.with_columns(inner=plain("interaction_id") != plain("raw"))
 
     def known(name: str) -> pl.Expr:
         return pl.when(c(name).count() > 0).then(c(name).sum()).alias(name)

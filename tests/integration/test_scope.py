@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import polars as pl
 import pytest
 from msgspec.structs import replace
 
@@ -13,7 +14,7 @@ from ingest.access import Grant
 from ingest.codec import payload_hash
 from ingest.core.events import SCOPE, Event
 from processors import audit
-from processors.derive import result_audit
+from processors.derive import result_audit, scopes
 from processors.derive.judging import ResultsConfig
 from tests.conftest import ClickHouse
 from tests.integration.pipeline_harness import DERIVED, Pipeline
@@ -199,7 +200,7 @@ def test_a_token_changes_nothing_of_others(judging: Pipeline, victim: str, attac
     orders = [(mine, events + told) if first else (events + told, mine)]
     if attack == "everything":
         mixed = mine[::2] + events[::2], events[1::2] + mine[1::2]
-        orders += [(events, mine, told), (*mixed, told), (mine[::-1] + told + events[::-1],)]
+        orders = [(events, mine, told), (*mixed, told), (mine[::-1] + told + events[::-1],)]
     for deliveries in orders:
         found = run(judging, *deliveries)
         for name, rows in expected.items():
@@ -274,3 +275,33 @@ def test_trusted_evaluations_reach_every_scope(judging: Pipeline) -> None:
         "SELECT interaction_id, success_source FROM interactions WHERE trace_id = 't1' ORDER BY ALL"
     ).rows()
     assert rows == [("t1", "outcome"), ("t1@scope:production:bank", "outcome")]
+
+
+# -- the tests above would notice ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("attack", "rule", "without"),
+    [
+        ("closing event", "of_traces", lambda: pl.col("trace")),
+        ("shared session", "of_sessions", lambda _: pl.col("raw")),
+        ("outcome", "admits", lambda: pl.lit(value=True)),
+    ],
+)
+def test_a_rule_that_is_gone_is_noticed(
+    judging: Pipeline, monkeypatch: pytest.MonkeyPatch, attack: str, rule: str, without: Any
+) -> None:
+    monkeypatch.setattr(scopes, rule, without)
+    with pytest.raises(AssertionError):
+        test_a_token_changes_nothing_of_others(judging, BANK, attack)
+
+
+def test_a_search_for_collisions_over_all_scopes_is_noticed(
+    judging: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_SUSPECTED", "_LOSERS"):
+        statement = getattr(audit, name)
+        assert "event_id, scope" in statement
+        monkeypatch.setattr(audit, name, statement.replace("event_id, scope", "event_id"))
+    with pytest.raises(AssertionError):
+        test_a_token_changes_nothing_of_others(judging, BANK, "colliding event id")
