@@ -25,8 +25,8 @@ class Figure(NamedTuple):
 
 MEASURED: Final = {
     "worker_cpu": Figure(
-        20.9, "CPU-s per million events", "driftline bench throughput --quick, 300 B a line: 27.1 on"
-        " the slower machine, less the bytes below; results, stations and clusters on"
+        20.9, "CPU-s per million events", "driftline bench throughput --quick, 300 B a line: 27.1"
+        " on the slower machine, less the bytes below; results, stations and clusters on"
     ),
     "worker_cpu_per_byte": Figure(
         0.0206, "CPU-s per million events and byte", "the same run, 2 KB against 300 B a line"
