@@ -139,13 +139,12 @@ def session_results(
         .join(_names(interactions), on="raw")
     )
     counts = evaluations.select(key="target", n="n").unique("key")
-    said = c("n").fill_null(0) + pl.when(c("raw") != c("key")).then(
-        c("n_raw").fill_null(0)
-    ).otherwise(0)
+    by_raw = pl.when(c("raw") != c("key")).then("n_raw")
+    seen = c("n").fill_null(0) + by_raw.fill_null(0)
     return (
         places.join(counts, on="key", how="left")
         .join(counts.select(raw="key", n_raw="n"), on="raw", how="left")
-        .with_columns(version=(c("made_from") + 2 * said + (EPOCH << 40)).cast(pl.UInt64))
+        .with_columns(version=(c("made_from") + 2 * seen + (EPOCH << 40)).cast(pl.UInt64))
         .join(found.drop("raw"), on=["key", "cell"], how="left")
         .with_columns(
             c("live").fill_null(0),
