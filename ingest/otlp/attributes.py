@@ -41,6 +41,8 @@ class Span(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         The parent is a span of another process, which may well be one that nobody sends us.
     scope
         Name of the instrumentation scope.
+    of_log
+        Made of a log record, which does not say what is above it.
     """
 
     trace_id: str
@@ -57,6 +59,7 @@ class Span(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     remote_parent: bool = False
     moments: Sequence[SpanEvent] = ()
     scope: str = ""
+    of_log: bool = False
 
     @property
     def is_entry(self) -> bool:

@@ -109,6 +109,7 @@ def events(
         attributes={**attributes, _EVENT: name},
         resource=resource,
         scope=scope,
+        of_log=True,
     )
     found = events_of(span)
     return [_open(event) if event.kind == "interaction" else event for event in found]

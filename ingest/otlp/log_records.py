@@ -135,7 +135,7 @@ def _call(found: Mapping[str, Any], record: Record) -> list[Event]:
     """A call that no span tells of."""
     return events_of(
         Span(
-            trace_id=record.trace_id or "log",
+            trace_id=record.trace_id or _identity(record),
             span_id=_identity(record),
             parent_id=None,
             name=DETAILS,
@@ -144,6 +144,7 @@ def _call(found: Mapping[str, Any], record: Record) -> list[Event]:
             attributes=found,
             resource=record.resource,
             scope=record.scope,
+            of_log=True,
         )
     )
 
@@ -193,6 +194,7 @@ def _base(record: Record) -> Event:
             attributes=known,
             resource=record.resource,
             scope=record.scope,
+            of_log=True,
         )
     )
     return msgspec.structs.replace(

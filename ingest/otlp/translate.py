@@ -37,6 +37,7 @@ _NEVER: Final = 4_102_444_800_000_000_000
 
 # Attributes of ours, read where interactions are derived and by `driftline senders`.
 CLOCK: Final = "driftline.clock"
+ROOT: Final = "driftline.root"
 END: Final = "driftline.end"
 RESUMES: Final = "driftline.resumes"
 AGENT_FROM: Final = "driftline.agent_from"
@@ -191,6 +192,8 @@ def _translated(
     ours = {SCOPE: span.scope, DIALECT: what.dialect}
     if skewed:
         ours[CLOCK] = "skewed"
+    if span.parent_id is None and not span.of_log:
+        ours[ROOT] = "true"
     fields: dict[str, Any] = {}
     if kind == "llm_call" or kind == "retrieval":
         fields = usage.fields_of(span, found, prices, what.dialect)

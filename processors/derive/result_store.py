@@ -34,7 +34,7 @@ _SETTINGS: Final = SPILLING | {
 }
 _JUDGES: Final = literal(EVALUATION_KINDS)
 _WORDS: Final = ("user_message", "agent_message")
-FLAGS: Final = ("counted", "is_span", "skewed", "of_call", "cut", "words_gone")
+FLAGS: Final = ("counted", "is_root", "skewed", "of_call", "cut", "words_gone")
 """Columns of events that are true or false."""
 
 _INDEX: Final = f"""
@@ -76,7 +76,7 @@ SELECT interaction_id AS trace, event_id, parent_id, payload_hash, ns,
     session_id, user_id, duration_ms, time_to_first_token_ms, input_tokens, output_tokens,
     cached_tokens, cost_usd,
     position(attributes, '"driftline.') > 0 AS marked,
-    endsWith(event_id, ':span') AS is_span,
+    marked AND JSONExtractString(attributes, 'driftline.root') != '' AS is_root,
     marked AND JSONExtractString(attributes, 'driftline.clock') = 'skewed' AS skewed,
     marked AND JSONExtractString(attributes, 'driftline.from') = 'llm_call' AS of_call,
     if(marked, JSONExtractString(attributes, 'driftline.end'), '') AS ending,

@@ -28,7 +28,7 @@ def resolve(events: pl.DataFrame) -> pl.DataFrame:
     ----------
     events
         Distinct events of whole traces, each of one scope: ``trace``, ``event_id``,
-        ``parent_id``, ``ns``, ``payload_hash``, ``start_ns``, ``kind``, ``name``, ``is_span``,
+        ``parent_id``, ``ns``, ``payload_hash``, ``start_ns``, ``kind``, ``name``, ``is_root``,
         ``input_tokens``, ``output_tokens``.
 
     Returns
@@ -77,17 +77,19 @@ def _stand_ins(
 ) -> npt.NDArray[np.bool_]:
     """Topmost model and tool work, in traces without any agent, once all that is above it is there.
 
-    A web server that calls a model by itself is one. Only a span says what is above it.
+    A web server that calls a model by itself is one. Only the root of a trace's spans says that
+    nothing more is above; events that are no spans, such as those of logs, do not.
     """
     kind = events["kind"].cast(pl.String)
-    stands = (kind.is_in(_STANDING) & events["is_span"]).to_numpy()
-    if not stands.any():
+    stands = kind.is_in(_STANDING).to_numpy()
+    root = events["is_root"].to_numpy()
+    if not root.any():
         return np.zeros(len(events), dtype=np.bool_)
     with_agent = events["trace"].filter(pl.Series(agent)).unique()
     stands &= ~events["trace"].is_in(with_agent.implode()).to_numpy()
     stands &= _nearest_work(parent, (kind == "span").to_numpy()) == _NONE
     _, last = _topmost(parent, np.zeros(len(events), dtype=np.bool_))
-    stands &= (events["parent_id"] == "").to_numpy()[last]
+    stands &= root[last]
     return stands
 
 

@@ -42,7 +42,9 @@ def of_canary(count: int, sessions: int = 5) -> list[Event]:
         trace, root = f"canary-trace-{n}", f"{CANARY}-{n}-0"
         parts: list[dict[str, Any]] = [
             {
-                "kind": "interaction", "user_id": CANARY, "status": "error",
+                # Some are a web server's: there the tool's call is what he asked for.
+                "kind": "span" if n % 5 == 4 else "interaction",
+                "user_id": CANARY, "status": "error",
                 "error_type": "timeout",
                 "error_message": f"{WORDS} for {CANARY}", "duration_ms": 900.0,
                 "attributes": {"driftline.root": "1", "note": WORDS},

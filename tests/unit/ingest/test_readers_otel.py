@@ -199,6 +199,7 @@ def test_what_no_field_takes_stays_an_attribute() -> None:
         "span.name": "s",
         "driftline.agent_from": "service",
         "driftline.dialect": "gen_ai",
+        "driftline.root": "true",
     }
 
 

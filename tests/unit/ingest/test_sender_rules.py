@@ -148,6 +148,15 @@ class TestB_TheRootDoesNotDecide:
         event = event_of(span({**AGENT, "gen_ai.usage.input_tokens": 5}))
         assert (event.kind, event.input_tokens, event.cost_usd) == ("interaction", None, None)
 
+    def test_only_a_span_without_a_parent_says_that_nothing_is_above(self) -> None:
+        def says(event: Event) -> bool:
+            return "driftline.root" in (event.attributes or {})
+
+        assert says(event_of(span(parent_id=None)))
+        assert not says(event_of(span()))
+        # A log record has no parent because it never has one.
+        assert not says(event_of(span(parent_id=None, of_log=True)))
+
     def test_a_common_name_means_something_in_its_scope_only(self) -> None:
         named = {"name": "invocation", "parent_id": None}
         assert event_of(span(**named)).kind == "span"
@@ -644,9 +653,16 @@ class TestI_Silence:
         pairs = [{"key": k, "value": {"stringValue": v}} for k, v in told.items()]
         record = {"timeUnixNano": "9", "attributes": pairs,
                   "eventName": "gen_ai.client.inference.operation.details"}  # fmt: skip
-        body = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
-        [event] = events_of_logs(json.dumps(body).encode(), encoding="json", limits=Limits()).events
-        assert (event.kind, event.input_tokens) == ("llm_call", 7)
+        body = {
+            "resourceLogs": [
+                {"scopeLogs": [{"logRecords": [record, record | {"timeUnixNano": "10"}]}]}
+            ]
+        }
+        found = events_of_logs(json.dumps(body).encode(), encoding="json", limits=Limits()).events
+        assert [(event.kind, event.input_tokens) for event in found] == [("llm_call", 7)] * 2
+        # Of no trace, they are nobody's but their own.
+        assert len({event.interaction_id for event in found}) == 2
+        assert not any("driftline.root" in (event.attributes or {}) for event in found)
 
 
 def test_times_that_are_none_are_still_refused() -> None:

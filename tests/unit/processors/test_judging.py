@@ -29,7 +29,7 @@ ASKED = {"kind": "user_message", "content": "please cancel my order"}
 WORKED = {"kind": "tool_call", "name": "find", "tool_result": "{}"}
 FAILED = WORKED | {"status": "error", "error_type": "timeout"}
 ANSWERED = {"kind": "agent_message", "content": "Here you are."}
-CLOSED = {"kind": "interaction", "is_span": True}
+CLOSED = {"kind": "interaction", "is_root": True}
 
 
 def rows(
@@ -168,16 +168,17 @@ def test_settings_of_an_agent_are_those_of_all_where_it_says_nothing() -> None:
         results_config(ResultsSettings.model_validate({"reasons": {"off": ["none"]}}))
 
 
-MODEL = {"kind": "llm_call", "model": "m", "is_span": True}
-WEB = {"kind": "span", "event_id": "web", "is_span": True}
+MODEL = {"kind": "llm_call", "model": "m"}
+ROOT = {"is_root": True}
+WEB = {"kind": "span", "event_id": "web"} | ROOT
 BELOW = {"parent_id": "web"}
 
 
 @pytest.mark.parametrize(
     ("events", "state", "success"),
     [
-        ([MODEL], "ended", 1),
-        ([MODEL | {"status": "error", "error_type": "timeout"}], "ended", 0),
+        ([MODEL | ROOT], "ended", 1),
+        ([MODEL | ROOT | {"status": "error", "error_type": "timeout"}], "ended", 0),
         # A retry that succeeds is a success, and what the web server says decides nothing.
         ([MODEL | BELOW | {"status": "error"}, MODEL | BELOW, WEB | {"status": "error"}],
          "ended", 1),
@@ -185,9 +186,9 @@ BELOW = {"parent_id": "web"}
         ([MODEL | BELOW | {"event_id": "one"}, WORKED | {"parent_id": "one"}, WEB], "ended", 1),
         # What is above may still be an agent.
         ([MODEL | BELOW], "open", None),
-        ([MODEL | BELOW, WEB | {"parent_id": "elsewhere"}], "open", None),
-        # Events that are no spans say when they end.
-        ([MODEL | {"is_span": False}], "open", None),
+        ([MODEL | BELOW, WEB | {"parent_id": "elsewhere", "is_root": False}], "open", None),
+        # Events that are no spans do not say what is above them.
+        ([MODEL], "open", None),
         ([MODEL | BELOW, WEB, CLOSED | {"status": "error"}], "ended", 0),
     ],
 )  # fmt: skip
