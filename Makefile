@@ -53,7 +53,7 @@ up: $(RUNNING) ## start the embedded runtime and keep it running
 	@$(BIN)/driftline up
 
 test: $(STAMP) ## every test of the ordinary suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit detectors
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit detectors ingest processors infra dashboards
 	@# They wait more than they compute; conftest has the longest files first.
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests --ignore=tests/unit
 
@@ -201,7 +201,7 @@ clients: ## build the locked environments of the instrumented agents that the te
 		if test -e $$env/.built -a ! $$lock -nt $$env/.built; then continue; fi; \
 		echo "$$env ..."; \
 		test -x $$env/bin/python || $(PYTHON) -m venv $$env; \
-		$$env/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $$lock && touch $$env/.built || exit 1; \
+		$$env/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r $$lock && touch $$env/.built || exit 1; \
 	done
 	@if command -v npm > /dev/null; then for lock in tests/clients/locks/*/package-lock.json; do \
 		env=tests/clients/env-$$(basename $$(dirname $$lock)); \

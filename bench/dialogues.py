@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from bench.pairs import data_folder
 from ingest.core.events import Event
 
-LOW_RATINGS: Final = frozenset({"Poor", "Not Good", "Passable"})
 RATINGS: Final = {"Poor": 0.0, "Not Good": 0.25, "Passable": 0.45, "Good": 0.75, "Excellent": 1.0}
 """As feedback from 0 to 1; below one half is low."""
 

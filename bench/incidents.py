@@ -9,8 +9,11 @@ same traffic: fixed thresholds, as people set them first, and a rolling z-score.
 from __future__ import annotations
 
 import math
+import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -87,7 +90,11 @@ class Peer:
     pages: list[tuple[str, int]] = field(default_factory=list)
 
 
-def run(quick: bool, seed: int, say: Say = lambda line: None) -> dict[str, Any]:
+def _unheard(_: str) -> None:
+    """Nobody listens."""
+
+
+def run(quick: bool, seed: int, say: Say = _unheard) -> dict[str, Any]:
     """Measure what is found of every kind of incident, and pages in quiet weeks.
 
     Parameters
@@ -99,18 +106,26 @@ def run(quick: bool, seed: int, say: Say = lambda line: None) -> dict[str, Any]:
     say
         Takes one line of progress.
     """
-    begun = time.monotonic()
+    begun, weeks = time.monotonic(), 1 if quick else 10
     outcomes: list[Outcome] = []
     peers = {"fixed_thresholds": 0, "rolling_z_score": 0}
-    for kind in KINDS:
-        outcome, caught = _incident(kind, seed, days=1 if quick else 8)
-        outcomes.append(outcome)
-        for name, found in caught.items():
-            peers[name] += found
-        say(f"{kind}: {_told(outcome)} ({time.monotonic() - begun:,.0f} s)")
-    weeks = 1 if quick else 10
-    pages, notices, false = _quiet(seed, weeks, say)
-    results = _figures(outcomes, pages, notices, weeks) + _cost(seed)
+    # The cost is measured first, while nothing runs beside it.
+    cost = _cost(seed)
+    # One process for the weeks, which take as long as all incidents together, and one for these.
+    os.environ["POLARS_MAX_THREADS"] = "1"
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        quiet = pool.submit(_quiet, seed, weeks, say)
+        incidents = [pool.submit(_incident, kind, seed, 1 if quick else 8) for kind in KINDS]
+        for done in incidents:
+            outcome, caught = done.result()
+            outcomes.append(outcome)
+            for name, found in caught.items():
+                peers[name] += found
+            ruled = ", ".join(name for name, found in caught.items() if found) or "none"
+            took = f"{time.monotonic() - begun:,.0f} s"
+            say(f"{outcome.kind}: {_told(outcome)}; simple rules that paged: {ruled} ({took})")
+        pages, notices, false = quiet.result()
+    results = _figures(outcomes, pages, notices, weeks) + cost
     for name, found in peers.items():
         results.append(
             result("found_share", found / len(outcomes), "share", peer=name, n=len(outcomes))

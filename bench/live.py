@@ -34,6 +34,7 @@ _PORTS: Final = 30  # of a runtime with one worker
 _SETTLE_S: Final = 15.0  # what is sent before is not judged: the worker warms up
 _QUIET_S: Final = 75.0  # after which fetches wait as long as they ever do
 _PATIENCE_S: Final = 120.0
+_PARTS: Final = ("broker", "engine", "worker")
 
 
 def run(
@@ -52,24 +53,29 @@ def run(
     """
     say(f"an idle runtime, from {_QUIET_S:.0f} s after its start on ...")
     idle = _idle(30.0 if quick else 60.0)
-    say("a backlog ...")
-    backlog = {r["metric"]: r for r in driftline(Load(events=1_000_000, seed=seed))}
+    before = _backlog(seed, say)
     seconds = 30.0 if quick else 1_200.0
     say(f"sending {RATE:,} events/s for {_SETTLE_S + seconds:.0f} s ...")
     live = _live(seconds, seed)
-    cost = backlog["cpu_seconds_per_million"]
-    ratio = live[0]["value"] / cost["value"]
+    backlog = (before + _backlog(seed, say)) / 2
     return report(
         "live",
         seed,
         PACKAGES,
         [
             result("idle_cores", idle, "cores"),
-            cost | {"metric": "backlog_cpu_seconds_per_million"},
+            result("backlog_cpu_seconds_per_million", backlog, "CPU-s", n=2),
             *live,
-            result("cpu_ratio_to_backlog", ratio, "x"),
+            result("cpu_ratio_to_backlog", live[0]["value"] / backlog, "x"),
         ],
     )
+
+
+def _backlog(seed: int, say: Callable[[str], None]) -> float:
+    """CPU-s per million events. Before and after live traffic, for machines change their speed."""
+    say("a backlog ...")
+    found = driftline(Load(events=1_000_000, seed=seed))
+    return float(next(r["value"] for r in found if r["metric"] == "cpu_seconds_per_million"))
 
 
 def _live(seconds: float, seed: int) -> list[dict[str, Any]]:
@@ -88,7 +94,7 @@ def _live(seconds: float, seed: int) -> list[dict[str, Any]]:
         producer = threading.Thread(target=produce, args=(found.kafka, values, begun, load))
         producer.start()
         time.sleep(max(0.0, begun + _SETTLE_S - time.time()))
-        spent, since = cpu_seconds(found.processes), time.time()
+        before, since = [cpu_seconds([p]) for p in found.processes], time.time()
         memory: list[list[int]] = []
         behind: list[float] = []
         while producer.is_alive():
@@ -96,11 +102,16 @@ def _live(seconds: float, seed: int) -> list[dict[str, Any]]:
             asked = time.time()
             behind.append(asked - begun - _computed(store) / RATE)
             memory.append([memory_mb(p.pid) for p in found.processes])
-        spent, took = cpu_seconds(found.processes) - spent, time.time() - since
+        took = time.time() - since
+        cores = [
+            (cpu_seconds([p]) - start) / took
+            for p, start in zip(found.processes, before, strict=True)
+        ]
     n = int(took * RATE)
     return [
-        result("live_cpu_seconds_per_million", spent / n * 1e6, "CPU-s", n=n),
-        result("live_cores", spent / took, "cores"),
+        result("live_cpu_seconds_per_million", sum(cores) / RATE * 1e6, "CPU-s", n=n),
+        result("live_cores", sum(cores), "cores"),
+        *(result(f"{part}_cores", used, "cores") for part, used in zip(_PARTS, cores, strict=True)),
         *(
             result(f"windows_behind_{name}", float(np.quantile(behind, q)), "s", n=len(behind))
             for name, q in (("p50", 0.5), ("p95", 0.95), ("max", 1.0))
@@ -118,7 +129,7 @@ def _memory(sampled: npt.NDArray[np.float64], took: float) -> list[dict[str, Any
     return [
         made
         for part, before, after in zip(
-            ("broker", "engine", "worker"),
+            _PARTS,
             np.median(second, axis=0),
             np.median(last, axis=0),
             strict=True,

@@ -17,7 +17,6 @@ from bench.pairs import data_folder
 from bench.report import report, result
 from detectors.compare.agreement import agreement, wilson
 from detectors.outcomes import (
-    REASONS,
     OutcomeConfig,
     Traffic,
     interaction_reasons,
@@ -334,26 +333,3 @@ def judges() -> Results:
          "reason": None, "file": name}
         for name, kappa in found.items()
     ]  # fmt: skip
-
-
-def reason_table(results: Results, scope: str = "all") -> str:
-    """The figures of all files together as a table in Markdown, for docs/outcomes.md."""
-    rows = {
-        (r["reason"], r["metric"]): r for r in results if r["peer"] is None and r["file"] == scope
-    }
-    lines = [
-        "| reason | default | precision (95 % interval) | flagged | recall | lift |",
-        "|---|---|---|---|---|---|",
-    ]
-    for code, severity in (("any_failing", ""), *((r.code, r.severity) for r in REASONS)):
-        precision = rows.get((code, "precision"))
-        if precision is None or precision["value"] is None:
-            lines.append(f"| `{code}` | {severity} | never seen | 0 | | |")
-            continue
-        recall, lift = rows[code, "recall"], rows[code, "lift"]
-        lines.append(
-            f"| `{code}` | {severity} | {precision['value']:.2f}"
-            f" ({precision['low']:.2f} to {precision['high']:.2f}) | {precision['n']}"
-            f" | {recall['value']:.2f} | {lift['value']:.1f} |"
-        )
-    return "\n".join(lines)

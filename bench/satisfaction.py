@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bench.dialogues import Acts, betold, conversations, shipped_recordings, topical_chat
 from bench.outcomes import frame
 from bench.report import report, result
+from bench.sequences import SequenceModel
 from detectors.compare.agreement import Estimate
 from detectors.outcomes import Traffic
 from detectors.satisfaction import Estimator, features, turns
@@ -21,7 +22,6 @@ from detectors.satisfaction.calibration import Calibration, Floats, Probabilitie
 from detectors.satisfaction.fitting import inputs, left_out_scores, offsets, splits
 from detectors.satisfaction.labels import labels
 from detectors.satisfaction.quality import auc_interval, f1, intervals_that_cover
-from detectors.satisfaction.sequences import SequenceModel
 
 Say = Callable[[str], None]
 Results = list[dict[str, Any]]

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -75,7 +75,10 @@ class Bed:
     processes: list[subprocess.Popen[bytes]]
 
     def start(
-        self, role: str = "worker", settings: Mapping[str, str] | None = None
+        self,
+        role: str = "worker",
+        settings: Mapping[str, str] | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "infra.cli"),
     ) -> subprocess.Popen[bytes]:
         """Start a process on it, with settings by variable; it is counted from now on."""
         environment = (
@@ -90,7 +93,7 @@ class Bed:
         )
         with (self.folder / f"{role}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "infra.cli", role],
+                [*command, role],
                 env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         self.processes.append(process)
@@ -189,7 +192,7 @@ def driftline(
             load, events=min(load.events, _WARM_EVENTS), lines_per_record=500, open_sessions=1,
             seed=load.seed + 1, end_ns=time.time_ns() - 3600 * 10**9,
         )  # fmt: skip
-        _settle(store, log, worker, fill(found.kafka, warming))
+        settle(store, log, worker, fill(found.kafka, warming))
         worker.send_signal(signal.SIGSTOP)
         filled = fill(found.kafka, replace(load, end_ns=time.time_ns()))
         warm, thawed = _stored(store), time.time()
@@ -199,7 +202,7 @@ def driftline(
             _must_run(worker)
             time.sleep(0.05)
         begun = time.monotonic()
-        peak = _settle(store, log, worker, filled)
+        peak = settle(store, log, worker, filled)
         took = time.monotonic() - begun
         spent = [
             cpu_seconds([process]) - so_far
@@ -241,7 +244,7 @@ def _stored(store: Store) -> int:
     return int(store.query("SELECT sum(rows) AS n FROM ledger FINAL")["n"][0] or 0)
 
 
-def _settle(store: Store, log: str, worker: subprocess.Popen[bytes], filled: dict[int, int]) -> int:
+def settle(store: Store, log: str, worker: subprocess.Popen[bytes], filled: dict[int, int]) -> int:
     """Wait until all is stored and computed; returns the worker's largest memory, MiB."""
     peak = 0
     while not sealing.settled(sealing.read(store, log), filled):

@@ -16,6 +16,7 @@ from typing import Any, Final
 from dashboards import queries
 from dashboards.agent_report import wilson
 from processors.clickhouse import Store
+from processors.derive.results import OWN_MS
 from processors.regressions import load_cases
 
 Row = dict[str, Any]
@@ -227,7 +228,8 @@ class Lookup:
         only = [] if cluster else [row["interaction_id"] for row in failed]
         made: list[Row] = []
         for agent in sorted({row["agent"] for row in failed}):
-            made += map(asdict, load_cases(self._store, agent, cluster, only=only))
+            loaded, _ = load_cases(self._store, agent, cluster, only=only)
+            made += map(asdict, loaded)
         return made[:limit]
 
     def senders(self) -> list[Row] | None:
@@ -239,13 +241,14 @@ class Lookup:
     def versions(self, agent: str, since: datetime, until: datetime) -> list[Row]:
         """Success of each version of an agent, with n and 95 % interval."""
         rows = self.rows(
-            """
+            f"""
             SELECT environment, agent_version, count() AS n, countIf(success = 1) AS yes,
-                count(success) AS known, avgOrNull(duration_ms) AS mean_duration_ms,
+                count(success) AS known, avgOrNull({OWN_MS}) AS mean_duration_ms,
                 avgOrNull(cost_usd) AS mean_cost_usd, avgOrNull(satisfaction) AS rating,
                 count(satisfaction) AS rated, min(start) AS first, max(end) AS last
             FROM interactions
-            WHERE agent = {agent:String} AND cell >= {since:DateTime} AND cell <= {until:DateTime}
+            WHERE agent = {{agent:String}} AND cell >= {{since:DateTime}}
+                AND cell <= {{until:DateTime}}
             GROUP BY environment, agent_version ORDER BY environment, last DESC, agent_version
             """,
             {"agent": agent, "since": since, "until": until},
@@ -259,8 +262,8 @@ class Lookup:
             SELECT environment, agent, agent_version, count() AS n, countIf(success = 1) AS yes,
                 count(success) AS known, uniqExact(session_id) AS sessions,
                 uniqExactIf(user_id, user_id != '') AS users,
-                quantileOrNull(0.5)(duration_ms) AS p50_ms,
-                quantileOrNull(0.95)(duration_ms) AS p95_ms, avgOrNull(cost_usd) AS mean_cost_usd,
+                quantileOrNull(0.5)({OWN_MS}) AS p50_ms,
+                quantileOrNull(0.95)({OWN_MS}) AS p95_ms, avgOrNull(cost_usd) AS mean_cost_usd,
                 count(cost_usd) AS priced, avgOrNull(satisfaction) AS rating,
                 count(satisfaction) AS rated
             FROM interactions WHERE {_RANGE}

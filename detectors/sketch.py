@@ -26,8 +26,9 @@ GAMMA: Final = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 ZERO_BIN: Final = -32768
 """Bin of exactly 0, which has no logarithm."""
 
+LAST_BIN: Final = 32767
+
 _LOG_GAMMA: Final = math.log(GAMMA)
-_LAST_BIN: Final = 32767
 
 Sketch: TypeAlias = tuple[NDArray[np.int16], NDArray[np.int64]]
 """``(bins, counts)``: bins ascending and distinct, counts positive."""
@@ -67,7 +68,7 @@ def bin_index(values: ArrayLike) -> NDArray[np.int16]:
     # log(0) is -inf, which only a true zero produces: it clips to the sentinel, and the smallest
     # positive double has bin -37226, which must not.
     tiny = index < ZERO_BIN + 1
-    np.clip(index, ZERO_BIN + 1, _LAST_BIN, out=index)
+    np.clip(index, ZERO_BIN + 1, LAST_BIN, out=index)
     bins = index.astype(np.int16)
     if tiny.any():
         bins = np.where(array == 0, np.int16(ZERO_BIN), bins)
@@ -179,60 +180,6 @@ def quantile(bins: ArrayLike, counts: ArrayLike, q: ArrayLike) -> NDArray[np.flo
         return np.full(probability.shape, np.nan)
     rank = np.floor(probability * (cumulative[-1] - 1))
     return bin_value(index[np.searchsorted(cumulative, rank, side="right")])
-
-
-def quantile_interval(
-    bins: ArrayLike, counts: ArrayLike, q: float, confidence: float = 0.95
-) -> tuple[float, float]:
-    """Distribution-free confidence interval of a quantile, from order statistics.
-
-    The number of values below the true quantile is binomial(n, q), so a pair of ranks covers it
-    with a known probability. The ends are the outer edges of the bins, so the sketch's own error
-    cannot shrink the coverage. The values must be independent draws.
-
-    Parameters
-    ----------
-    bins, counts
-        A sketch.
-    q
-        Probability in (0, 1).
-    confidence
-        Coverage, 0.95 by default; split evenly between the two sides.
-
-    Returns
-    -------
-    low, high : float
-        ``0`` or ``inf`` where the sample is too small to bound that side.
-
-    References
-    ----------
-    W. J. Conover: Practical Nonparametric Statistics, 3rd ed., 3.2.
-
-    Examples
-    --------
-    >>> low, high = quantile_interval(*histogram(np.arange(1.0, 101.0)), 0.5)
-    >>> round(low), round(high)
-    (40, 62)
-    """
-    if not 0 < q < 1:
-        raise ValueError("q must lie in (0, 1)")
-    index, cumulative = _ordered(bins, counts)
-    n = int(cumulative[-1]) if cumulative.size else 0
-    tail = (1 - confidence) / 2
-    from scipy import stats  # half of what a worker needs to start, and seldom needed
-
-    # 1-based ranks: P(B <= low - 1) <= tail and P(B >= high) <= tail for B ~ binomial(n, q)
-    below = int(stats.binom.ppf(tail, n, q)) if n else 0
-    low = below + 1 if n and stats.binom.cdf(below, n, q) <= tail else below
-    high = int(stats.binom.isf(tail, n, q)) + 1 if n else 1
-    ends = []
-    for rank, edge, missing in ((low, 1, 0.0), (high, 0, math.inf)):
-        if not 1 <= rank <= n:
-            ends.append(missing)
-            continue
-        at = int(index[np.searchsorted(cumulative, rank - 1, side="right")])
-        ends.append(0.0 if at == ZERO_BIN else math.exp((at - edge) * _LOG_GAMMA))
-    return ends[0], ends[1]
 
 
 def _ordered(bins: ArrayLike, counts: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

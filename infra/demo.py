@@ -214,7 +214,7 @@ def follow(store: Store, sent: Sent, hook: Hook, file: Path, timeout: float = 30
         return next(told, None)
 
     page = wait_for("nobody was paged", paged)
-    cases = load_cases(store, agent, cluster["cluster"])
+    cases, _ = load_cases(store, agent, cluster["cluster"])
     file.write_text(export(cases, "jsonl"), "utf-8")
     finding["evidence"] = json.loads(finding["evidence"])
     return Loop(began, finding, cluster, page, len(cases), file)

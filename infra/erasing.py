@@ -23,7 +23,7 @@ import polars as pl
 
 from ingest.core.errors import UsageError
 from ingest.core.events import EVALUATION_KINDS
-from processors.clickhouse import MAX_STATEMENT_BYTES, Store, literal
+from processors.clickhouse import MAX_STATEMENT_BYTES, Store, literal, portions
 from processors.derive import scopes
 from processors.write.erased import (
     IDS,
@@ -49,7 +49,10 @@ _JUDGES: Final = literal(EVALUATION_KINDS)
 _LEAST_ID: Final = 6  # characters of an id that is looked for within words
 _LEAST_WORDS: Final = 12  # characters of a text that a state is searched for
 
-_NOBODYS: Final = ("ledger", "watermarks", "windows", "rollups", "schema_migrations", "erasures")
+_NOBODYS: Final = (
+    "ledger", "watermarks", "windows", "rollups", "schema_migrations", "erasures",
+    "released_partitions",
+)  # fmt: skip
 """Tables that hold counts, places and names of programs only."""
 _NO_WORDS: Final = ("cluster", "sha256", "log_id", "run", "owner")
 
@@ -191,15 +194,15 @@ def find(store: Store, users: Sequence[str], session: str | None = None) -> Pers
     interactions = _values(own, "trace", "interaction_id")
     sessions = _values(own, "session_id")
     shared: set[str] = set()
-    for part in _portions(sorted(sessions)):
+    for part in portions(sorted(sessions), _AT_ONCE):
         shared |= _values(_read(store, _SHARED.format(**given, sessions=literal(part))))
     if session is not None and session not in sessions:
         raise UsageError(f"nothing of this user is stored in session {session}")
     sessions -= shared
-    for part in _portions(sorted(sessions)):
+    for part in portions(sorted(sessions), _AT_ONCE):
         of = _OF_SESSIONS.format(judges=_JUDGES, sessions=literal(part))
         interactions |= _values(_read(store, of), "trace", "interaction_id")
-    for part in _portions(sorted(interactions)):
+    for part in portions(sorted(interactions), _AT_ONCE):
         interactions |= _values(_read(store, _OF_TRACES.format(traces=literal(part))))
     return Person(users, sorted(sessions), sorted(interactions), session is None)
 
@@ -237,7 +240,7 @@ def erase(store: Store, name: Name, person: Person, wait_s: float = 2 * REFRESH_
     for _ in range(_PASSES):
         for table, rows in _rewrite_all(store, erased, person, words):
             rewritten[table] = rewritten.get(table, 0) + rows
-        # Stations hold their states in memory: whoever sees this reads them again.
+        # Stations hold their states in memory; on seeing this they read them again.
         store.insert("erasures", erasure_rows([""], now_ns()))
         time.sleep(wait_s)
         left = search(store, person)
@@ -256,7 +259,7 @@ def search(store: Store, person: Person) -> list[str]:
     """
     found: Counter[str] = Counter()
     for table in _tables(store):
-        for part in _portions(person.owned):
+        for part in portions(person.owned, _AT_ONCE):
             counts = [
                 f"countIf({_mentions(table, column, person)} OR {_is_one(table, column)})"
                 f" AS `{column}`"
@@ -317,7 +320,7 @@ def _rewrite_all(
 def _conditions(table: Table, person: Person, event_ids: Sequence[str]) -> Iterator[str]:
     """SQL of which rows of a table are to be rewritten."""
     if table.owners:
-        for part in _portions(person.owned):
+        for part in portions(person.owned, _AT_ONCE):
             of = literal(part)
             yield " OR ".join(
                 f"{column} IN {of}"
@@ -335,7 +338,7 @@ def _conditions(table: Table, person: Person, event_ids: Sequence[str]) -> Itera
             if columns:
                 yield " OR ".join(f"position({c}, {literal(user)}) > 0" for c in columns)
     elif "event_id" in table.columns:
-        for part in _portions(event_ids):
+        for part in portions(event_ids, _AT_ONCE):
             yield f"event_id IN {literal(part)}"
     elif table.strings:
         texts = ", ".join(_text(table, column) for column in table.strings)
@@ -343,7 +346,7 @@ def _conditions(table: Table, person: Person, event_ids: Sequence[str]) -> Itera
         tokens = f"extractAll({told}, '[^\\\\s\"\\',;{{}}\\\\[\\\\]()\\\\\\\\]+')"
         for user in person.mentioned:
             yield f"position({told}, {literal(user)}) > 0"
-        for part in _portions(person.owned):
+        for part in portions(person.owned, _AT_ONCE):
             yield f"arrayExists(x -> x IN {literal(part)}, {tokens})"
 
 
@@ -387,7 +390,7 @@ def _put_back(store: Store, table: Table, stage: str) -> None:
     columns = ", ".join(f"`{column}`" for column in table.columns)
     waiting = store.everywhere(stage)
     rows = store.query(f"SELECT DISTINCT toString(replaced) AS hash FROM {waiting}")
-    for part in _portions([] if rows.is_empty() else rows["hash"].to_list(), _IN_MUTATION):
+    for part in portions([] if rows.is_empty() else rows["hash"].to_list(), _IN_MUTATION):
         # Not by a subquery: each replica runs it, and what waits is on one of them.
         of = f"{table.identity} IN ({', '.join(part)})"
         store.alter(table.name, f"DELETE WHERE {of}", settings=_MUTATION)
@@ -480,11 +483,6 @@ def _values(rows: pl.DataFrame, *columns: str) -> set[str]:
         return set()
     found = {value for column in columns or rows.columns for value in rows[column]}
     return {value for value in found if value and not value.startswith(MARK)}
-
-
-def _portions(values: Sequence[str], size: int = _AT_ONCE) -> Iterator[list[str]]:
-    for at in range(0, len(values), size):
-        yield list(values[at : at + size])
 
 
 def _read(store: Store, sql: str) -> Any:

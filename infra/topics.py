@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +136,28 @@ def log_id(kafka: KafkaConfig, topic: str) -> str:
         if topic_id != _NO_ID:
             return topic_id
         return f"{admin.describe_cluster()['cluster_id']}:{topic}"
+
+
+def end_offset(kafka: KafkaConfig, topic: str, partition: int) -> int:
+    """Offset after the last record of a partition.
+
+    Raises
+    ------
+    UsageError
+        The topic has no such partition.
+    Unavailable
+        No broker answers.
+    """
+    from kafka import KafkaConsumer, TopicPartition
+
+    with admin_client(kafka), closing(KafkaConsumer(**kafka.client_options())) as consumer:
+        known = consumer.partitions_for_topic(topic) or set()
+        if partition not in known:
+            raise UsageError(
+                f"{topic} has no partition {partition}, but 0 to {max(known, default=0)}"
+            )
+        place = TopicPartition(topic, partition)
+        return int(consumer.end_offsets([place])[place])
 
 
 def _check_partitions(admin: Any, topic: Topic) -> None:

@@ -148,19 +148,19 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
     """Everything a worker needs to know, with the id of the log as it is now."""
     from dataclasses import replace
 
+    from infra.settings.detection import detection_config
     from infra.settings.notify import notify_config
     from infra.settings.results import results_config
     from infra.topics import log_id
     from ingest.core.events import EVENTS_TOPIC
     from processors.app import WorkerConfig
     from processors.health import HealthConfig
-    from processors.stations.detection import DetectionConfig
     from processors.write.cardinality import CardinalityConfig
     from processors.write.dead_letters import DeadLettersConfig
     from processors.write.event_writer import EventWriterConfig
 
     brokers = kafka(settings)
-    processing, detection = settings.processing, settings.detection
+    processing = settings.processing
     redacting = redactor(settings)
     return WorkerConfig(
         kafka=replace(brokers, log_id=log_id(brokers, EVENTS_TOPIC)),
@@ -183,7 +183,7 @@ def worker_config(settings: Settings, health_port: int | None = None) -> WorkerC
             erasing_key=erasing_key(redacting),
         ),
         results=results_config(settings.results),
-        detection=DetectionConfig(**detection.model_dump()),
+        detection=detection_config(settings.detection),
         health=HealthConfig(
             port=health_port or settings.health.port,
             host=settings.health.host,

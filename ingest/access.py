@@ -155,7 +155,7 @@ def tokens_of(path: Path) -> tuple[Token, ...]:
 
 
 def add(path: Path, grant: Grant, lifetime_s: int | None = None) -> tuple[str, Token]:
-    """Make a token; whoever serves from the file knows it at once.
+    """Make a token; a gateway that serves from the file knows it at once.
 
     Parameters
     ----------

@@ -385,7 +385,7 @@ class OtlpKafkaReceiver:
             if self._turned:
                 assigned = self._consumer.assignment()
                 for gone in self._committed.keys() - assigned:
-                    del self._committed[gone]  # whoever has it now goes on
+                    del self._committed[gone]  # its new holder goes on
                 places = [await self._place(held) for held in assigned]
                 self._facts = sampler.sample(
                     places, self._turned, time.monotonic(), time.time_ns() // 1_000_000

@@ -54,6 +54,8 @@ class Limits:
     max_attributes, max_attribute_length
         Attributes of one span or event, and characters of one value; what exceeds them is cut and
         counted, not refused, for an event without its longest attribute is worth more than none.
+    max_words_length
+        Characters of a value that holds what was said: the last turn of a history is at its end.
     max_records
         Spans, log records or events in one request.
     """
@@ -64,6 +66,7 @@ class Limits:
     max_depth: int = 64
     max_attributes: int = 256
     max_attribute_length: int = 65_536
+    max_words_length: int = 8 * 2**20
     max_records: int = 50_000
 
 

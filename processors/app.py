@@ -72,7 +72,7 @@ class WorkerConfig:
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     notify: NotifyConfig = field(default_factory=NotifyConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
-    recompute_interval: float = 0.75
+    recompute_interval: float = 1.0
     backlog_rest: float = 30.0
     keep: Retention = field(default_factory=Retention)
     incarnation: Callable[[], str] | None = None
@@ -242,7 +242,7 @@ def _buckets(app: faust.App, sink: EventWriter) -> list[str]:
 
 
 def _leads(app: faust.App) -> bool:
-    """Whoever computes the first partition of the dirty topic also audits."""
+    """The worker that computes the first partition of the dirty topic also audits."""
     return TP(DIRTY_TOPIC, 0) in app.consumer.assignment()
 
 
@@ -281,5 +281,5 @@ def run_worker(config: WorkerConfig) -> None:
     gc.set_threshold(500_000, 50, 50)
     Store(config.clickhouse).query("SELECT 1 AS ok")
     app = build_app(config)
-    # Logging is set up by whoever runs us.
+    # Logging is set up by the caller.
     faust.Worker(app, override_logging=False, redirect_stdouts=False).execute_from_commandline()

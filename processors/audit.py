@@ -321,7 +321,8 @@ class Audit(Service):  # type: ignore[misc]
     """Looks for collisions while events come in, and reconciles at start and every hour.
 
     It rests so long after each search that searching takes no more than a few percent of the time,
-    and longer while a backlog is worked off; comparing takes longer, but comes once an hour. What
+    and longer while a backlog is worked off; comparing takes longer, but comes once an hour. A
+    pause is at most twice the last one: one look at an engine that stood still says little. What
     differs at one look may only have its marks still to come, so it is computed again when it
     differs in the same way at a later look, with all marks worked off that were made before.
     """
@@ -341,7 +342,7 @@ class Audit(Service):  # type: ignore[misc]
         self._log_id = log_id
         self._leads = leads
         self._seen = -1
-        self._rest = _EVERY_S
+        self._rest = self._retry = _EVERY_S
         self._due = 0.0
         self._suspected: tuple[pl.DataFrame, tuple[int, ...]] | None = None
         self._since: float | None = None
@@ -365,7 +366,7 @@ class Audit(Service):  # type: ignore[misc]
                 continue
             waited = 0.0
             if not self._leads():
-                self._due = 0.0  # whoever takes over begins with it
+                self._due = 0.0  # the next auditor begins with it
                 self._suspected = self._since = None
                 self._error = ""
                 continue
@@ -387,7 +388,7 @@ class Audit(Service):  # type: ignore[misc]
         try:
             self._search()
         finally:
-            self._rest = max(_EVERY_S, (time.monotonic() - started) / _SHARE)
+            self._rest = _pause(started, self._rest)
         started = time.monotonic()
         if started < self._due:
             return
@@ -395,9 +396,10 @@ class Audit(Service):  # type: ignore[misc]
             self._reconcile()
         except Unavailable:
             # What fails after minutes must not be tried again all the time.
-            now = time.monotonic()
-            self._due = now + (now - started) / _SHARE
+            self._retry = _pause(started, self._retry)
+            self._due = time.monotonic() + self._retry
             raise
+        self._retry = _EVERY_S
 
     def _search(self) -> None:
         stored = int(self._store.query("SELECT sum(rows) AS n FROM ledger")["n"][0] or 0)
@@ -418,3 +420,9 @@ class Audit(Service):  # type: ignore[misc]
         different = reconcile(self._results, suspected) + result_audit.repair(self._results)
         log.info("reconciled: %s windows differed from what they are made of", different)
         self._due, self._suspected = time.monotonic() + _RECONCILE_S, None
+
+
+def _pause(started: float, last: float) -> float:
+    """Seconds until the next look, of which one began at ``started`` and followed ``last``."""
+    needed = (time.monotonic() - started) / _SHARE
+    return min(max(_EVERY_S, needed), 2 * last)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import clickhouse_connect
 import msgspec
@@ -14,6 +14,8 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ingest.core import telemetry
 from ingest.core.errors import Unavailable
+
+T = TypeVar("T")
 
 MAX_STATEMENT_BYTES: Final = 16 << 20
 """Thousands of names or ranges may stand in one statement."""
@@ -228,6 +230,12 @@ def one_of(values: Sequence[str]) -> str:
 
 
 _SEPARATOR: Final = "\x1f"
+
+
+def portions(values: Sequence[T], size: int) -> Iterator[list[T]]:
+    """Values in lists of at most ``size``, so that statements stay short."""
+    for at in range(0, len(values), size):
+        yield list(values[at : at + size])
 
 
 def literal(values: str | Iterable[str]) -> str:

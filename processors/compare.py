@@ -10,20 +10,29 @@ import numpy as np
 import polars as pl
 
 from detectors.compare.verdicts import Verdict, compare_paired
+from ingest.core.errors import Rejected, UsageError
 from processors.clickhouse import Store
+from processors.derive.results import OWN_MS
 from processors.stations.base import RESULTS
 from processors.stations.versions import MEASURES, Measure, Pair, comparison, judge, sums
 
 _HOUR: Final = 3600
 _ALPHA: Final = 0.05
 
-_RESULTS: Final = """
+_RESULTS: Final = f"""
 SELECT toInt64(toUnixTimestamp(cell)) AS decided, environment, agent, agent_version, success,
-    satisfaction, duration_ms, cost_usd, input_tokens, output_tokens, tool_errors
+    satisfaction, {OWN_MS} AS duration_ms, cost_usd, input_tokens, output_tokens, tool_errors
 FROM interaction_results FINAL
-WHERE live AND state != 'open' AND environment = {environment:String} AND agent = {agent:String}
-    AND agent_version IN ({baseline:String}, {candidate:String}) AND cell >= {since:DateTime}
+WHERE live AND state != 'open' AND environment = {{environment:String}} AND agent = {{agent:String}}
+    AND agent_version IN ({{baseline:String}}, {{candidate:String}}) AND cell >= {{since:DateTime}}
+"""  # noqa: S608 - of our own constants
+
+_KNOWN: Final = """
+SELECT environment, agent_version FROM interaction_results FINAL
+WHERE live AND agent = {agent:String}
+GROUP BY environment, agent_version ORDER BY max(end) DESC, environment, agent_version
 """
+_NAMED: Final = 10
 
 _INCIDENTS: Final = """
 SELECT toInt64(toUnixTimestamp(began)) AS began,
@@ -66,9 +75,17 @@ def compare_versions(
     dict
         ``measures``: per measure ``measure, verdict, effect, low, high, unit, n, needed``;
         ``hours`` and ``excluded``: how many.
+
+    Raises
+    ------
+    Rejected
+        Nothing stored bears the agent, the environment or a version.
+    UsageError
+        Both versions are the same.
     """
     given = _given(environment, agent, baseline, candidate, since)
     rows = store.query(_RESULTS, given)
+    _refuse_unknown(store, given, rows)
     incidents = store.query(_INCIDENTS, given)
     hours = hours_of(incidents.iter_rows())
     return compare_rows(rows, (environment, agent), baseline, candidate, hours)
@@ -94,6 +111,11 @@ def compare_tasks(
     -------
     dict
         ``measures`` as of `compare_versions`, ``tasks``: how many both versions did.
+
+    Raises
+    ------
+    Rejected
+        As `compare_versions`.
     """
     rows = task_sessions(store, environment, agent, baseline, candidate, by, since)
     return compare_pairs(rows, (environment, agent), baseline, candidate)
@@ -110,12 +132,39 @@ def task_sessions(
 ) -> pl.DataFrame:
     """Sessions of two versions with their ``task``, as `compare_tasks` reads them."""
     given = _given(environment, agent, baseline, candidate, since)
-    return store.query(_SESSIONS, given | {"by": by})
+    rows = store.query(_SESSIONS, given | {"by": by})
+    _refuse_unknown(store, given, rows)
+    return rows
+
+
+def _refuse_unknown(store: Store, given: dict[str, Any], rows: pl.DataFrame) -> None:
+    """Refuse names that nothing stored bears; without ``rows`` they may be mistyped."""
+    versions = [given["baseline"], given["candidate"]]
+    if set(versions) <= set(rows["agent_version"]):
+        return
+    agent, environment = given["agent"], given["environment"]
+    known = store.query(_KNOWN, {"agent": agent})
+    here = known.filter(pl.col("environment") == environment)["agent_version"]
+    if known.is_empty():
+        raise Rejected("unknown_agent", f"no interaction of {agent} is stored")
+    if here.is_empty():
+        raise Rejected("unknown_environment", _there_are(agent, environment, known["environment"]))
+    for version in versions:
+        if version not in here:
+            raise Rejected("unknown_version", _there_are(agent, version, here))
+
+
+def _there_are(agent: str, wanted: str, names: pl.Series) -> str:
+    some = [repr(name) for name in names.unique(maintain_order=True)]
+    more = f" and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
+    return f"{agent} has no {wanted!r}; there are {', '.join(some[:_NAMED])}{more}"
 
 
 def _given(
     environment: str, agent: str, baseline: str, candidate: str, since: datetime | None
 ) -> dict[str, Any]:
+    if baseline == candidate:
+        raise UsageError(f"{baseline!r} is both versions: give another --baseline or --candidate")
     return {
         "environment": environment, "agent": agent, "baseline": baseline, "candidate": candidate,
         "since": since or datetime.fromtimestamp(0),  # noqa: DTZ006 - the beginning of time

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -123,11 +124,22 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         held = partition in self.assignment()
         return self._consumer.highwater(partition) if held else None
 
+    def heard(self, partition: TopicPartition) -> datetime:
+        """When `end` was last heard of; now for what is parked, which nobody waits for."""
+        now, place = datetime.now(UTC), self.held.get(partition)
+        if partition not in self.assignment() or (place is not None and place.parked):
+            return now
+        at = self._consumer.last_poll_timestamp(partition) or 0
+        return min(now, datetime.fromtimestamp(at / 1000, UTC))
+
     def places(self) -> Iterator[PartitionPosition]:
         """Where every partition that is held stands, without waiting for anything."""
         for held in self.assignment():
             stored, heard = self._stored(held), self._consumer.last_poll_timestamp(held)
-            yield PartitionPosition(held.topic, held.partition, stored, self.end(held), heard)
+            parked = self.held[held].parked if held in self.held else ""
+            yield PartitionPosition(
+                held.topic, held.partition, stored, self.end(held), heard, parked
+            )
 
     def _stored(self, partition: TopicPartition) -> int | None:
         place = self.held.get(partition)
@@ -139,22 +151,36 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         begun = [p for p, place in self.held.items() if p in ours and place.begun is not None]
         return sorted(begun, key=lambda p: self.held[p].newest)
 
+    def _readable(self) -> list[TopicPartition]:
+        return [p for p in self._begun() if not self.held[p].parked]
+
+    def park(self, partition: TopicPartition, offset: int, why: str) -> None:
+        """Go back to an offset, and do not read on before the partition is released."""
+        place = self.held.get(partition)
+        if place is None or partition not in self.assignment():
+            return  # it has moved meanwhile; who has it now will see the same
+        place.park(offset, why)
+        self._consumer.seek(partition, offset)
+        log.error("%s partition %s is parked: %s", partition.topic, partition.partition, why)
+
     async def _poll(self, at_once: int, wait: float, *partitions: TopicPartition) -> Records:
         """Take records; partitions may move meanwhile, and are fetched again where they begin."""
         found = await self._consumer.getmany(
             *partitions, timeout_ms=int(wait * 1000), max_records=at_once
         )
-        begun = self._begun() if found else ()
-        return {partition: records for partition, records in found.items() if partition in begun}
+        read = self._readable() if found else ()
+        return {partition: records for partition, records in found.items() if partition in read}
 
     def is_fresh(self, newest: int, after: Mapping[TopicPartition, int]) -> bool:
         """Whether a record of that time, ms, is news, or nothing waits after the offsets given.
 
-        Of partitions without one, after what is stored.
+        Of partitions without one, after what is stored. What is parked does not wait to be read.
         """
         if time.time() - newest / 1000 < _FRESH_SECONDS:
             return True
         for partition in self.assignment():
+            if partition in self.held and self.held[partition].parked:
+                continue
             end = self.end(partition)
             if end is None or end > after.get(partition, self._stored(partition) or 0):
                 return False
@@ -193,7 +219,7 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         of megabytes.
         """
         await self._begin_new()
-        held = self._begun()
+        held = self._readable()
         at_once = max(1, self._piece_bytes // max(1, len(held)) // self._record_bytes)
         for partition in held:
             if found := await self._poll(at_once, 0.0, partition):
@@ -309,7 +335,7 @@ class EventConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     def passed(self) -> list[OffsetRange]:
         """Take offsets without a record that only stored ones lie before, to book and commit them.
 
-        Such as the end of a transaction. They are true of the log whoever has the partition now.
+        Such as the end of a transaction. They are true of the log, whichever consumer holds it now.
         """
         passed, self._skipped = self._skipped, []
         return passed

@@ -12,6 +12,7 @@ import polars as pl
 from detectors.failures.slices import Lift, over_represented
 from processors.findings import Cause, Finding
 from processors.signals import BY_NAME
+from processors.stations.versions import MEASURES
 
 BEFORE_S: Final = 6 * 3600
 """Seconds before a change that show what was usual."""
@@ -27,6 +28,12 @@ _WEIGHTS: Final[Mapping[str, float]] = {
     "language": 1.0, "topic": 0.8, "user": 0.5, "cluster": 0.7,
 }  # fmt: skip
 """Among causes that explain as much, the one that somebody can act on comes first."""
+
+_OF_REQUESTS: Final = {**_WEIGHTS, "topic": 1.2}
+"""What is asked decides which tools are used."""
+
+_OF_THE_FLEET: Final = {**_WEIGHTS, "provider": 1.04}
+"""Where several agents use one model, what they share is who serves it."""
 
 _WORD: Final = re.compile(r"[^\W\d_]{4,}")
 _COMMON: Final = 60  # topic words that are tried
@@ -102,15 +109,15 @@ def _hit(finding: Finding, context: pl.DataFrame) -> pl.Expr:
         return pl.col("cluster") == finding.cluster
     signal = BY_NAME.get(finding.signal)
     if signal is None:
-        return (pl.col("success") == 0) & (pl.col("agent_version") == finding.agent_version)
+        return _of_version(finding, context)
     if signal.per == "tools":
         return (pl.col("success") == 0) & (pl.col("failure_tool") == finding.value)
     if signal.per == "reasons":
         return pl.col("reasons").list.contains(finding.value)
     if signal.family == "mix":
-        column = pl.col(signal.name)
-        many = context.schema[signal.name] == pl.List(pl.String)
-        return column.list.contains(finding.value) if many else column == finding.value
+        many = context.select(v=signal.value).schema["v"] == pl.List(pl.String)
+        has = signal.value.list.contains(finding.value) if many else signal.value == finding.value
+        return has.fill_null(value=False)
     if signal.family == "tail":
         before = context.filter(pl.col("decided") < finding.began).select(v=signal.value)["v"]
         limit = before.drop_nulls().quantile(0.95) if before.len() > before.null_count() else None
@@ -118,6 +125,26 @@ def _hit(finding: Finding, context: pl.DataFrame) -> pl.Expr:
     if signal.name == "new_request":
         return pl.lit(True)
     return (signal.value.cast(pl.Float64) > 0.5).fill_null(value=False)
+
+
+def _of_version(finding: Finding, context: pl.DataFrame) -> pl.Expr:
+    """The interactions of a version that are worse than those of others usually are.
+
+    All of them, when none is.
+    """
+    its = pl.col("agent_version") == finding.agent_version
+    name = finding.signal.removeprefix("version_")
+    measure = next((m for m in MEASURES if m.name == name), None)
+    if measure is None or name == "success":
+        return its & (pl.col("success") == 0)
+    value = measure.value.cast(pl.Float64)
+    usual = context.filter(~its).select(value.median()).item()
+    if usual is None:
+        return its
+    worse = its & (value < usual if measure.higher_is_better else value > usual)
+    since = pl.col("decided") >= finding.began
+    some = context.filter(since & worse.fill_null(value=False)).height
+    return worse.fill_null(value=False) if some else its
 
 
 def _given(finding: Finding) -> list[Cause]:
@@ -136,8 +163,10 @@ def causes(finding: Finding, inside: pl.DataFrame, outside: pl.DataFrame) -> lis
         _tally(inside, finding, words), len(inside), _tally(outside, finding, words), len(outside)
     )
     fresh = _fresh_versions(finding, pl.concat([inside, outside]))
+    weights = _WEIGHTS if finding.agent else _OF_THE_FLEET
+    weights = _OF_REQUESTS if finding.signal == "new_request" else weights
     scored = [
-        (_score(lift, len(inside), fresh), _cause(lift, len(inside)))
+        (_score(lift, len(inside), fresh, weights), _cause(lift, len(inside)))
         for lift in found
         if lift.inside >= max(_LEAST * len(inside), _FEWEST)
     ]
@@ -150,11 +179,11 @@ def _cause(lift: Lift, n: int) -> Cause:
     return Cause(attribute, value, lift.lift, lift.low, lift.high, lift.inside / n)
 
 
-def _score(lift: Lift, n: int, fresh: set[str]) -> float:
+def _score(lift: Lift, n: int, fresh: set[str], weights: Mapping[str, float]) -> float:
     """Share explained, less what it would explain by chance; more for a version just deployed."""
     attribute, value = lift.attribute.split("\x1f", 1)
     boost = _FRESH_VERSION if attribute == "agent_version" and value in fresh else 1.0
-    return lift.inside / n * (1 - 1 / lift.low) * _WEIGHTS[attribute] * boost
+    return lift.inside / n * (1 - 1 / lift.low) * weights[attribute] * boost
 
 
 def _fresh_versions(finding: Finding, rows: pl.DataFrame) -> set[str]:

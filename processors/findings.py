@@ -1,6 +1,7 @@
 """A finding: one change that somebody should know, with its causes and its life cycle.
 
-A finding is *open*, and *recovered* when its stream is back near the baseline; when the same stream
+A finding is *open*, and *recovered* when its stream is back near the baseline, when somebody takes
+its level for normal or when nobody watches it any more: ``ending`` says which. When the same stream
 changes again soon, the new finding is *regressed* and names the previous one. Findings with one
 cause are one incident: the first stands for it (``incident`` is empty), the others are members and
 carry its id. `docs/schemas/finding.json` is the contract of the topic ``driftline.findings``.
@@ -19,6 +20,15 @@ import polars as pl
 from ingest.core.text import printable
 from processors.signals import BY_NAME
 from processors.stations.base import Change, moment
+
+ENDINGS: Final = {
+    "recovered": "back near {back} (n {n})",
+    "accepted": "accepted as the new normal",
+    "retired": "no longer watched: no traffic",
+    "unwatched": "no longer watched",
+    "resolved": "said to be fixed",
+}
+"""Why a change is over, by what stations call it, and how a title says so."""
 
 ACTIVE: Final = ("open", "regressed")
 """States in which a finding is not over."""
@@ -117,6 +127,7 @@ class Finding:
     members: Sequence[str] = ()
     incident: str = ""
     previous: str = ""
+    ending: str = ""
     detector: str = "detection"
     evidence: Sequence[Mapping[str, Any]] = field(default=())
 
@@ -132,7 +143,7 @@ class Finding:
 
     def row(self) -> dict[str, Any]:
         """Values by column."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "ending"}
         return values | {
             "began": moment(self.began),
             "found": moment(self.found),
@@ -162,7 +173,7 @@ def title(finding: Finding) -> str:
     what = _what(finding)
     if not finding.active:
         return f"{where}: {what} {_over(finding)}"
-    parts = [f"{where}: {what} {_moved(finding)} since {_clock(finding.began)}"]
+    parts = [f"{where}: {what} {_moved(finding)} since {_since(finding)}"]
     causes = [c for c in finding.causes if _tells(c, finding)][:2]
     if causes:
         parts.append(", ".join(_cause(cause) for cause in causes))
@@ -194,10 +205,11 @@ def _moved(finding: Finding) -> str:
 
 def _over(finding: Finding) -> str:
     lasted = duration((finding.ended or finding.found) - finding.began)
-    if finding.signal == "silence":
-        return f"were missing for {lasted}, back now"
     was, back = (_number(v, finding.unit) for v in (finding.observed, finding.baseline))
-    return f"were {was} for {lasted}, back near {back} (n {finding.n:,})"
+    ending = ENDINGS.get(finding.ending or "recovered", finding.ending)
+    if finding.signal == "silence":
+        was, ending = "missing", ending if finding.ending not in ("", "recovered") else "back now"
+    return f"were {was} for {lasted}, {ending.format(back=back, n=format(finding.n, ','))}"
 
 
 def _cause(cause: Cause) -> str:
@@ -224,8 +236,11 @@ def _name(text: str) -> str:
     return printable(text, _TEXT)
 
 
-def _clock(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M UTC")
+def _since(finding: Finding) -> str:
+    """When it began; with the day, once that is not clear by itself."""
+    old = max(finding.found, finding.version) - finding.began > 86_400
+    began = datetime.fromtimestamp(finding.began, UTC)
+    return began.strftime("%Y-%m-%d %H:%M UTC" if old else "%H:%M UTC")
 
 
 def duration(seconds: int) -> str:
@@ -264,7 +279,8 @@ def of_change(change: Change, **values: Any) -> Finding:
         "cluster": change.value if change.attribute == "cluster" else "",
         "began": change.began,
         "found": change.found,
-        "ended": change.at if change.status == "recovered" else None,
+        "ended": change.at if change.status != "open" else None,
+        "ending": change.status if change.status != "open" else "",
         "e_value": change.e_value,
         "baseline": change.baseline,
         "observed": change.observed,

@@ -232,7 +232,7 @@ def _expire_events(
     if new := [one for one in wanted if one not in booked]:
         _book(store, [(*one, 0, 0, 0, 0) for one in new])
         time.sleep(wait_s)
-    # What came again, from whoever hung, was counted before.
+    # Rows that a stopped writer sent again were counted before.
     uncounted = [one for one in wanted if not booked.get(one)]
     of = {e: f"environment = {literal(e)}" for e in keep.environments}
     of[""] = Horizons(0, horizons(store).environments).live()

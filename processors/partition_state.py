@@ -48,6 +48,7 @@ class PartitionState:
     until it is known where to begin. ``newest`` is the timestamp of the last record, ms.
     ``watermark`` is event time in ns; ``advanced`` is when rows were last stored.
     ``marked`` is how far marks reach that whoever read before has made, per partition.
+    ``parked`` says why it is not read for now; below ``released`` nobody counts bad lines.
     """
 
     begun: int | None = None
@@ -59,6 +60,8 @@ class PartitionState:
     # A partition that is new to us counts as moving, until it is known not to.
     advanced: datetime = field(default_factory=lambda: datetime.now(UTC))
     bad: BadLines = field(default_factory=BadLines)
+    parked: str = ""
+    released: int = 0
 
     def begin(self, offset: int, watermark: int, marked: tuple[int, ...]) -> None:
         """Read from here on; of what lies before, the last report says the rest."""
@@ -80,6 +83,15 @@ class PartitionState:
             return None
         self.expected = self.stored = position
         return expected, position
+
+    def park(self, offset: int, why: str) -> None:
+        """Do not read on from here before it is released."""
+        self.expected, self.parked = offset, why
+
+    def release(self, until: int) -> None:
+        """Read on, whatever the lines below this offset are; nothing when it is further already."""
+        if until > (self.expected or 0):
+            self.parked, self.released, self.bad = "", until, BadLines()
 
     @property
     def progress(self) -> Progress:

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
 
@@ -81,22 +82,26 @@ class Case:
     redaction: str = ""
 
 
-_FAILED: Final = """
-SELECT r.interaction_id AS interaction_id,
-    concat(r.session_id, '@scope:', r.scope) AS session_id, r.environment AS environment,
-    r.agent AS agent, r.agent_version AS agent_version, r.end AS end, r.request AS request,
-    arrayMap(t -> toString(t), r.tools) AS tools, arrayMap(x -> toString(x), r.reasons) AS reasons,
-    r.failure_tool AS tool, r.failure_template AS error, r.rules_version AS rules,
-    m.cluster AS cluster
+_WHICH: Final = """
 FROM interactions AS r
 LEFT JOIN (SELECT interaction_id, cluster FROM cluster_members FINAL) AS m
     ON m.interaction_id = r.interaction_id
 WHERE r.success = 0 AND r.request != '' AND r.agent = {agent:String}
     AND ({cluster:String} = '' OR m.cluster = {cluster:String})
     AND (empty({only:Array(String)}) OR r.interaction_id IN {only:Array(String)})
-ORDER BY end, interaction_id
-LIMIT {limit:UInt32}
 """
+_FAILED: Final = f"""
+SELECT r.interaction_id AS interaction_id,
+    concat(r.session_id, '@scope:', r.scope) AS session_id, r.environment AS environment,
+    r.agent AS agent, r.agent_version AS agent_version, r.end AS end, r.request AS request,
+    arrayMap(t -> toString(t), r.tools) AS tools, arrayMap(x -> toString(x), r.reasons) AS reasons,
+    r.failure_tool AS tool, r.failure_template AS error, r.rules_version AS rules,
+    m.cluster AS cluster
+{_WHICH}
+ORDER BY end DESC, interaction_id DESC
+LIMIT {{limit:UInt32}}
+"""
+_COUNTED: Final = f"SELECT count() AS n {_WHICH}"
 
 _TURNS_OF: Final = """
 SELECT concat(i.session_id, '@scope:', i.scope) AS session_id, interaction_id, end, request, answer
@@ -112,13 +117,18 @@ ORDER BY session_id, end, interaction_id
 
 def load_cases(
     store: Store, agent: str, cluster: str = "", limit: int = 5_000, only: Sequence[str] = ()
-) -> list[Case]:
-    """Cases of the stored failures of an agent, each once, oldest first.
+) -> tuple[list[Case], int]:
+    """Cases of the newest stored failures of an agent, each once, oldest first.
 
-    With ``cluster`` those of a cluster, with ``only`` those of these interactions.
+    With ``cluster`` those of a cluster, with ``only`` those of these interactions. Also how many
+    older failures were not read, because there are more than ``limit``.
     """
-    given = {"agent": agent, "cluster": cluster, "limit": limit, "only": list(only)}
-    return cases(store.query(_FAILED, given), store.query(_TURNS_OF, {"agent": agent}))
+    given = {"agent": agent, "cluster": cluster, "only": list(only)}
+    failed = store.query(_FAILED, given | {"limit": limit})
+    unread = 0
+    if len(failed) >= limit:
+        unread = max(store.query(_COUNTED, given)["n"][0] - len(failed), 0)
+    return cases(failed.reverse(), store.query(_TURNS_OF, {"agent": agent})), unread
 
 
 def cases(failed: pl.DataFrame, turns: pl.DataFrame) -> list[Case]:
@@ -231,7 +241,8 @@ def _langsmith(case: Case) -> dict[str, Any]:
 
 
 def _openai(case: Case) -> dict[str, Any]:
-    return {"input": list(case.messages), "ideal": case.expected or case.rubric, "id": case.id}
+    known = {"ideal": case.expected} if case.expected else {}
+    return {"id": case.id, "input": list(case.messages), "criteria": case.rubric, **known}
 
 
 _PYTEST: Final = '''"""Regression cases as tests: `agent`, `judge` go in conftest.py.
@@ -263,9 +274,8 @@ _REGISTRY: Final = """driftline-regressions:
 driftline-regressions.v1:
   class: evals.elsuite.modelgraded.classify:ModelBasedClassify
   args:
-    samples_jsonl: samples.jsonl
-    eval_type: cot_classify
-    modelgraded_spec: fact
+    samples_jsonl: driftline-regressions/samples.jsonl
+    modelgraded_spec: closedqa
 """
 
 FORMATS: Final[Mapping[str, Callable[[Case], Mapping[str, Any]]]] = {
@@ -281,9 +291,32 @@ FORMATS: Final[Mapping[str, Callable[[Case], Mapping[str, Any]]]] = {
 
 FILES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "pytest": ("cases.jsonl", {"test_regressions.py": _PYTEST}),
-    "openai-evals": ("samples.jsonl", {"driftline-regressions.yaml": _REGISTRY}),
+    "openai-evals": (
+        "data/driftline-regressions/samples.jsonl",
+        {"evals/driftline-regressions.yaml": _REGISTRY},
+    ),
 }
-"""Formats of several files: name of the one with the cases, and the others."""
+"""Formats of several files: path of the one with the cases, and the others by path."""
+
+
+def write(found: Iterable[Case], name: str, folder: Path) -> None:
+    """Write the `FILES` of a format into a folder, which need not be there yet."""
+    path, others = FILES[name]
+    for at, content in {path: export(found, name), **others}.items():
+        (folder / at).parent.mkdir(parents=True, exist_ok=True)
+        (folder / at).write_text(content, "utf-8")
+
+
+def known_format(name: str) -> None:
+    """Refuse the name of a format that there is not.
+
+    Raises
+    ------
+    UsageError
+        There is no such format.
+    """
+    if name not in FORMATS:
+        raise UsageError(f"there is no format {name!r}; there are {', '.join(FORMATS)}")
 
 
 def export(found: Iterable[Case], name: str) -> str:
@@ -294,8 +327,7 @@ def export(found: Iterable[Case], name: str) -> str:
     UsageError
         There is no such format.
     """
-    if name not in FORMATS:
-        raise UsageError(f"there is no format {name!r}; there are {', '.join(FORMATS)}")
+    known_format(name)
     lines = (json.dumps(FORMATS[name](case), ensure_ascii=True) for case in found)
     return "".join(f"{line}\n" for line in lines)
 
@@ -315,13 +347,22 @@ class Result:
 def read_results(data: bytes) -> list[Result]:
     """Results of JUnit XML, or of JSONL with ``id``, ``passed`` and ``version``.
 
+    A case that was run several times has passed if it always did.
+
     Raises
     ------
     ValueError
         When it is neither, or holds no case.
     """
-    if data.lstrip()[:1] == b"<":
-        return _junit(data)
+    each: dict[tuple[str, str], Result] = {}
+    for result in _junit(data) if data.lstrip()[:1] == b"<" else _jsonl(data):
+        known = each.setdefault((result.case, result.version), result)
+        if known.passed:
+            each[result.case, result.version] = result
+    return list(each.values())
+
+
+def _jsonl(data: bytes) -> list[Result]:
     found = []
     for number, line in enumerate(data.splitlines(), 1):
         if not line.strip():

@@ -51,12 +51,18 @@ class Signal:
 
 
 _FAILED: Final = 1 - pl.col("success")
-_TOKENS: Final = pl.col("input_tokens") + pl.col("output_tokens").fill_null(0)
+TOKENS: Final = pl.col("input_tokens") + pl.col("output_tokens").fill_null(0)
 _LATE: Final = pl.col("success_source").is_in(["outcome", "score"])
 
 
 def _when(condition: pl.Expr, value: pl.Expr) -> pl.Expr:
     return pl.when(condition).then(value.cast(pl.Float64))
+
+
+def _one_after_another(names: pl.Expr) -> pl.Expr:
+    """Every two neighbours of a list of names: "a then b"."""
+    name = pl.element()
+    return names.list.eval(pl.concat_str(name.shift(1), name, separator=" then ").drop_nulls())
 
 
 SIGNALS: Final = (
@@ -169,7 +175,7 @@ SIGNALS: Final = (
         pl.col("time_to_first_token_ms"),
         min_effect=0.25,
     ),
-    Signal("tokens", "tail", "tokens", "tokens", _TOKENS, min_effect=0.25),
+    Signal("tokens", "tail", "tokens", "tokens", TOKENS, min_effect=0.25),
     Signal("cost", "tail", "cost", "USD", pl.col("cost_usd"), min_effect=0.25),
     Signal("steps", "tail", "steps", "steps", pl.col("steps"), min_effect=0.25),
     Signal(
@@ -187,6 +193,15 @@ SIGNALS: Final = (
         "share of tool {value}",
         "share",
         pl.col("tools"),
+        min_effect=0.05,
+        severity="notice",
+    ),
+    Signal(
+        "order",
+        "mix",
+        "share of interactions that go {value}",
+        "share",
+        _one_after_another(pl.col("tools")),
         min_effect=0.05,
         severity="notice",
     ),

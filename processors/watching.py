@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any, Final
 
@@ -45,16 +45,19 @@ INNER JOIN
 """
 
 
-def watch(store: Store, judged: ResultsConfig) -> dict[str, Any]:
+def watch(
+    store: Store, judged: ResultsConfig, detection: DetectionConfig | None = None
+) -> dict[str, Any]:
     """Streams, stations, and how many interactions came after detection had read their hour."""
     states = store.query(_STATES)
     streams = [
         stream
         for _, position, raw in states.iter_rows()
-        for stream in _streams(_state(bytes.fromhex(raw)), position)
+        for stream in _streams(_state(bytes.fromhex(raw), detection), position)
     ]
     stations = store.query(_STATIONS).to_dicts()
-    until = min((s["position"] for s in stations), default=moment(0))
+    # What was read is noted with the states, which lag behind what was read.
+    until = moment(min(states["position"], default=0))
     late = store.query(_LATE, {"until": until, "given_up": judged.read_after_s})
     return {
         "streams": streams,
@@ -64,8 +67,8 @@ def watch(store: Store, judged: ResultsConfig) -> dict[str, Any]:
     }
 
 
-def _state(raw: bytes) -> DetectionState:
-    return Detection(DetectionConfig()).load(raw.partition(b"\n")[2])
+def _state(raw: bytes, config: DetectionConfig | None = None) -> DetectionState:
+    return Detection(config or DetectionConfig()).load(raw.partition(b"\n")[2])
 
 
 def _streams(state: DetectionState, position: int) -> Iterator[dict[str, Any]]:
@@ -77,26 +80,34 @@ def _streams(state: DetectionState, position: int) -> Iterator[dict[str, Any]]:
     )  # fmt: skip
     warm = state.tails.detector.members.warm.reshape(-1, width)[:, 0]
     sizes = np.array([sum(t.counts) for t in state.tails.tails]) / state.tails.warm_up
-    medians = [t.quantiles(0.5, 0)[0] if t.bins else np.nan for t in state.tails.tails]
+    known = state.tails.seasons.known[::width]
+    medians = [
+        t.quantiles(0.5, 0, k)[0] if t.bins else np.nan
+        for t, k in zip(state.tails.tails, known.tolist(), strict=True)
+    ]
     yield from _described(state.tails.register, position, warm, sizes / 2, medians)
     mixes = state.mixes.detector.members
     each = mixes.warm.reshape(-1, state.mixes.detector.indicators)
     part = mixes.reference.n.reshape(each.shape)[:, 0] / state.mixes.warm_up
     yield from _described(state.mixes.register, position, each[:, 0], part, None)
-    hours = state.traffic.hours
-    yield from _described(state.traffic.register, position, hours >= 168, hours / 168, None)
+    hours, away = state.traffic.hours, state.traffic.silent.keys() | state.traffic.unusual.keys()
+    yield from _described(
+        state.traffic.register, position, hours >= 168, hours / 168, None, away
+    )  # fmt: skip
 
 
 def _described(
-    register: Register, position: int, warm: Any, progress: Any, baseline: Any
-) -> Iterator[dict[str, Any]]:
+    register: Register, position: int, warm: Any, progress: Any, baseline: Any,
+    changed: Collection[int] | None = None,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    changed = register.open if changed is None else changed
     for i, (signal, environment, agent, value) in enumerate(register.keys):
         base = None if baseline is None or not np.isfinite(baseline[i]) else float(baseline[i])
         yield {
             "signal": signal, "environment": environment, "agent": agent,
             "attribute": attribute(BY_NAME[signal]), "value": value, "warm": bool(warm[i]),
             "progress": float(np.clip(progress[i], 0, 1)), "baseline": base,
-            "unit": BY_NAME[signal].unit, "changed": i in register.open,
+            "unit": BY_NAME[signal].unit, "changed": i in changed,
             "last_value": _when(register.last[i]), "last_sealed": _when(position),
         }  # fmt: skip
 

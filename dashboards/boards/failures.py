@@ -11,7 +11,7 @@ _WIDTHS = {"template": 380}
 
 
 def build() -> Json:
-    """Dashboard for whoever repairs an agent."""
+    """Dashboard for people who repair an agent."""
     return panels.dashboard(
         links.FAILURES,
         "Driftline failures",

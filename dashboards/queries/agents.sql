@@ -352,10 +352,11 @@ ORDER BY time LIMIT 200
 WITH {wilson:sql}
 SELECT model, count() AS n, count(success) AS known, countIf(success = 1) AS succeeded,
     succeeded / nullIf(known, 0) AS rate, wilson_low(succeeded, known) AS low,
-    wilson_high(succeeded, known) AS high, avg(duration_ms) AS mean_duration,
+    wilson_high(succeeded, known) AS high, avg(own_ms) AS mean_duration,
     avg(cost_usd) AS mean_cost, count(cost_usd) AS priced
-FROM (SELECT arrayJoin(models) AS model, success, duration_ms, cost_usd FROM interactions
-    WHERE {ended_here:sql})
+FROM (SELECT arrayJoin(models) AS model, success, cost_usd,
+        duration_ms - least(ifNull(waiting_ms, 0), duration_ms) AS own_ms
+    FROM interactions WHERE {ended_here:sql})
 GROUP BY model ORDER BY n DESC, model LIMIT 50
 
 -- name: success_by_language

@@ -107,6 +107,7 @@ class Baselines(Episodes):
         sums[rows], counts[rows] = total, n
         if not ((counts > 0) & (sums >= 0) & (sums <= counts)).all():
             raise ValueError("total must lie between 0 and n, and n must be positive")
+        self.reference.clear(rows)  # what was measured of another reference
         self.reference.total[rows], self.reference.n[rows] = sums[rows], counts[rows]
         self._watch(rows, scale)
         return self
@@ -134,8 +135,8 @@ class Baselines(Episodes):
         extreme. With ``warm_up`` values and more it is watched at once; otherwise the warm-up goes
         on until there are enough, and nothing rings before.
 
-        Values that were taken with an ``offset`` make no reference by themselves: learn the season
-        or the fleet again and use ``calibrate(..., streams=...)``.
+        Of values that were taken with an ``offset`` the new reference holds what they would be
+        likely to be without it.
 
         Raises
         ------
@@ -159,6 +160,7 @@ class Baselines(Episodes):
         if not self._collecting[rows].all():
             raise ValueError("only a detected change can be accepted")
         learnt = {name: getattr(self.successor, name)[rows] for name in Reference.fields()}
+        learnt["total"] = np.clip(learnt["total"], 0, learnt["n"])
         self.reset(rows)
         for name, values in learnt.items():
             getattr(self.reference, name)[rows] = values

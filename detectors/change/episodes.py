@@ -77,15 +77,6 @@ class Episodes(Streams):
         return np.where(self._detected, self._signs[self._change_side], 0)
 
     @property
-    def recovery_start(self) -> Ints:
-        """Tick (0-based) at which the last change likely ended, shape (n_streams,).
-
-        -1 before a first alarm and while a change shows no sign of ending.
-        """
-        promising = ~self._detected | (self.returning.path > 0)
-        return np.where((self._alarm_tick >= 0) & promising, self.returning.start, -1)
-
-    @property
     def observed(self) -> Floats:
         """Mean since the change began, shape (n_streams,); NaN without a change."""
         return self._since(ratio(self.returning.total, self.returning.n))

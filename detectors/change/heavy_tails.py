@@ -122,32 +122,3 @@ def metric_detector(
 def rank_dispersion(tails: Sequence[float] = TAILS) -> Floats:
     """Smallest dispersion of each indicator for independent values, shape (1 + len(tails),)."""
     return np.array([RANK_DISPERSION, *np.ones(len(tails))])
-
-
-def change_of_quantile(
-    before: tuple[ArrayLike, ArrayLike],
-    after: tuple[ArrayLike, ArrayLike],
-    q: float,
-    confidence: float = 0.95,
-) -> tuple[float, float, float]:
-    """How much a quantile changed, in the unit of the metric.
-
-    Parameters
-    ----------
-    before, after
-        Sketches of the values before and since the change.
-    q
-        Probability in (0, 1).
-    confidence
-        Of the interval; each of the two quantiles gets half of the error (Bonferroni).
-
-    Returns
-    -------
-    change, low, high : float
-        Difference ``after - before`` and its interval; infinite where a sample is too small.
-    """
-    split = 1 - (1 - confidence) / 2
-    low0, high0 = sketch.quantile_interval(*before, q, split)
-    low1, high1 = sketch.quantile_interval(*after, q, split)
-    change = float(sketch.quantile(*after, q) - sketch.quantile(*before, q))
-    return change, low1 - high0, high1 - low0

@@ -186,7 +186,7 @@ class RateDetector(Baselines):
             How many values, same shape. 0 means nothing happened: no evidence either way.
         offset
             By how much the log odds of the mean are expected to differ from the reference's in this
-            tick (hour of the week, the fleet), same shape. Needs `calibrate`: a warm-up has none.
+            tick (hour of the week, the fleet), same shape. 0 during a warm-up: `calibrate` ends it.
 
         Raises
         ------
@@ -254,10 +254,11 @@ class RateDetector(Baselines):
         loud = self._side_evidence(at).mean(axis=1) >= self.arl
         alarmed = self._detected[at]
         ongoing, fresh = who[alarmed], who[loud & ~alarmed]
-        if offset is None and self._collecting.any():
-            self.successor.add(self._collecting & (counts > 0), sums, counts)
-        if offset is None and self.settle:
-            self._grow(sums, counts)
+        plain = sums if offset is None else self._without(offset, sums, counts)
+        if self._collecting.any():
+            self.successor.add(self._collecting & (counts > 0), plain, counts)
+        if self.settle:
+            self._grow(plain, counts)
         if ongoing.size:
             away = 0.0 if offset is None else offset[ongoing]
             self.forget(
@@ -265,6 +266,12 @@ class RateDetector(Baselines):
             )
         if fresh.size:
             self.announce(fresh)
+
+    def _without(self, offset: Floats, sums: Floats, counts: Floats) -> Floats:
+        """What the sums would be without the offsets, on average: of one tick also below 0."""
+        away = special.expit(self._base + offset) - special.expit(self._base)
+        plain: Floats = sums - counts * away
+        return plain
 
     def _grow(self, sums: Floats, counts: Floats) -> None:
         """Let references that are still short take a tick, and be held to once they are long.

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import special
 
 from detectors.base import Floats, Ints, Streams
+from detectors.change.reference import TINY
 
 _CEILING = 1e200
 _MAX_STEP = 200.0
@@ -93,7 +94,10 @@ class Recovery(Streams):
         size = self.n[who] + 1
         mean = (self.total[who] + 0.5) / size
         error = np.sqrt(dispersion / (size * mean * (1 - mean)))
-        shift = special.logit(mean) - base
+        # Beside what was expected at those ticks, whose offsets need not be that of this one.
+        usual = np.where(self.n[who] > 0, self.expected[who] / np.maximum(self.n[who], 1e-9), 0.5)
+        usual = np.where(self.n[who] > 0, special.logit(usual.clip(TINY, 1 - TINY)), base)
+        shift = special.logit(mean) - usual
         shift = np.sign(shift) * np.maximum(np.abs(shift) / 2, np.abs(shift) - 2 * error)
         odds = -shift / 2
         null = special.expit(base + shift / 2 + offset)

@@ -101,6 +101,7 @@ class Reference(Streams):
         """Add what ``other`` has taken in the streams of the mask ``rows``."""
         for name in self._state:
             getattr(self, name)[rows] += getattr(other, name)[rows]
+        self.total[rows] = np.clip(self.total, 0, self.n)[rows]
         for name in ("_block_total", "_block_n"):  # of both the last block is not full
             getattr(self, name)[rows] = getattr(other, name)[rows]
         return self

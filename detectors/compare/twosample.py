@@ -15,8 +15,8 @@ what is left is a change of the vectors (answers, paths) *on equal inputs*.
 
 **Many windows** against one reference are dependent tests. Their number times alpha still bounds
 the expected false alerts: with `budget`, announce a window whose p-value is at most ``1 /
-ErrorBudget.threshold(n_streams)``, one tick being one window, and take more permutations than that.
-Do not multiply their e-values. `ClassifierBet` is the test that may be looked at all the time.
+FalseAlarmBudget.threshold(n_streams)``, one tick being one window, and take more permutations than
+that. Do not multiply their e-values. `ClassifierBet` may be looked at all the time.
 
 References
 ----------

@@ -1,8 +1,8 @@
-"""Surging and emerging clusters: rates of failures against opportunities, under one error budget.
+"""Surging and emerging clusters: rates of failures against opportunities, one false-alarm budget.
 
 Every cluster is a stream of a `rates.RateDetector`: failures of the cluster per tick,
 among the interactions that could have failed that way. All share the threshold of a
-`budget.ErrorBudget`, so the expected number of false alerts a week is bounded however
+`budget.FalseAlarmBudget`, so the expected number of false alerts a week is bounded however
 many clusters there are and however they hang together.
 
 **A cluster founded between refits** has a past as well: the m-th failure of its kind in N
@@ -234,6 +234,12 @@ class ClusterSurges:
                 if changed in self._streams:
                     self._rates.reset([self._streams[changed]])
                     self._young.discard(changed)
+        return self
+
+    def require(self, warm_up: float) -> Self:
+        """Let another warm-up apply from now on; references that are made stay."""
+        self.warm_up = self._rates.warm_up = warm_up
+        self._rates.require(np.arange(self._rates.n_streams), self.min_effect, warm_up)
         return self
 
     def accept(self, cluster: str) -> Self:

@@ -79,11 +79,6 @@ class FailureFeatures:
         Optional sentence model in place of TF-IDF and SVD.
     seed
         Of the randomised SVD.
-
-    Attributes
-    ----------
-    vocabulary_size_ : int
-        Terms of the fitted text part; 0 with ``embed``.
     """
 
     def __init__(
@@ -102,7 +97,6 @@ class FailureFeatures:
         """Learn vocabulary, rarity and reduction from at least two failures."""
         self._signature = TfidfVectorizer(analyzer=_signature_tokens, sublinear_tf=True)
         self._signature.fit(failures)
-        self.vocabulary_size_ = 0
         if self.embed is not None:
             return self
         texts = [masked_text(f) for f in failures]
@@ -116,7 +110,6 @@ class FailureFeatures:
             dtype=np.float32,
         ).fit(texts)
         terms = self._terms(texts)
-        self.vocabulary_size_ = terms.shape[1]
         size = min(self.n_components, min(terms.shape) - 1)
         self._svd = TruncatedSVD(max(size, 1), random_state=self.seed, n_iter=3).fit(terms)
         return self

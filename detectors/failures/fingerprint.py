@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -189,31 +188,3 @@ def fingerprint(reason: str, tool: str, template: str) -> str:
     """
     joined = "\x1f".join((reason, tool, template)).encode("utf-8", "surrogatepass")
     return hashlib.sha256(joined).hexdigest()[:16]
-
-
-def fingerprints(
-    reasons: Sequence[str], tools: Sequence[str], messages: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """Fingerprints and templates of many failures; repeated messages cost a dictionary lookup.
-
-    Parameters
-    ----------
-    reasons, tools, messages
-        One entry per failure, equally long.
-
-    Returns
-    -------
-    fingerprints, templates : list of str
-        In the order of the input.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ.
-    """
-    templates = [template(message) for message in messages]
-    name: Callable[[str, str, str], str] = fingerprint
-    return [
-        name(reason, tool, text)
-        for reason, tool, text in zip(reasons, tools, templates, strict=True)
-    ], templates

@@ -8,7 +8,6 @@
     calibration  scores become probabilities with an interval (inductive Venn-Abers)
     estimator    `Estimator`: plain numbers, loaded from JSON
     fitting      an estimator from labelled interactions
-    sequences    dialogues known by their acts only: n-grams of acts
 
 The model card is docs/satisfaction.md.
 """

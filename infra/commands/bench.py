@@ -14,6 +14,7 @@ from ingest.core.errors import UsageError
 NAMES = (
     "throughput", "live", "freshness", "scaling", "detectors", "clusters", "redaction", "gateway",
     "outcomes", "satisfaction", "dashboards", "incidents", "evaluators",
+    "stations",
 )  # fmt: skip
 _PLOTTED = ("detectors", "clusters")
 

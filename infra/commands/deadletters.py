@@ -1,4 +1,4 @@
-"""deadletters list, show, replay: what could not become an event, and trying it again."""
+"""deadletters list, show, replay, take: what could not become an event, and going on with it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infra.commands import open_store
 from infra.commands.report import seconds
 from infra.console import Json, emit, emit_json, print_table, say
 from ingest.core.errors import UsageError
 
 if TYPE_CHECKING:
     from infra.settings import Settings
-    from processors.clickhouse import Store
     from processors.write.dead_letters import Selection, Trial
 
 Code = Annotated[str | None, typer.Option("--code", help="Only this reason, such as invalid_json.")]
@@ -37,7 +37,7 @@ _PLACE = re.compile(r"(?:[^/\s]+/)?\d+/\d+/\d+")
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     group = typer.Typer(
-        help="Lines that did not become events: list, show, replay.\n\n"
+        help="Lines that did not become events: list, show, replay, take.\n\n"
         "Examples: driftline deadletters list --since 1h\n"
         "driftline deadletters show --code invalid_field",
         no_args_is_help=True,
@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
     group.command(name="list")(list_command)
     group.command()(show)
     group.command()(replay)
+    group.command()(take)
     app.add_typer(group, name="deadletters")
 
 
@@ -58,7 +59,7 @@ def list_command(
     """
     from processors.write.dead_letters import listed
 
-    rows = listed(_store(), _selection(code, topic, since))
+    rows = listed(open_store(reader=False), _selection(code, topic, since))
     if as_json:
         emit_json(rows)
         return
@@ -93,7 +94,7 @@ def show(
     from processors.write.dead_letters import shown
 
     selection = _selection(code, topic, since, places, limit)
-    rows = [_told(row) for row in shown(_store(), selection)]
+    rows = [_told(row) for row in shown(open_store(reader=False), selection)]
     if as_json:
         emit_json(rows)
         return
@@ -148,7 +149,7 @@ def replay(
         raise UsageError("--dry-run and --yes contradict each other")
     from infra.settings import load
 
-    settings, store = load(), _store()
+    settings, store = load(), open_store(reader=False)
     letters = shown(store, _selection(code, topic, since, places))
     now_ns = time.time_ns()
     trials = [tried(letter, now_ns, again=again) for letter in letters]
@@ -159,6 +160,38 @@ def replay(
     _report(trials, sent=yes, as_json=as_json)
     if not good:
         raise typer.Exit(1)
+
+
+def take(
+    partition: Annotated[int, typer.Argument(help="Of the events topic, as `status` says.", min=0)],
+    as_json: Json = False,
+) -> None:
+    """Read on a partition that was parked because too many of its lines were no events.
+
+    A partition of which more than 200 of 1,000 lines in a row are bad is read no further, so that a
+    broken producer is noticed; other partitions are. This takes what waits on it now: its events
+    are stored, its bad lines become dead letters. Later lines are counted again.
+
+    Examples: driftline deadletters take 3
+    """
+    import polars as pl
+
+    from infra import topics, wiring
+    from infra.settings import load
+    from ingest.core.events import EVENTS_TOPIC
+
+    settings = load()
+    kafka, store = wiring.kafka(settings), open_store(reader=False)
+    until = topics.end_offset(kafka, EVENTS_TOPIC, partition)
+    row = {
+        "log_id": topics.log_id(kafka, EVENTS_TOPIC), "partition": partition, "until": until,
+    }  # fmt: skip
+    schema = {"log_id": pl.String, "partition": pl.UInt32, "until": pl.UInt64}
+    store.insert("released_partitions", pl.DataFrame([row], schema=schema))
+    if as_json:
+        emit_json(row)
+        return
+    say(f"{EVENTS_TOPIC} partition {partition} is taken up to offset {until}, bad lines and all")
 
 
 def _send(settings: Settings, trials: list[Trial]) -> None:
@@ -245,14 +278,6 @@ def _selection(
         places=[p if p.count("/") == 3 else f"{EVENTS_TOPIC}/{p}" for p in places or ()],
         limit=limit,
     )
-
-
-def _store() -> Store:
-    from infra import wiring
-    from infra.settings import load
-    from processors.clickhouse import Store
-
-    return Store(wiring.clickhouse(load()))
 
 
 def _clock(moment: datetime) -> str:

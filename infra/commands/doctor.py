@@ -63,7 +63,7 @@ def _of_kafka(settings: Settings) -> Iterator[Complaint]:
 
     section = settings.kafka
     wanted = driftline_topics(section.partitions, section.retention_hours)
-    # Without a door nobody has made its topics, and nobody needs them.
+    # Without a receiver its topics are neither made nor needed.
     optional = topics(settings)
     try:
         facts = kafka.look(wiring.kafka(settings), [*wanted, *optional])

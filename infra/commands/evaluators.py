@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infra.commands import open_store
 from infra.commands.report import seconds
 from infra.commands.runtime import HealthPort
 from infra.console import Json, emit, emit_json, print_table, say
 from ingest.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from processors.clickhouse import Store
+    pass
 
 group = typer.Typer(
     help="Who judges, how much of the traffic, at what cost, and how far to trust it.\n\n"
@@ -98,7 +99,7 @@ def list_command(as_json: Json = False) -> None:
     """
     from dashboards.evaluators import overview
 
-    found = overview(_store())
+    found = overview(open_store())
     if as_json:
         emit_json(found)
         return
@@ -185,7 +186,7 @@ def evaluate(
     if missing:
         raise UsageError(f"no such evaluator: {', '.join(sorted(missing))}")
     specs = [spec for spec in known if not name or spec.name in name]
-    store = _store(reader=False)
+    store = open_store(reader=False)
     records = Records(store)
     budget = Budget(calls_per_minute=calls, usd_per_week=usd)
     check([msgspec.structs.replace(spec, budget=budget) for spec in specs], records)
@@ -207,7 +208,7 @@ def evaluate(
             asked[spec.name] += len(records.decide(spec, found, clock_ns(), run))
             if len(found) < MOST:
                 break
-    # Last, because whoever plans looks for new runs.
+    # Last, because the planner looks for new runs.
     store.insert("evaluation_runs", pl.DataFrame(begun, schema_overrides=moments))
     if as_json:
         emit_json({"run": run, "asked": asked})
@@ -215,11 +216,3 @@ def evaluate(
     for one, n in asked.items():
         emit(f"{one:<24} {n} targets to judge")
     say(f"run {run}; follow it with `driftline evaluators`")
-
-
-def _store(*, reader: bool = True) -> Store:
-    from infra import wiring
-    from infra.settings import load
-    from processors.clickhouse import Store
-
-    return Store(wiring.clickhouse(load(), reader=reader))

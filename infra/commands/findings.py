@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from infra.commands import open_store
 from infra.console import Json, emit_json, print_table, say
-from ingest.core.errors import UsageError
+from ingest.core.errors import NotFound, UsageError
 
 Agent = Annotated[str | None, typer.Option(help="Only this agent.")]
 Environment = Annotated[str | None, typer.Option(help="Only this environment.")]
@@ -21,8 +22,10 @@ Note = Annotated[str, typer.Option(help="Why, for others.")]
 
 _FINDINGS = """
 SELECT finding_id, kind, signal, severity,
-    multiIf(f.status = 'recovered', 'recovered', acted.muted_until > now64(3), 'muted',
-        acted.acknowledged > 0, 'acknowledged', toString(f.status)) AS status,
+    multiIf(f.status = 'recovered', 'recovered',
+        acted.muted_until > now64(3) OR grouped.muted_until > now64(3), 'muted',
+        acted.acknowledged > 0 OR f.cluster != '' AND grouped.acked >= f.found, 'acknowledged',
+        toString(f.status)) AS status,
     environment, agent, agent_version, attribute, value, tool, cluster, began, found, ended,
     baseline, observed, low, high, unit, n, e_value, title, causes, examples, members, incident,
     previous, users, sessions, cost_usd, evidence
@@ -33,6 +36,11 @@ LEFT JOIN
         maxIf(until, action = 'mute') AS muted_until
     FROM finding_actions GROUP BY subject
 ) AS acted ON acted.subject = f.finding_id
+LEFT JOIN
+(
+    SELECT subject, maxIf(at, action = 'ack') AS acked, maxIf(until, action = 'mute') AS muted_until
+    FROM finding_actions GROUP BY subject
+) AS grouped ON grouped.subject = f.cluster
 WHERE {where}
 ORDER BY found DESC, finding_id
 """
@@ -40,6 +48,8 @@ ORDER BY found DESC, finding_id
 _CLUSTERS = """
 SELECT c.environment AS environment, c.agent AS agent, c.cluster AS cluster, c.name AS name,
     multiIf(acted.resolved >= c.last_seen, 'resolved', acted.muted_until > now64(3), 'muted',
+        acted.acked > greatest(c.first_seen, back.found)
+            AND c.status IN ('new', 'open', 'regressed'), 'acknowledged',
         toString(c.status)) AS status,
     size, if(opportunities > 0, size / opportunities, NULL) AS rate, opportunities,
     first_seen, last_seen, episode, agent_versions AS versions, reason, tool, template, examples,
@@ -59,10 +69,15 @@ LEFT JOIN
 ) AS hit ON hit.of = c.cluster
 LEFT JOIN
 (
-    SELECT subject, maxIf(at, action = 'resolve') AS resolved,
+    SELECT subject, maxIf(at, action = 'resolve') AS resolved, maxIf(at, action = 'ack') AS acked,
         maxIf(until, action = 'mute') AS muted_until
     FROM finding_actions GROUP BY subject
 ) AS acted ON acted.subject = c.cluster
+LEFT JOIN
+(
+    SELECT cluster, max(found) AS found FROM findings WHERE signal = 'cluster_regressed'
+    GROUP BY cluster
+) AS back ON back.cluster = c.cluster
 WHERE {where}
 ORDER BY status IN ('merged', 'resolved', 'muted'), coalesce(users, 0) DESC, size DESC, cluster
 """
@@ -184,6 +199,8 @@ def ack(finding: FindingId, note: Note = "", as_json: Json = False) -> None:
 def accept(finding: FindingId, note: Note = "", as_json: Json = False) -> None:
     """Take the new level of a finding's streams for normal: it ends, and they learn anew.
 
+    A version is judged no more by the measure of the finding.
+
     Example: driftline findings accept 3f2a9c0d1e5b7a64
     """
     _decide_finding(finding, "accept", note, None, as_json)
@@ -223,7 +240,7 @@ def simulate(
 ) -> None:
     """Show what detection would have found in the past, with other settings. Writes nothing.
 
-    Detection begins anew at the start, so the first interactions only make its baselines.
+    Detection restarts at the beginning, so the first interactions only make its baselines.
 
     Examples: driftline findings simulate --signal failure --since 30d
               driftline findings simulate --since 7d --pages-per-week 0.2 --json
@@ -231,8 +248,8 @@ def simulate(
     from dataclasses import replace
 
     from infra.settings import load
+    from infra.settings.detection import detection_config
     from processors.signals import BY_NAME
-    from processors.stations.detection import DetectionConfig
     from processors.stations.rehearsal import rehearse, told
 
     if signal is not None and signal not in BY_NAME:
@@ -242,11 +259,11 @@ def simulate(
         "min_effect": min_effect,
         "warm_up": warm_up,
     }
-    config = DetectionConfig(**load().detection.model_dump())
+    config = detection_config(load().detection)
     config = replace(config, **{k: v for k, v in tried.items() if v is not None})
     found = [
         {**row, "causes": json.loads(row["causes"] or "[]")}
-        for row in rehearse(_store(), config, _ago(since), datetime.now(UTC))
+        for row in rehearse(open_store(), config, _ago(since), datetime.now(UTC))
     ]
     shown = told(found, signal, agent)
     if as_json:
@@ -333,7 +350,7 @@ def lineage(agent: Agent = None, environment: Environment = None, as_json: Json 
     Example: driftline clusters lineage --agent support
     """
     where, given = _where(agent, environment, "1")
-    rows = list(_store().query(_LINEAGE.format(where=where), given).iter_rows(named=True))
+    rows = list(open_store().query(_LINEAGE.format(where=where), given).iter_rows(named=True))
     if as_json:
         emit_json(rows)
         return
@@ -357,6 +374,8 @@ def compare(
 ) -> None:
     """Compare two versions on the hours in which both had traffic. Exit 1 when one is worse.
 
+    Exit 4 when no interaction of the agent bears a version, or the environment.
+
     Verdicts stay valid however often one looks. Hours of incidents that are not about a version
     are left out. With --tasks, as for a benchmark that was replayed, sessions of both versions on
     the same task are compared instead, whenever they ran.
@@ -367,7 +386,7 @@ def compare(
     from processors.compare import compare_tasks, compare_versions
 
     start = None if since is None else _ago(since)
-    of = (_store(), environment, agent, baseline, candidate)
+    of = (open_store(), environment, agent, baseline, candidate)
     found = compare_tasks(*of, tasks, start) if tasks else compare_versions(*of, start)
     if as_json:
         emit_json(found["measures"])
@@ -396,10 +415,13 @@ def watching(as_json: Json = False) -> None:
     Example: driftline watching --json
     """
     from infra.settings import load
+    from infra.settings.detection import detection_config
     from infra.settings.results import results_config
     from processors.watching import watch
 
-    found = watch(_store(reader=False), results_config(load().results))
+    settings = load()
+    judged, detection = results_config(settings.results), detection_config(settings.detection)
+    found = watch(open_store(reader=False), judged, detection)
     if as_json:
         emit_json(found)
         return
@@ -439,7 +461,7 @@ def _where(agent: str | None, environment: str | None, first: str) -> tuple[str,
 
 
 def _findings(where: str, given: dict[str, Any]) -> list[dict[str, Any]]:
-    rows = _store().query(_FINDINGS.format(where=where), given).iter_rows(named=True)
+    rows = open_store().query(_FINDINGS.format(where=where), given).iter_rows(named=True)
     return [
         row | {name: json.loads(row[name] or "[]") for name in ("causes", "evidence")}
         for row in rows
@@ -448,13 +470,12 @@ def _findings(where: str, given: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _clusters(where: str, given: dict[str, Any]) -> list[dict[str, Any]]:
     where = where.replace("agent =", "c.agent =").replace("environment =", "c.environment =")
-    return list(_store().query(_CLUSTERS.format(where=where), given).iter_rows(named=True))
+    return list(open_store().query(_CLUSTERS.format(where=where), given).iter_rows(named=True))
 
 
 def _one(rows: list[dict[str, Any]], wanted: str) -> dict[str, Any]:
     if not rows:
-        say(f"driftline: there is no {wanted}; `driftline findings` and `clusters list` list ids")
-        raise typer.Exit(1)
+        raise NotFound(f"there is no {wanted}; `driftline findings` and `clusters list` list ids")
     if len(rows) > 1:
         raise UsageError(f"{wanted} begins {len(rows)} ids; write more of it")
     return rows[0]
@@ -467,7 +488,7 @@ def _decide(subject: str, action: str, note: str, length: str | None, as_json: b
     until = None if length is None else now + (now - _ago(length))
     row = {"subject": subject, "action": action, "at": now, "until": until, "note": note}
     schema = {"at": pl.Datetime("ms", "UTC"), "until": pl.Datetime("ms", "UTC")}
-    _store(reader=False).insert("finding_actions", pl.DataFrame([row], schema_overrides=schema))
+    open_store(reader=False).insert("finding_actions", pl.DataFrame([row], schema_overrides=schema))
     if as_json:
         emit_json(row)
     else:
@@ -478,14 +499,6 @@ def _ago(age: str) -> datetime:
     from infra.commands.report import seconds
 
     return datetime.fromtimestamp(time.time(), UTC) - timedelta(seconds=seconds(age))
-
-
-def _store(*, reader: bool = True) -> Any:
-    from infra import wiring
-    from infra.settings import load
-    from processors.clickhouse import Store
-
-    return Store(wiring.clickhouse(load(), reader=reader))
 
 
 def _clock(at: datetime | None) -> str | None:

@@ -205,10 +205,11 @@ def simulate(
               driftline simulate --duration 30m --speed 1 --incident bad_version@5m+10m:support
               driftline simulate --to-file traffic.ndjson.gz --truth truth.json
     """
+    from ingest.core.durations import seconds
     from ingest.producer import file_producer
     from ingest.replay import publish
     from ingest.simulate import Simulation, SimulationConfig
-    from ingest.simulate.incidents import parse_incident, seconds
+    from ingest.simulate.incidents import parse_incident
 
     factor, length_s = _speed(speed), seconds(duration)
     span_ns, now_ns = int(length_s * 1e9), time.time_ns()

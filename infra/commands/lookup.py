@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infra.commands import open_store
 from infra.console import Json, emit, emit_json, print_table, say
-from ingest.core.errors import UsageError
+from ingest.core.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from dashboards.lookup import Lookup
@@ -49,7 +50,7 @@ def tables(
               driftline tables interactions
               driftline tables --json
     """
-    described = describe(_store())
+    described = describe(open_store())
     if name is not None:
         described = [table for table in described if table["name"] == name]
         if not described:
@@ -122,8 +123,7 @@ def interaction(
     """
     found = _lookup().interaction(name)
     if found is None:
-        say(f"no interaction {name} is stored")
-        raise typer.Exit(1)
+        raise NotFound(f"no interaction {name} is stored")
     _show(found, as_json)
     if not as_json:
         session_id = found["interactions"][0]["session_id"]
@@ -141,8 +141,7 @@ def session(
     """
     found = _lookup().session(name)
     if found is None:
-        say(f"no session {name} is stored")
-        raise typer.Exit(1)
+        raise NotFound(f"no session {name} is stored")
     _show(found, as_json)
 
 
@@ -166,7 +165,7 @@ def slo_command(
         {"to": int(time.time())},
         rows={"objectives": slo.attainment_rows(objectives)},
     )
-    rows = list(_store().query(query.sql, query.parameters).iter_rows(named=True))
+    rows = list(open_store().query(query.sql, query.parameters).iter_rows(named=True))
     if as_json:
         emit_json(rows)
     else:
@@ -268,12 +267,4 @@ def _clock(moment: str) -> str:
 def _lookup() -> Lookup:
     from dashboards.lookup import Lookup
 
-    return Lookup(_store())
-
-
-def _store() -> Store:
-    from infra import wiring
-    from infra.settings import load
-    from processors.clickhouse import Store
-
-    return Store(wiring.clickhouse(load(), reader=True))
+    return Lookup(open_store())

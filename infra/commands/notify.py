@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from infra.commands import open_store
 from infra.console import Json, emit, emit_json, print_table, say
 from ingest.core.errors import Rejected, Unavailable, UsageError
 
@@ -110,11 +111,11 @@ def list_command(
     limit: Annotated[int, typer.Option(help="Messages to show at most.", min=1)] = 50,
     as_json: Json = False,
 ) -> None:
-    """List messages, newest first: what was told to whom, and whether it arrived.
+    """List messages, newest first: what was sent to whom, and whether it arrived.
 
     Example: driftline notify list --json
     """
-    rows = list(_store(reader=True).query(_LIST, {"limit": limit}).iter_rows(named=True))
+    rows = list(open_store().query(_LIST, {"limit": limit}).iter_rows(named=True))
     if as_json:
         emit_json(rows)
         return
@@ -136,7 +137,7 @@ def silence(
     comment: Annotated[str, typer.Option(help="Why, for those who wonder.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Announce no findings that match all fields, for a while; those that last are told of then.
+    """Announce no findings that match all fields, for a while; those that last are announced then.
 
     Examples: driftline notify silence agent=support --for 2h --comment "migration"
               driftline notify silence environment=staging --for 7d
@@ -155,7 +156,7 @@ def silence(
         secrets.token_hex(4), {name: value for name, _, value in pairs},
         now, now + timedelta(seconds=seconds(for_)), comment,
     )  # fmt: skip
-    Outbox(_store()).silence(made, now)
+    Outbox(open_store(reader=False)).silence(made, now)
     if as_json:
         emit_json({"id": made.id, "matchers": made.matchers, "ends": made.ends})
     else:
@@ -173,7 +174,7 @@ def silences(as_json: Json = False) -> None:
     """
     from processors.notify.outbox import Outbox
 
-    rows = Outbox(_store(reader=True)).silences(datetime.now(UTC))
+    rows = Outbox(open_store()).silences(datetime.now(UTC))
     if as_json:
         emit_json(
             [
@@ -211,18 +212,10 @@ def unsilence(
 
     from processors.notify.outbox import Outbox
 
-    now, outbox = datetime.now(UTC), Outbox(_store())
+    now, outbox = datetime.now(UTC), Outbox(open_store(reader=False))
     found = next((s for s in outbox.silences(now) if s.id == silence_id), None)
     if found is None:
         say(f"there is no silence {silence_id} in force")
         raise typer.Exit(1)
     outbox.silence(replace(found, ends=now), now)
     emit(f"silence {silence_id} has ended")
-
-
-def _store(*, reader: bool = False) -> Any:
-    from infra import wiring
-    from infra.settings import load
-    from processors.clickhouse import Store
-
-    return Store(wiring.clickhouse(load(), reader=reader))

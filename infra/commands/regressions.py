@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infra.commands import open_store
 from infra.console import Json, emit_json, print_table, say
 from ingest.core.errors import UsageError
 
@@ -25,6 +26,9 @@ regressions_app = typer.Typer(
 )
 Agent = Annotated[str, typer.Option(help="Whose failures.")]
 Cluster = Annotated[str, typer.Option(help="Only failures of this cluster.")]
+Limit = Annotated[
+    int, typer.Option(help="Failures to read at most; the newest.", min=1, max=2**32 - 1)
+]
 
 _RESULTS = """
 SELECT case_id, at, passed, agent_version FROM regression_results FINAL ORDER BY case_id, at
@@ -51,7 +55,7 @@ def export(
         Path | None,
         typer.Option("-o", "--output", help="File; a folder for pytest and openai-evals."),
     ] = None,
-    limit: Annotated[int, typer.Option(help="Failures to read at most.", min=1)] = 5_000,
+    limit: Limit = 5_000,
 ) -> None:
     """Write the failures of an agent as deduplicated cases, each with a rubric.
 
@@ -59,27 +63,27 @@ def export(
 
     Examples: driftline regressions export --agent support > cases.jsonl
               driftline regressions export --agent support --format pytest -o regressions/
+              driftline regressions export --agent support --format openai-evals -o registry/
+              (then: oaieval gpt-4.1-mini driftline-regressions --registry_path registry)
     """
     import sys
 
-    from processors.regressions import FILES, load_cases
+    from processors.regressions import FILES, known_format, load_cases, write
     from processors.regressions import export as exported
 
-    found = load_cases(_store(), agent, cluster, limit)
+    known_format(form)
+    if form in FILES and out is None:
+        raise UsageError(f"{form} is more than one file: give a folder with -o")
+    found, unread = load_cases(open_store(), agent, cluster, limit)
     text = exported(found, form)
-    if form in FILES:
-        if out is None:
-            raise UsageError(f"{form} is more than one file: give a folder with -o")
-        name, others = FILES[form]
-        out.mkdir(parents=True, exist_ok=True)
-        for other, content in others.items():
-            (out / other).write_text(content, "utf-8")
-        (out / name).write_text(text, "utf-8")
+    if form in FILES and out is not None:
+        write(found, form, out)
     elif out is None:
         sys.stdout.write(text)
     else:
         out.write_text(text, "utf-8")
     say(f"{len(found)} cases")
+    _say_unread(unread)
     if not found:
         raise typer.Exit(1)
 
@@ -118,7 +122,7 @@ def check(
         },
         schema_overrides={"passed": pl.UInt8, "at": pl.Datetime("ms", "UTC")},
     )
-    store = _store(reader=False)
+    store = open_store(reader=False)
     store.insert("regression_results", frame)
     stood = _standings(store, {})
     tested = [asdict(stood[r.case]) for r in found]
@@ -136,15 +140,18 @@ def check(
 
 
 @regressions_app.command("list")
-def list_cases(agent: Agent, cluster: Cluster = "", as_json: Json = False) -> None:
+def list_cases(
+    agent: Agent, cluster: Cluster = "", limit: Limit = 5_000, as_json: Json = False
+) -> None:
     """List cases with their state by results and by later traffic: open, fixed or regressed.
 
     Example: driftline regressions list --agent support --json
     """
     from processors.regressions import load_cases
 
-    store = _store()
-    found = load_cases(store, agent, cluster)
+    store = open_store()
+    found, unread = load_cases(store, agent, cluster, limit)
+    _say_unread(unread)
     last = {case.id: datetime.fromisoformat(case.last_seen) for case in found}
     stood = _standings(store, last)
     rows = [
@@ -164,6 +171,11 @@ def list_cases(agent: Agent, cluster: Cluster = "", as_json: Json = False) -> No
     )  # fmt: skip
 
 
+def _say_unread(unread: int) -> None:
+    if unread:
+        say(f"{unread} older failures were not read; --limit reads more")
+
+
 def _standings(store: Store, last_failure: dict[str, datetime]) -> dict[str, Standing]:
     from processors.regressions import standing
 
@@ -171,11 +183,3 @@ def _standings(store: Store, last_failure: dict[str, datetime]) -> dict[str, Sta
     for case, at, passed, version in store.query(_RESULTS).iter_rows():
         results.setdefault(case, []).append((at, bool(passed), version))
     return {case: standing(case, rows, last_failure.get(case)) for case, rows in results.items()}
-
-
-def _store(*, reader: bool = True) -> Store:
-    from infra import wiring
-    from infra.settings import load
-    from processors.clickhouse import Store
-
-    return Store(wiring.clickhouse(load(), reader=reader))

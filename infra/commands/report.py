@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import math
 import time
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
+from infra.commands import open_store
 from infra.console import Json, emit_json, print_table, say
-from ingest.core.errors import UsageError
+from ingest.core import durations
 
 Since = Annotated[
     str | None,
@@ -18,7 +19,6 @@ Since = Annotated[
         metavar="AGE", help="Only what ended this recently, in whole windows: 90s, 30m, 12h, 7d."
     ),
 ]
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 _ALERTS = """
 SELECT alert_key, if(muted, 'muted', state) AS status, severity, environment, agent, title,
@@ -55,7 +55,7 @@ def metrics(
 
     now = int(time.time())
     start = None if since is None else now - seconds(since)
-    store = _store()
+    store = open_store()
     selection = Selection(agent, start, environment)
     entries = collect(store, selection, parts=scopes)
     before = previous(store, selection, now)
@@ -127,7 +127,7 @@ def alerts(
 
     Example: driftline alerts --firing --json
     """
-    rows = list(_store().query(_ALERTS).iter_rows(named=True))
+    rows = list(open_store().query(_ALERTS).iter_rows(named=True))
     if firing:
         rows = [row for row in rows if row["status"] == "firing"]
     if as_json:
@@ -156,7 +156,7 @@ def accounting(as_json: Json = False) -> None:
     """
     from dashboards.accounting import account
 
-    books = account(_store())
+    books = account(open_store())
     if as_json:
         emit_json(books)
     else:
@@ -191,30 +191,8 @@ def accounting(as_json: Json = False) -> None:
 
 
 def seconds(age: str) -> int:
-    """Length of a span of time such as 90s, 30m, 5h45m or 7d.
-
-    >>> seconds("12h"), seconds("5h45m")
-    (43200, 20700)
-    """
-    parts = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", age)
-    total = (
-        sum(int(n) * _UNITS[u] for n, u in zip(parts.groups(), "dhms", strict=True) if n)
-        if parts
-        else 0
-    )
-    if not total:
-        raise UsageError(
-            f"{age!r} is no span of time: numbers with d, h, m or s, as in 7d, 5h45m or 90s"
-        )
-    return total
-
-
-def _store() -> Any:
-    from infra import wiring
-    from infra.settings import load
-    from processors.clickhouse import Store
-
-    return Store(wiring.clickhouse(load(), reader=True))
+    """Length of a span of time in whole seconds; at least one."""
+    return math.ceil(durations.seconds(age))
 
 
 def _unit_row(entry: dict[str, Any], name: str) -> tuple[Any, ...]:

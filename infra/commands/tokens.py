@@ -58,6 +58,9 @@ def add(
 
     if not name.strip() or len(name) > 256:
         raise UsageError("a name has 1 to 256 characters")
+    # In the scope that events bear these part the names (`ingest.access.Grant.scope`).
+    if "/" in (environment or "") or any("," in a for a in agent or []):
+        raise UsageError("an environment has no slash and an agent no comma, to bind a token to it")
     grant = access.Grant(name, environment, frozenset(agent) if agent else None)
     lifetime = None if expires is None else seconds(expires)
     token, kept = access.add(_path(file), grant, lifetime)

@@ -34,8 +34,10 @@ from ingest.core.errors import DriftlineError, Unavailable, UsageError
 
 HOST = "127.0.0.1"
 MEMORY_MB = 4096
-# chDB died of a signal at its start now and then on a busy machine; why is not known.
-_STARTS = 5
+# chDB died of a signal while its library was loaded, now and then on a busy machine and then for up
+# to ten seconds in a row; why is not known.
+_STARTS = 10
+_LONGEST_WAIT_S = 4.0
 
 
 def start_clickhouse(
@@ -95,7 +97,8 @@ def start_clickhouse(
                 raise Unavailable(text) from error
             with log.open("a") as file:
                 file.write(f"{text}; again\n")
-            time.sleep(2 ** (_STARTS - left - 3))  # 1/4 s, then twice as long each time
+            # A quarter of a second, then twice as long each time.
+            time.sleep(min(2.0 ** (_STARTS - left - 3), _LONGEST_WAIT_S))
         else:
             return process
     raise AssertionError("the last start returns or raises")

@@ -147,6 +147,7 @@ class Supervisor:
         self._add_clickhouse()
         self._prepare_tables()
         self._prepare_topics()
+        self._book_ended_logs()
         for number in range(1, self._settings.processing.workers + 1):
             self._add_worker(number)
         self._add_gateway()
@@ -361,6 +362,22 @@ class Supervisor:
             if part.process is not None:
                 stop(part.process)
             self._begin(part)
+        self._book_ended_logs()
+
+    def _book_ended_logs(self) -> None:
+        """Book what a worker stored of a log that ended before it could book it."""
+        if self._settings.kafka.bootstrap_servers or self._settings.clickhouse.url:
+            return  # logs of others may be in there, which go on
+        from processors.clickhouse import Store
+        from processors.write.ended_logs import book_ended_logs
+
+        try:
+            booked = book_ended_logs(Store(wiring.clickhouse(self._settings)), self._state.log_id)
+        except DriftlineError as error:  # the next start does it
+            self._say(f"  ledger      lines of a log that has ended are not booked yet: {error}")
+            return
+        if booked:
+            self._say(f"  ledger      booked {booked} stored lines of a log that has ended")
 
     def _renew_log_if_due(self) -> None:
         """Begin a new log when the embedded broker's memory is above its bound."""

@@ -71,7 +71,7 @@ class NotifySettings(Section):
     heartbeat_s: float = Field(
         default=60.0,
         gt=0,
-        description="how often Alertmanager is told what lasts; it ends an alert after three"
+        description="how often Alertmanager is sent what lasts; it ends an alert after three"
         " heartbeats without word",
     )
     max_age_h: float = Field(

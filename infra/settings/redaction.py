@@ -85,7 +85,7 @@ def redactor(settings: Settings) -> Redactor:
 
 
 def _kept_key(home: Path) -> bytes:
-    """The key of this home folder, made once, whoever comes first."""
+    """The key of this home folder, made once, by the first process."""
     path = home / _KEY_FILE
     try:
         if not path.exists():

@@ -181,10 +181,10 @@ class ProcessingSettings(Section):
         description="size of a block of events to insert: larger ones cost ClickHouse less per row",
     )
     linger_s: float = Field(
-        default=0.2, gt=0, le=10, description="how long a quiet topic waits for a block to fill"
+        default=0.4, gt=0, le=10, description="how long a quiet topic waits for a block to fill"
     )
     recompute_interval_s: float = Field(
-        default=0.75,
+        default=1.0,
         gt=0,
         le=60,
         description="seconds at least between two computations of what changed: each reads whole"
@@ -325,6 +325,21 @@ class ResultsSettings(Section):
     )
 
 
+class AgentDetectionSettings(Section):
+    """How eager the detectors are about one agent."""
+
+    severity: Literal["page", "notice", "off"] = Field(
+        default="page",
+        description="the most that a finding of it can be: a page, a notice, or nothing at all",
+    )
+    min_effect: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="smallest change of its failure rate worth a page; unset as for all",
+    )
+
+
 class DetectionSettings(Section):
     """How eager the detectors are."""
 
@@ -348,6 +363,10 @@ class DetectionSettings(Section):
     )
     retire_days: int = Field(
         default=14, ge=1, le=365, description="streams without a value for so long are forgotten"
+    )
+    agents: dict[str, AgentDetectionSettings] = Field(
+        default_factory=dict,
+        description="of agents by name: severity (page, notice, off), min_effect",
     )
 
     @model_validator(mode="before")
@@ -375,7 +394,7 @@ class HealthSettings(Section):
     host: str = Field(
         default="127.0.0.1",
         min_length=1,
-        description="address that workers and the Kafka door serve health on; 0.0.0.0 where an"
+        description="address that workers and the receiver serve health on; 0.0.0.0 where an"
         " orchestrator asks from outside, as in a container",
     )
     port: int | None = Field(

@@ -1,4 +1,4 @@
-"""The limit on bad lines: stop, rather than dead-letter everything. Pure."""
+"""The limit on bad lines: park a partition, rather than dead-letter everything. Pure."""
 
 from __future__ import annotations
 

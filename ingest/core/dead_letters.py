@@ -134,9 +134,9 @@ def retain(raw: bytes, redact: Redact, keeps_text_of: KeepsTextOf = _always) -> 
     Examples
     --------
     >>> hide = lambda text: text.replace("ann@example.org", "[email]")
-    >>> keep(b'{"agent": "shop", "content": "to ann@example.org"}', hide)[1:]
+    >>> retain(b'{"agent": "shop", "content": "to ann@example.org"}', hide)[1:]
     ('shop', 'redacted', '{"agent":"shop","content":"to [email]"}')
-    >>> keep(b'{"agent": "shop"}', hide).kept, keep(b"by ann@example.org", hide).kept
+    >>> retain(b'{"agent": "shop"}', hide).kept, retain(b"by ann@example.org", hide).kept
     ('whole', 'masked')
     """
     if not keeps_text_of(None) and not keeps_text_of(agent_of(raw)):

@@ -6,9 +6,10 @@
     ├── Rejected(code)            the data is wrong: dead-letter it, answer 4xx, go on
     ├── Unavailable(service)      a service is away: keep the data, wait, try again
     ├── Overloaded(retry_after)   we are too slow: push back to the sender
+    ├── NotFound                  what was asked for is not stored: say so, stop
     └── UsageError                the person who called us can fix it: say how, stop
 
-Anything else is a bug: it stops the process, and whoever supervises it starts it again.
+Anything else is a bug: it stops the process, and its supervisor starts it again.
 """
 
 from __future__ import annotations
@@ -61,6 +62,12 @@ class Overloaded(DriftlineError):
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class NotFound(DriftlineError):
+    """What was asked for is not stored; the message names it."""
+
+    exit_code = 1
 
 
 class UsageError(DriftlineError):

@@ -1,6 +1,6 @@
 """A log in memory with groups of consumers: what Kafka is to driftline, in one process.
 
-For tests of whoever reads, and for trying out. It keeps to what `LogConsumer` says and to nothing
+For tests of consumers, and for trying out. It keeps to what `LogConsumer` says and to nothing
 else of Kafka: no transactions but for the offsets they take, no time but that of its records.
 """
 

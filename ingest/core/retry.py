@@ -24,7 +24,7 @@ _Value = TypeVar("_Value")
 async def until_done(attempt: Callable[[], Awaitable[_Value]]) -> _Value:
     """Repeat ``attempt`` until it works, and return what it does.
 
-    Whoever waits here holds one batch and asks for no more, so nothing piles up meanwhile. Only a
+    A caller that waits here holds one batch and asks for no more, so nothing piles up. Only a
     service being away is waited for; any other exception is a bug and leaves.
     """
     for wait in chain(_WAITS, repeat(_LONGEST)):

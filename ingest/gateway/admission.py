@@ -1,4 +1,4 @@
-"""Rules for every event that comes in, whatever it was before, and its way into parcels.
+"""Rules for every incoming event, of any format, and how events are packed into batches.
 
 An event keeps its own time: one of 1970 is late, one more than five minutes ahead is refused, as
 the worker would. The environment of the token replaces that of the event, its agents bound it. What
@@ -66,15 +66,15 @@ class EncodedRecord(NamedTuple):
 class AdmissionResult:
     """What a request came to: ready to send, how many events that is, and what was refused."""
 
-    parcels: list[EncodedRecord] = field(default_factory=list)
+    batches: list[EncodedRecord] = field(default_factory=list)
     accepted: int = 0
     refusals: list[Refusal] = field(default_factory=list)
     ignored: Counter[IgnoredRecords] = field(default_factory=Counter)
 
     @property
     def size(self) -> int:
-        """Bytes of the parcels."""
-        return sum(len(parcel.lines) for parcel in self.parcels)
+        """Bytes of the batches."""
+        return sum(len(batch.lines) for batch in self.batches)
 
     def reasons(self) -> str:
         """Refusals in one line: each code with its count and first detail.
@@ -82,7 +82,7 @@ class AdmissionResult:
         Examples
         --------
         >>> refusals = [Refusal("future_time", "late"), Refusal("future_time", "later")]
-        >>> Intake(refusals=refusals).reasons()
+        >>> AdmissionResult(refusals=refusals).reasons()
         'future_time (2): late'
         """
         details: dict[str, str] = {}
@@ -123,10 +123,10 @@ def admit(
     item_of
         Which item of the request an event came from: itself, but of one span come several.
     """
-    intake = AdmissionResult(refusals=list(refusals))
+    result = AdmissionResult(refusals=list(refusals))
     if not events:
-        return intake
-    events = _bounded(events, grant, now_ns, intake.refusals, item_of)
+        return result
+    events = _bounded(events, grant, now_ns, result.refusals, item_of)
     if grant.environment is not None:
         for event in events:
             if event.environment != grant.environment:
@@ -134,9 +134,9 @@ def admit(
     events = redact(events)
     if grant.scope is not None:
         events = [_within(event, grant.scope) for event in events]
-    intake.parcels = pack(events, partitions, intake.refusals)
-    intake.accepted = sum(parcel.events for parcel in intake.parcels)
-    return intake
+    result.batches = pack(events, partitions, result.refusals)
+    result.accepted = sum(batch.events for batch in result.batches)
+    return result
 
 
 def _within(event: Event, scope: str) -> Event:
@@ -204,7 +204,7 @@ def _is_of_service(event: Event) -> bool:
 
 
 def pack(events: Sequence[Event], partitions: int, refusals: list[Refusal]) -> list[EncodedRecord]:
-    """Encode events and group them by partition, each parcel small enough for one record.
+    """Encode events and group them by partition, each batch small enough for one record.
 
     An event whose line is longer than a worker takes is refused here.
     """
@@ -216,20 +216,20 @@ def pack(events: Sequence[Event], partitions: int, refusals: list[Refusal]) -> l
         if group is None:
             group = by_key[key] = by_partition[partition_of(key, partitions)]
         group.append(event)
-    parcels: list[EncodedRecord] = []
+    batches: list[EncodedRecord] = []
     for partition, group in by_partition.items():
         for start in range(0, len(group), MAX_EVENTS):
             some = group[start : start + MAX_EVENTS]
             lines = codec.encode(some)
             if len(lines) <= MAX_BYTES:
-                parcels.append(EncodedRecord(partition, lines, len(some)))
+                batches.append(EncodedRecord(partition, lines, len(some)))
             else:
-                parcels += _split(partition, lines, refusals)
-    return parcels
+                batches += _split(partition, lines, refusals)
+    return batches
 
 
 def _split(partition: int, encoded: bytes, refusals: list[Refusal]) -> list[EncodedRecord]:
-    parcels: list[EncodedRecord] = []
+    batches: list[EncodedRecord] = []
     lines: list[bytes] = []
     size = 0
     for line in encoded.split(b"\n"):
@@ -239,10 +239,10 @@ def _split(partition: int, encoded: bytes, refusals: list[Refusal]) -> list[Enco
             )
             continue
         if lines and size + len(line) >= MAX_BYTES:
-            parcels.append(EncodedRecord(partition, b"\n".join(lines), len(lines)))
+            batches.append(EncodedRecord(partition, b"\n".join(lines), len(lines)))
             lines, size = [], 0
         lines.append(line)
         size += len(line) + 1
     if lines:
-        parcels.append(EncodedRecord(partition, b"\n".join(lines), len(lines)))
-    return parcels
+        batches.append(EncodedRecord(partition, b"\n".join(lines), len(lines)))
+    return batches

@@ -1,7 +1,7 @@
-"""Parcels of events leave as records, and whoever brought them waits until Kafka has them.
+"""Batches of events leave as records; their requests wait until Kafka has acknowledged them.
 
-1. `Outbox.reserve` counts the bytes of a request from its first byte on; there is a bound.
-2. `Outbox.deliver` puts parcels into the open record of their partition. A record leaves when it
+1. `Batcher.reserve` counts the bytes of a request from its first byte on; there is a bound.
+2. `Batcher.deliver` puts batches into the open record of their partition. A record leaves when it
    is full or after `linger_s`, so that small requests share records.
 3. Kafka acknowledges a record: its requests count down. A request is answered when its last record
    is acknowledged, or as soon as one has failed.
@@ -82,7 +82,7 @@ class Batcher:
     Parameters
     ----------
     connect
-        Makes a link; called again when the one in use has failed for long. May block, and raises
+        Makes a producer; called again when that in use has failed for long. May block, and raises
         `Unavailable`.
     probe
         Returns when Kafka answers, raises `Unavailable` when it does not. May block.
@@ -92,7 +92,7 @@ class Batcher:
     Raises
     ------
     Unavailable
-        No link can be made.
+        No producer can be made.
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class Batcher:
         self._queue_bytes = queue_bytes
         self._linger_s = linger_s
         self._answer_s = answer_s
-        self._link = connect()
+        self._producer = connect()
         metrics.KAFKA_UP.set(1)
-        self.partitions = self._link.partitions
+        self.partitions = self._producer.partitions
         self._open: list[_Record | None] = [None] * self.partitions
         self._on_way: set[_Record] = set()
         self._held = 0
@@ -168,7 +168,7 @@ class Batcher:
         """
         mine = 0
 
-        def hold(size: int) -> None:
+        def reserve_bytes(size: int) -> None:
             nonlocal mine
             others = self._held - mine
             if size > mine and others and others + size > self._queue_bytes:
@@ -177,13 +177,13 @@ class Batcher:
             metrics.QUEUE_BYTES.set(self._held)
 
         try:
-            yield hold
+            yield reserve_bytes
         finally:
             self._held -= mine
             metrics.QUEUE_BYTES.set(self._held)
 
-    async def deliver(self, parcels: list[EncodedRecord]) -> None:
-        """Return when Kafka has every parcel.
+    async def deliver(self, batches: list[EncodedRecord]) -> None:
+        """Return when Kafka has every batch.
 
         Raises
         ------
@@ -191,13 +191,13 @@ class Batcher:
             It has not taken one of them in time. Others may be stored; sent again they collapse
             with themselves.
         """
-        if not parcels:
+        if not batches:
             return
-        delivery = _Delivery(asyncio.get_running_loop().create_future(), len(parcels))
-        for parcel in parcels:
-            self._put(parcel, delivery)
+        delivery = _Delivery(asyncio.get_running_loop().create_future(), len(batches))
+        for batch in batches:
+            self._put(batch, delivery)
         try:
-            # The link has a timeout of its own; this one is for a link that does not keep it.
+            # The producer has a timeout of its own; this one is in case it does not keep it.
             async with asyncio.timeout(self._answer_s + self._linger_s + 1.0):
                 await delivery.done
         except TimeoutError:
@@ -205,7 +205,7 @@ class Batcher:
             raise self._away() from None
 
     async def watch(self) -> None:
-        """Ask a silent Kafka now and then, and renew a link that has failed for long."""
+        """Ask a silent Kafka now and then, and replace a producer that has failed for long."""
         while True:
             await asyncio.sleep(PROBE_S)
             if self._away_since is None and time.monotonic() - self._heard_at < PROBE_S:
@@ -221,7 +221,7 @@ class Batcher:
 
     async def report(self, records: list[bytes]) -> None:
         """Send dead letters and reports, which nobody waits for."""
-        await asyncio.to_thread(self._link.report, records)
+        await asyncio.to_thread(self._producer.report, records)
 
     async def close(self, drain_s: float) -> None:
         """Take no more, send what waits, and wait for it at most ``drain_s`` seconds."""
@@ -231,26 +231,25 @@ class Batcher:
         deadline = time.monotonic() + drain_s
         while self._on_way and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
-        await asyncio.to_thread(self._link.close)
+        await asyncio.to_thread(self._producer.close)
 
-    def _put(self, parcel: EncodedRecord, delivery: _Delivery) -> None:
-        record = self._open[parcel.partition]
+    def _put(self, batch: EncodedRecord, delivery: _Delivery) -> None:
+        record = self._open[batch.partition]
         if record is not None and (
-            record.events + parcel.events > MAX_EVENTS
-            or record.size + len(parcel.lines) > MAX_BYTES
+            record.events + batch.events > MAX_EVENTS or record.size + len(batch.lines) > MAX_BYTES
         ):
-            self._send(parcel.partition)
+            self._send(batch.partition)
             record = None
         if record is None:
-            record = self._open[parcel.partition] = _Record()
+            record = self._open[batch.partition] = _Record()
             loop = asyncio.get_running_loop()
-            record.timer = loop.call_later(self._linger_s, self._send, parcel.partition)
-        record.parts.append(parcel.lines)
+            record.timer = loop.call_later(self._linger_s, self._send, batch.partition)
+        record.parts.append(batch.lines)
         record.deliveries.append(delivery)
-        record.events += parcel.events
-        record.size += len(parcel.lines) + 1
+        record.events += batch.events
+        record.size += len(batch.lines) + 1
         if record.events >= MAX_EVENTS or record.size >= MAX_BYTES:
-            self._send(parcel.partition)
+            self._send(batch.partition)
 
     def _send(self, partition: int) -> None:
         record, self._open[partition] = self._open[partition], None
@@ -262,7 +261,7 @@ class Batcher:
         record.sent_at = time.monotonic()
         self._on_way.add(record)
         loop = asyncio.get_running_loop()
-        self._link.send(partition, value, partial(self._settled, loop, record))
+        self._producer.send(partition, value, partial(self._settled, loop, record))
 
     def _settled(
         self, loop: asyncio.AbstractEventLoop, record: _Record, error: Exception | None
@@ -286,10 +285,10 @@ class Batcher:
             delivery.settle(failure)
 
     async def _renew(self) -> None:
-        """Replace the link: what has failed so long may be its own fault."""
-        old = self._link
+        """Replace the producer: what has failed so long may be its own fault."""
+        old = self._producer
         try:
-            self._link = await asyncio.to_thread(self._connect)
+            self._producer = await asyncio.to_thread(self._connect)
         except Unavailable:
             return
         self._has_recovered()

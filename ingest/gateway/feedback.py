@@ -178,8 +178,10 @@ def _value(given: Feedback, rating: str) -> float:
             raise Rejected(RejectionCode.INVALID_FIELD, 'thumbs: expected "up" or "down"')
         return _THUMBS[thumbs]
     low, high = (1.0, 5.0) if given.scale is None or rating == "stars" else given.scale
-    if not (math.isfinite(low) and math.isfinite(high)) or low == high:
-        raise Rejected(RejectionCode.INVALID_FIELD, "scale: expected two different numbers")
+    if not math.isfinite(high - low) or low == high:
+        raise Rejected(
+            RejectionCode.INVALID_FIELD, "scale: expected two different numbers, not too far apart"
+        )
     number = given.stars if rating == "stars" else given.csat
     if number is None or not min(low, high) <= number <= max(low, high):
         raise Rejected(

@@ -58,10 +58,10 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    outbox = Batcher(connect, probe, config.queue_bytes, config.linger_s, config.answer_s)
-    watch = asyncio.create_task(outbox.watch())
+    batcher = Batcher(connect, probe, config.queue_bytes, config.linger_s, config.answer_s)
+    watch = asyncio.create_task(batcher.watch())
     try:
-        async with serve(config, Gateway(config, policy, outbox)) as port:
+        async with serve(config, Gateway(config, policy, batcher)) as port:
             ready(port)
             stopped = asyncio.create_task(stop.wait())
             # A watch that ends has met a bug: then so does the process.
@@ -69,6 +69,6 @@ async def _run(
             stopped.cancel()
     finally:
         watch.cancel()
-        await outbox.close(config.drain_s)
+        await batcher.close(config.drain_s)
         with suppress(asyncio.CancelledError):
             await watch

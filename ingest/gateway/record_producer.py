@@ -40,9 +40,9 @@ class MemoryRecordProducer:
 
     Examples
     --------
-    >>> link = MemoryLink(partitions=1)
-    >>> link.send(0, b"{}", lambda error: print("settled", error))
-    >>> link.settle()
+    >>> producer = MemoryRecordProducer(partitions=1)
+    >>> producer.send(0, b"{}", lambda error: print("settled", error))
+    >>> producer.settle()
     settled None
     """
 
@@ -57,7 +57,7 @@ class MemoryRecordProducer:
         self.reported += records
 
     def send(self, partition: int, record: bytes, settled: Settled) -> None:
-        """See `Link.send`."""
+        """See `RecordProducer.send`."""
         self.waiting.append((partition, record, settled))
 
     def settle(self, error: Exception | None = None) -> None:
@@ -69,7 +69,7 @@ class MemoryRecordProducer:
             settled(error)
 
     def close(self) -> None:
-        """See `Link.close`."""
+        """See `RecordProducer.close`."""
         self.closed = True
         self.settle(ConnectionError("closed"))
 
@@ -110,7 +110,7 @@ class KafkaRecordProducer:
         self._kafka, self.partitions = connect(kafka, config)
 
     def send(self, partition: int, record: bytes, settled: Settled) -> None:
-        """See `Link.send`."""
+        """See `RecordProducer.send`."""
         try:
             future = self._kafka.send(
                 self._topic, value=record, partition=partition, headers=[CANONICAL_HEADER]
@@ -132,7 +132,7 @@ class KafkaRecordProducer:
                 sent.add_errback(lambda _: metrics.LOST_REPORTS.inc())
 
     def close(self) -> None:
-        """See `Link.close`. Blocks until the last record is settled, at most its delivery time."""
+        """See `RecordProducer.close`. Blocks until the last record is settled or given up."""
         # With records under way a shorter timeout would raise and leave the thread running.
         with suppress(KafkaError):
             self._kafka.close(timeout=self._answer_s + 1)

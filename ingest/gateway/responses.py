@@ -46,10 +46,10 @@ _GRPC: Final = {401: 16, 403: 7, 404: 5, 408: 4, 413: 8, 429: 8, 503: 14}
 
 
 def otlp(
-    intake: AdmissionResult, kind: Literal["spans", "log_records"], encoding: str
+    admitted: AdmissionResult, kind: Literal["spans", "log_records"], encoding: str
 ) -> web.Response:
     """Answer an OTLP request of which every accepted event is stored."""
-    rejected, reasons = len(intake.refusals), intake.reasons()
+    rejected, reasons = len(admitted.refusals), admitted.reasons()
     if encoding == "protobuf":
         partial = _varint(1, rejected) + _text(2, reasons) if rejected else b""
         return web.Response(body=_bytes(1, partial) if partial else b"", content_type=PROTOBUF)
@@ -58,15 +58,15 @@ def otlp(
     return web.Response(body=msgspec.json.encode(body), content_type=JSON)
 
 
-def plain(intake: AdmissionResult, status: int = 200) -> web.Response:
+def plain(admitted: AdmissionResult, status: int = 200) -> web.Response:
     """Answer canonical events or feedback: how many are stored, and why the others are not."""
-    body: dict[str, object] = {"accepted": intake.accepted, "rejected": len(intake.refusals)}
+    body: dict[str, object] = {"accepted": admitted.accepted, "rejected": len(admitted.refusals)}
     headers = {}
-    if intake.refusals:
-        some = intake.refusals[:_MAX_REASONS]
+    if admitted.refusals:
+        some = admitted.refusals[:_MAX_REASONS]
         body["reasons"] = [{"code": str(r.code), "message": r.detail} for r in some]
     if status != 200:
-        first = intake.refusals[0]
+        first = admitted.refusals[0]
         body = {"code": str(first.code), "message": first.detail, **body}
         headers[CODE_HEADER] = str(first.code)
     return web.Response(

@@ -106,16 +106,16 @@ class Gateway:
         Bounds.
     policy
         Who and what is let in.
-    outbox
+    batcher
         Where events go.
     """
 
-    def __init__(self, config: GatewayConfig, policy: Policy, outbox: Batcher) -> None:
+    def __init__(self, config: GatewayConfig, policy: Policy, batcher: Batcher) -> None:
         self._config = config
         self._policy = policy
-        self._outbox = outbox
+        self._batcher = batcher
         self._memory = Memory()
-        self.reports = Reports(outbox.report, policy.redact_text)
+        self.reports = Reports(batcher.report, policy.redact_text)
         self._thread = ThreadPoolExecutor(1, "decode")
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -158,36 +158,36 @@ class Gateway:
         if anybody and not is_ours(request.host, self._config.hosts):
             raise Rejected("unknown_host", "add the name to DRIFTLINE_GATEWAY_HOSTS, or use tokens")
         encoding = _encoding(request, route)
-        with self._outbox.reserve() as hold:
-            self._outbox.check()
-            body = await self._body(request, hold)
+        with self._batcher.reserve() as reserve_bytes:
+            self._batcher.check()
+            body = await self._body(request, reserve_bytes)
             metrics.BODY_BYTES.inc(len(body))
             try:
-                intake = await self._take_in(request, route, encoding, grant, body)
+                admitted = await self._admit(request, route, encoding, grant, body)
             except Rejected as error:
                 self.reports.refused(route, [Refusal(error.code, error.detail, body)])
                 raise
             del body
-            hold(intake.size)
-            await self._outbox.deliver(intake.parcels)
-        for refused in intake.refusals:
+            reserve_bytes(admitted.size)
+            await self._batcher.deliver(admitted.batches)
+        for refused in admitted.refusals:
             metrics.REJECTED.labels(str(refused.code)).inc()
-        if intake.refusals or intake.ignored:
-            self.reports.refused(route, intake.refusals)
-            self.reports.ignored(intake.ignored, self._policy.now_ns())
-        if intake.refusals and not intake.accepted:
-            return _nothing_accepted(intake, route, encoding)
+        if admitted.refusals or admitted.ignored:
+            self.reports.refused(route, admitted.refusals)
+            self.reports.ignored(admitted.ignored, self._policy.now_ns())
+        if admitted.refusals and not admitted.accepted:
+            return _nothing_accepted(admitted, route, encoding)
         if route in ("traces", "logs"):
-            return otlp(intake, "spans" if route == "traces" else "log_records", encoding)
-        return plain(intake)
+            return otlp(admitted, "spans" if route == "traces" else "log_records", encoding)
+        return plain(admitted)
 
-    async def _body(self, request: web.BaseRequest, hold: Callable[[int], None]) -> bytes:
+    async def _body(self, request: web.BaseRequest, reserve_bytes: Callable[[int], None]) -> bytes:
         limit = self._config.limits.max_body_bytes
         declared = request.content_length
         if declared is not None:
             if declared > limit:
                 raise Rejected(RejectionCode.BODY_TOO_LARGE, f"{declared} bytes, at most {limit}")
-            hold(declared)
+            reserve_bytes(declared)
         if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         chunks: list[bytes] = []
@@ -199,7 +199,7 @@ class Gateway:
                     if size > limit:
                         raise Rejected(RejectionCode.BODY_TOO_LARGE, f"at most {limit} bytes")
                     if declared is None:
-                        hold(size)
+                        reserve_bytes(size)
                     chunks.append(chunk)
         except TimeoutError:
             raise Rejected(
@@ -209,7 +209,7 @@ class Gateway:
             raise Rejected(RejectionCode.CORRUPT_BODY, "the transfer coding is damaged") from None
         return b"".join(chunks)
 
-    async def _take_in(
+    async def _admit(
         self, request: web.BaseRequest, route: Route, encoding: str, grant: Grant, body: bytes
     ) -> AdmissionResult:
         coding = request.headers.get("Content-Encoding", "")
@@ -231,17 +231,17 @@ class Gateway:
             agents = grant.agents or ()
             only = next(iter(agents)) if len(agents) == 1 else None
             found = routes.feedback(body, encoding, limits, now_ns, self._memory, only)
-        intake = admit(
+        admitted = admit(
             found.events,
             found.refusals,
             grant,
             self._policy.redact,
-            self._outbox.partitions,
+            self._batcher.partitions,
             now_ns,
             span_of if route in ("traces", "logs") else id,
         )
-        intake.ignored = found.ignored or intake.ignored
-        return intake
+        admitted.ignored = found.ignored or admitted.ignored
+        return admitted
 
     async def _run(self, work: Callable[[], _T], in_thread: bool) -> _T:
         if not in_thread:
@@ -256,7 +256,7 @@ class Gateway:
         if request.path == "/healthz":
             return _status(None)
         if request.path == "/readyz":
-            return _status(self._outbox.unwell)
+            return _status(self._batcher.unwell)
         raise Rejected("not_found", f"there is only {', '.join(_ROUTES)}")
 
 
@@ -320,14 +320,14 @@ class _Server(web.Server):
             asyncio.get_running_loop().call_soon(transport.close)
 
 
-def _nothing_accepted(intake: AdmissionResult, route: Route, encoding: str) -> web.Response:
+def _nothing_accepted(admitted: AdmissionResult, route: Route, encoding: str) -> web.Response:
     """Answer a request of which every item was refused."""
-    status = status_of(intake.refusals[0].code)
+    status = status_of(admitted.refusals[0].code)
     if route in ("events", "feedback"):
-        return plain(intake, status)
-    if all(refused.code == RejectionCode.FORBIDDEN for refused in intake.refusals):
-        raise Rejected(RejectionCode.FORBIDDEN, intake.refusals[0].detail)
-    return otlp(intake, "spans" if route == "traces" else "log_records", encoding)
+        return plain(admitted, status)
+    if all(refused.code == RejectionCode.FORBIDDEN for refused in admitted.refusals):
+        raise Rejected(RejectionCode.FORBIDDEN, admitted.refusals[0].detail)
+    return otlp(admitted, "spans" if route == "traces" else "log_records", encoding)
 
 
 def _encoding(request: web.BaseRequest, route: Route) -> str:

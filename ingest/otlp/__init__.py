@@ -148,7 +148,7 @@ def _counted(record: Record, ignored: Ignored) -> IgnoredRecords:
 def _fail_calls_of_executions(events: list[Event]) -> None:
     """A tool call that came with the span of its execution has failed when that has.
 
-    Where they come apart, the failed span stays for the interaction to be judged by.
+    Where they come apart, only the span says that it failed.
     """
     failed = {
         event.parent_id: event

@@ -10,7 +10,18 @@ import msgspec
 
 from ingest.core.events import Kind
 from ingest.otlp import chat_messages, conventions
-from ingest.otlp.dialects import CONTEXT, GRAPH_NODE_KEYS, GRAPH_NODES, SCOPE_OF_NAME
+from ingest.otlp.dialects import (
+    CANCELLED_IF,
+    CONTEXT,
+    FINISHES_WITH,
+    GRAPH_NODE_KEYS,
+    GRAPH_NODES,
+    PAUSED_IF,
+    PAUSES_IN,
+    SCOPE_OF_NAME,
+    TOLD_BY_LOGS,
+    TOOL_IF,
+)
 
 SERVER: Final = 2
 """SPAN_KIND_SERVER."""
@@ -117,14 +128,25 @@ def told(span: Span) -> Told:
     if meaning == conventions.CHAIN:
         inner = not span.is_entry and _is_inner_chain(span)
         return Told("span" if inner else "interaction", by, dialect)
-    if meaning == "tool_call":
+    if meaning == "tool_call" or (
+        meaning == "interaction" and TOOL_IF.get(by or "", "") in span.attributes
+    ):
         return Told(_kind_of_call(span), by, dialect)
+    if meaning == conventions.DECISION:
+        return Told("human_input" if by_person(span.attributes) else "span", by, dialect)
     if meaning == "llm_call" and span.name.endswith(conventions.PREPARATION):
         return Told("span", by, dialect)
     return Told(cast("Kind", meaning), by, dialect)
 
 
+def by_person(attributes: Mapping[str, Any]) -> bool:
+    """Tell whether a person decided, and not a configuration."""
+    return (string(attributes.get("source")) or "").lower().startswith("user")
+
+
 def _meaning(span: Span) -> tuple[str, str | None, str]:
+    if span.scope in TOLD_BY_LOGS and not span.of_log:
+        return "span", None, TOLD_BY_LOGS[span.scope]
     named = conventions.KIND_NAMES.get(span.name)
     if named is not None and SCOPE_OF_NAME.get(span.name, span.scope) != span.scope:
         named = None
@@ -213,14 +235,15 @@ def gather(span_attributes: Mapping[str, Any], kind: Kind) -> MappedAttributes:
 
 def with_moments(own: Mapping[str, Any], moments: Sequence[SpanEvent]) -> dict[str, Any]:
     """Return a span's attributes with what its events say of exceptions and messages."""
-    merged = dict(own)
+    merged = {**_of_moments(moments), **own}
     spoken: dict[str, list[Any]] = {"input": [], "output": []}
     for moment in moments:
-        if moment.name in conventions.DETAIL_EVENTS:
-            merged = {**moment.attributes, **merged}
-        elif moment.name in conventions.MESSAGE_EVENTS:
+        if moment.name in conventions.MESSAGE_EVENTS:
             which = "output" if moment.name == conventions.ANSWER_EVENT else "input"
             spoken[which].append(chat_messages.of_event(moment.name, moment.attributes))
+            if which == "output" and isinstance(moment.attributes.get("finish_reason"), str):
+                reasons = [moment.attributes["finish_reason"]]
+                merged.setdefault("gen_ai.response.finish_reasons", reasons)
     is_tool = merged.get("gen_ai.operation.name") == "execute_tool"
     for which, said in spoken.items():
         if said and is_tool:
@@ -230,35 +253,99 @@ def with_moments(own: Mapping[str, Any], moments: Sequence[SpanEvent]) -> dict[s
     return merged
 
 
+def _of_moments(moments: Sequence[SpanEvent]) -> dict[str, Any]:
+    """Attributes of events that are as good as the span's own; the last exception ended it."""
+    found: dict[str, Any] = {}
+    for moment in moments:
+        if moment.name in conventions.DETAIL_EVENTS:
+            found |= moment.attributes
+        elif moment.name == conventions.CANCELLED_EVENT:
+            found["error.type"] = "cancelled"
+    return found
+
+
 def is_human_interrupt(span: Span) -> bool:
     """Tell whether a span ended only because its agent stopped to wait for a person.
 
     Some frameworks call that an error and some do not; the exception says it either way.
     """
-    if _PAUSED.isdisjoint(span.attributes):
-        return False
-    return any(_raised(span, name) in conventions.PAUSES for name in _PAUSED)
+    given = span.attributes
+    if not _PAUSED.isdisjoint(given) and (
+        says(given, PAUSED_IF) or any(_raised(span, name) in conventions.PAUSES for name in _RAISED)
+    ):
+        return True
+    return not _PAUSES_IN.isdisjoint(given) and any(_asks(given.get(name)) for name in PAUSES_IN)
 
 
-_PAUSED: Final = frozenset({"exception.type", "pydantic_ai.tool.deferral.name"})
+def _asks(result: Any) -> bool:
+    return (
+        isinstance(result, str)
+        and result.startswith('{"error"')
+        and conventions.ASKS_APPROVAL in result
+    )
+
+
+_RAISED: Final = (
+    "exception.type", "pydantic_ai.tool.deferral.name", "langfuse.observation.status_message",
+)  # fmt: skip
+_PAUSED: Final = frozenset((*_RAISED, *PAUSED_IF))
+_PAUSES_IN: Final = frozenset(PAUSES_IN)
+
+
+def says(span_attributes: Mapping[str, Any], table: Mapping[str, frozenset[str]]) -> bool:
+    """Tell whether an attribute has one of the values that a table gives for it."""
+    for name, values in table.items():
+        if name in span_attributes:
+            value = span_attributes[name]
+            if (value if isinstance(value, str) else string(value)) in values:
+                return True
+    return False
+
+
+def is_control_flow(span: Span) -> bool:
+    """Tell whether what a span raised only says where its program goes on."""
+    return any(
+        _raised(span, name) in conventions.CONTROL_FLOW for name in ("exception.type", "error.type")
+    )
 
 
 def is_cancelled(span: Span) -> bool:
     """Tell whether a span ended because somebody stopped it."""
-    if _ENDS.isdisjoint(span.attributes):
-        return False
-    return (
-        _raised(span, "exception.type") in conventions.CANCELLATIONS
-        or _raised(span, "error.type") in conventions.CANCELLATIONS
+    if not span.failed and _is_broken_off(span.attributes):
+        return True
+    if not _STOPPED.isdisjoint(span.attributes) and (
+        any(_raised(span, name).lower() in conventions.CANCELLATIONS for name in _ENDS)
         or "strands.cancellation.type" in span.attributes
+        or says(span.attributes, CANCELLED_IF)
+    ):
+        return True
+    messages = span.attributes.get("exception.message"), span.status_message
+    return span.failed and any(
+        isinstance(text, str) and text.rstrip(".").lower().endswith(conventions.CANCELLED)
+        for text in messages
     )
 
 
-_ENDS: Final = frozenset({"exception.type", "error.type", "strands.cancellation.type"})
+def _is_broken_off(given: Mapping[str, Any]) -> bool:
+    for name, kinds in FINISHES_WITH.items():
+        kind = given.get(name)
+        if isinstance(kind, str) and kind in kinds:
+            reason, text = kinds[kind]
+            return given.get(reason) is None or (given[reason] == "unknown" and not given.get(text))
+    return False
+
+
+_ENDS: Final = ("exception.type", "error.type")
+_STOPPED: Final = frozenset((*_ENDS, "strands.cancellation.type", *CANCELLED_IF))
 
 
 def _raised(span: Span, name: str) -> str:
-    return (string(span.attributes.get(name)) or "").rpartition(".")[2]
+    """Name of an exception without its module, also of one that is printed as a message."""
+    text = string(span.attributes.get(name)) or ""
+    if name == "exception.type" and text in conventions.UNTOLD:
+        text = string(span.attributes.get("exception.message")) or ""
+    printed = conventions.PRINTED.match(text)
+    return (printed[1] if printed else text).rpartition(".")[2]
 
 
 def number(value: Any) -> int | float | None:
@@ -279,7 +366,7 @@ def number(value: Any) -> int | float | None:
     return value if 0 <= value <= 1e15 else None
 
 
-_NOTHING: Final = ("", "none", "N/A", "null")
+_NOTHING: Final = ("", "none", "None", "N/A", "null", "undefined")
 """What senders write for a value that there is none of."""
 
 

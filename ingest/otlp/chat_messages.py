@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from ingest.otlp.conventions import MESSAGE_EVENTS
-from ingest.otlp.structures import CONTAINERS, array, mapping, media, structure, without_media
+from ingest.otlp.structures import CONTAINERS, Cut, array, mapping, media, shown, structure
 
 _SYSTEM: Final = ("system", "developer")
 _RESULTS: Final = ("tool", "function")
+_HEARD: Final = (*_SYSTEM, *_RESULTS, "user")
 _ROLES: Final = {
     "human": "user", "ai": "assistant", "model": "assistant", "chatbot": "assistant",
     "aimessagechunk": "assistant", "user_message": "user", "ipython": "tool",
@@ -86,6 +87,8 @@ def of_event(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
     found = {**body, **mapping(message)}
     role = found.get("role") or MESSAGE_EVENTS.get(name) or "assistant"
     content = structure(found.get("content"))
+    if isinstance(content, dict) and "parts" in content:  # as Gemini has it
+        return {"role": role, **content}
     return {**found, "role": role, "content": content, "parts": found.get("parts")}
 
 
@@ -136,12 +139,14 @@ def asked(messages: Items) -> str | None:
     A call that continues with the results of tools repeats the user's words, it does not hear new
     ones.
     """
+    messages = _up_to_the_last(messages)
     last = read(messages[-1]) if messages else None
     return last.text if last and last.role == "user" else None
 
 
 def requested(messages: Items) -> str | None:
     """Text of the last thing that the user said, in the record of a whole run."""
+    messages = _up_to_the_last(messages)
     read_ = filter(None, map(read, reversed(messages)))
     return next((m.text for m in read_ if m.role == "user" and m.text), None)
 
@@ -149,13 +154,25 @@ def requested(messages: Items) -> str | None:
 def answered(messages: Items) -> str | None:
     """Text of what a model said."""
     read_ = filter(None, map(read, messages))
-    return "\n".join(m.text for m in read_ if m.text and m.role not in _RESULTS) or None
+    return "\n".join(m.text for m in read_ if m.text and m.role not in _HEARD) or None
 
 
 def final(messages: Items) -> str | None:
     """Text of the answer that these messages end with; one that calls tools is none."""
+    messages = _up_to_the_last(messages)
     last = read(messages[-1]) if messages else None
     return last.text if last and last.role == "assistant" and not last.calls_tools else None
+
+
+def _up_to_the_last(messages: Items) -> Items:
+    """Messages, none of a list that was cut, unless it has but one beside the system's.
+
+    What a history was cut within is an old turn of it.
+    """
+    if not isinstance(messages, Cut):
+        return messages
+    said = [m for m in map(read, messages) if m is None or m.role not in _SYSTEM]
+    return said if len(said) == 1 and not messages.goes_on else ()
 
 
 def read(item: Any) -> Message | None:
@@ -168,7 +185,7 @@ def read(item: Any) -> Message | None:
         if role in _PLAIN and type(parts) is list and len(parts) == 1 and type(parts[0]) is dict:
             text = parts[0].get("content")
             if parts[0].get("type") == "text" and type(text) is str:
-                return Message(role, without_media(text) or None)
+                return Message(role, shown(text))
         if role in _PLAIN and type(item.get("content")) is str and "tool_calls" not in item:
             return Message(role, text_of(item["content"]))
     return _message(item)
@@ -191,20 +208,26 @@ def _message(item: Any) -> Message | None:
     if given is None:
         if not isinstance(item.get("role"), str):
             content = mapping(item.get("content"))  # as Gemini has it
+            if not _COMPLETES.isdisjoint(item) and isinstance(item.get("text"), str):
+                content = {"parts": [item["text"]]}
             return _message({"role": "model", **content}) if "parts" in content else None
         given = item["role"], item
     role, said = given
     role = role.lower()
     parts = said.get("parts")
     blocks = parts if isinstance(parts, list) else said.get("content")
-    calls = bool(said.get("tool_calls")) or any(map(_is_call, array(blocks)))
+    calls = bool(said.get("tool_calls")) or any(map(is_call, array(blocks)))
     if array(blocks) and all(map(_is_result, array(blocks))):
         role = "tool"
     return Message(_ROLES.get(role, role), text_of(blocks) or text_of(said.get("refusal")), calls)
 
 
+_COMPLETES: Final = frozenset({"finish_reason", "generation_info"})
+"""Keys of an answer to a prompt that is no list of messages, of OpenAI and LangChain."""
+
+
 def _langchain(item: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
-    """Role and content of a message as LangChain writes it."""
+    """Role and content of a message as LangChain or AutoGen writes it."""
     if isinstance(item.get("data"), dict) and item.get("type") in _SPEAKERS:
         return item["type"], item["data"]
     if item.get("lc") == 1 and isinstance(item.get("kwargs"), dict):
@@ -212,10 +235,14 @@ def _langchain(item: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
         return kind.removesuffix("Message").lower(), item["kwargs"]
     if item.get("type") in ("human", "ai") and "content" in item:
         return item["type"], item
+    source = item.get("source")  # of AutoGen's
+    if isinstance(source, str) and str(item.get("type")).endswith("Message"):
+        return ("user" if source == "user" else "assistant"), item
     return None
 
 
-def _is_call(part: Any) -> bool:
+def is_call(part: Any) -> bool:
+    """Tell whether a part of a message asks for a tool."""
     part = mapping(part)
     return part.get("type") in _CALLS or any(
         key in part for key in ("toolUse", "functionCall", "function_call")
@@ -233,7 +260,7 @@ def _flat_message(leaves: Mapping[str, Any]) -> Message:
     content = leaves.get("content")
     if content is None:
         content = _flat_parts(leaves)
-    role = str(leaves.get("role") or "assistant")
+    role = str(leaves.get("role") or ("user" if "prompt.text" in leaves else "assistant"))
     calls = any(name.startswith(("tool_calls.", "function_call")) for name in leaves)
     return Message(_ROLES.get(role, role), text_of(content), calls)
 
@@ -247,7 +274,12 @@ def _flat_parts(leaves: Mapping[str, Any]) -> list[dict[str, Any]]:
             parts.setdefault(before, {})[leaf.rpartition(".")[2]] = value
         elif name.endswith(".text"):
             parts.setdefault(name, {})["text"] = value
-    return [parts[place] for place in sorted(parts)]
+    return [parts[place] for place in sorted(parts, key=_by_number)]
+
+
+def _by_number(place: str) -> tuple[int, str]:
+    number = next((part for part in place.split(".") if part.isdecimal()), "")
+    return (int(number) if 0 < len(number) < 8 else 0), place
 
 
 def text_of(content: Any) -> str | None:
@@ -260,7 +292,7 @@ def text_of(content: Any) -> str | None:
     if isinstance(content, list):
         texts = map(_text_of_part, content)
         content = "\n".join(text for text in texts if text)
-    return without_media(content) if isinstance(content, str) and content else None
+    return shown(content) if isinstance(content, str) else None
 
 
 def _text_of_part(part: Any) -> str | None:

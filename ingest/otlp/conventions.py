@@ -11,9 +11,9 @@ from functools import cache
 from typing import Final, Literal, NamedTuple
 
 from ingest.core.events import Kind
-from ingest.otlp.dialects import CHAIN, DIALECTS, ENTRY, FIRST_ASKED
+from ingest.otlp.dialects import CHAIN, DECISION, DIALECTS, ENTRY, FIRST_ASKED
 
-__all__ = ("CHAIN", "DIALECTS", "ENTRY")
+__all__ = ("CHAIN", "DECISION", "DIALECTS", "ENTRY")
 
 DEFAULT_KIND: Final[Kind] = "span"
 """A span that nothing tells the kind of is work of its service, not of an agent."""
@@ -77,6 +77,9 @@ MESSAGE_EVENTS: Final = {
 
 ANSWER_EVENT: Final = "gen_ai.choice"
 
+MESSAGE_KEYS: Final = frozenset({"content", "message", "gen_ai.event.content"})
+"""Attributes of such an event that hold its message."""
+
 TOOL_SAID: Final = {
     "input": "gen_ai.tool.call.arguments",
     "output": "gen_ai.tool.call.result",
@@ -94,7 +97,7 @@ HANDOFF: Final = re.compile(
 
 HUMAN_INPUT: Final = re.compile(
     r"(?:get_?|request_?|ask_?(?:for_?)?)?(?:human|user)_?(?:input|assistance|approval|feedback)"
-    r"|ask_?(?:human|user)|human_in_the_loop|human",
+    r"|ask_?(?:human|user)(?:_?questions?)?|human_in_the_loop|human",
     re.IGNORECASE,
 )
 """Names of tools by which an agent waits for a person."""
@@ -113,39 +116,51 @@ ASKED: Final = re.compile(
 """The words of the user within what smolagents and CrewAI put around them for a model."""
 
 PAUSES: Final = frozenset(
-    {"GraphInterrupt", "NodeInterrupt", "ApprovalRequired", "CallDeferred", "Interrupt"}
-)
+    {"GraphInterrupt", "NodeInterrupt", "ApprovalRequired", "CallDeferred", "Interrupt",
+     "InterruptException", "NodeInterruptedError", "WaitingForEvent"}
+)  # fmt: skip
 """Exceptions, without their module, by which frameworks stop and wait for a person."""
+
+ASKS_APPROVAL: Final = "This tool call requires confirmation"
+"""What ADK gives a model for the result of a tool that waits for a person's approval."""
+
+PRINTED: Final = re.compile(r"\(?([A-Za-z_][\w.]*)\(")
+"""How a message begins that is an exception, or several, as Python prints them."""
+
+UNTOLD: Final = frozenset({"Exception", "Error"})
+"""Types of exceptions that say less than a message that is one as Python prints it."""
+
+CONTROL_FLOW: Final = frozenset({"ParentCommand"})
+"""Exceptions, without their module, by which frameworks go on elsewhere: neither error nor end."""
 
 CANCELLATIONS: Final = frozenset(
     {
-        "CancelledError",
-        "KeyboardInterrupt",
-        "AbortError",
-        "APIUserAbortError",
-        "ResponseAborted",
-        "CanceledError",
-        "GeneratorExit",
-        "Cancelled",
-        "CancellationException",
-        "TaskCanceledException",
-        "OperationCanceledException",
+        "cancellederror",
+        "keyboardinterrupt",
+        "aborterror",
+        "abort_err",
+        "apiuseraborterror",
+        "responseaborted",
+        "cancelederror",
+        "generatorexit",
+        "cancellationexception",
+        "jobcancellationexception",
+        "taskcanceledexception",
+        "operationcanceledexception",
+        "operationcancelledexception",
+        "runcancelledexception",
+        "workflowcancelledbyuser",
         "cancelled",
-        "CANCELLED",
         "canceled",
     }
 )
-"""Exceptions and error types that say that somebody stopped the work."""
+"""Exceptions and error types, in lower case, that say that somebody stopped the work."""
 
-AUXILIARY: Final = frozenset(
-    {
-        "service", "service_version", "workflow", "tool", "input", "output", "system", "tools",
-        "parameters", "first_token_s", "first_token_ms", "first_token_at", "input_cost",
-        "output_cost", "input_audio", "output_audio", "usage", "cost", "metadata",
-        "exception_message", *KEPT_AS,
-    }
-)  # fmt: skip
-"""What is understood on the way to a field."""
+CANCELLED: Final = ("context canceled", "operation was aborted", "agent interrupted")
+"""How messages end that say so where types do not: of Go, of browsers and Node, of smolagents."""
+
+CANCELLED_EVENT: Final = "span.cancelled"
+"""Event of a span, whose status is ok, by which LlamaIndex's instrumentation says so."""
 
 Form = Literal["text", "number", "any"]
 """A text; a number that the contract can hold; or a structure as it is."""
@@ -187,10 +202,12 @@ FIELDS_OF: Final[Mapping[Kind, tuple[str, ...]]] = {
     "handoff": (*_ALWAYS, *_TOOL),
     "human_input": (*_ALWAYS, *_TOOL),
     "decision": (*_ALWAYS, "input", "output"),
-    "interaction": (*_ALWAYS, "input", "output"),
+    "interaction": (*_ALWAYS, *_MODEL),
+    "agent_message": (*_ALWAYS, "output"),
     "span": _ALWAYS,
 }  # fmt: skip
-"""Tokens, cost and model belong to calls of models: agent spans repeat the sums of their parts."""
+"""Tokens and cost belong to calls of models. What the span of an agent says of them repeats the
+sums of its parts, and counts only where no call says any."""
 
 
 class Meaning(NamedTuple):

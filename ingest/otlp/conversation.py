@@ -10,11 +10,12 @@ from ingest.otlp import chat_messages, words
 from ingest.otlp.agent_versions import version_of
 from ingest.otlp.attributes import MappedAttributes, string
 from ingest.otlp.conventions import ASKED
+from ingest.otlp.dialects import ANSWERS
 from ingest.otlp.structures import mapping, structure
 
 _PREFIXES: Final = {
-    "input": ("llm.input_messages.", "gen_ai.prompt."),
-    "output": ("llm.output_messages.", "gen_ai.completion."),
+    "input": ("llm.input_messages.", "gen_ai.prompt.", "llm.prompts."),
+    "output": ("llm.output_messages.", "gen_ai.completion.", "llm.choices."),
 }
 _TOOL_LISTS: Final = ("llm.tools.", "llm.request.functions.")
 
@@ -22,28 +23,39 @@ _TOOL_LISTS: Final = ("llm.tools.", "llm.request.functions.")
 def asked(found: MappedAttributes, kind: Kind) -> str | None:
     """Words of the last turn of the user; of a model call None when it continues with results."""
     heard = _messages(found, "input")
-    if heard:
-        if kind == "interaction":
+    if kind == "interaction":
+        if heard:
             return chat_messages.requested(heard)
-        said = chat_messages.asked(heard)
-        wrapped = None if said is None else ASKED.fullmatch(said)
-        return wrapped[1] or wrapped[2] if wrapped else said
-    return words.asked(found.get("input"))
+        return words.asked(found.get("input"))
+    said = (
+        chat_messages.asked(heard)
+        if heard
+        else words.asked(found.get("input"), chat_messages.asked)
+    )
+    wrapped = None if said is None else ASKED.fullmatch(said)
+    return wrapped[1] or wrapped[2] if wrapped else said
 
 
 def told(found: MappedAttributes) -> str | None:
     """Text of the answer that a span ends with."""
     answered = _messages(found, "output")
-    return chat_messages.final(answered) if answered else words.told(found.get("output"))
+    if answered:
+        return chat_messages.final(answered)
+    is_answer = "output" in found.sources and found.sources["output"][1] in ANSWERS
+    return (words.plain if is_answer else words.told)(found.get("output"))
 
 
-def output_text(found: MappedAttributes) -> str | None:
-    """Text of an output: of its messages where it is written so, else as it stands."""
+def output_text(found: MappedAttributes, kind: Kind) -> str | None:
+    """Text of an output: of its messages where it is written so, else as it stands.
+
+    A call that only asks for tools has none. Of a run, whose messages may be all that was ever
+    said, the answer counts alone.
+    """
     answered = _messages(found, "output")
-    if answered and (text := chat_messages.answered(answered)):
-        return text
-    given = found.get("output")
-    return string(given) if answered else words.plain(given)
+    if not answered:
+        return words.plain(found.get("output"))
+    of_messages = chat_messages.final if kind == "interaction" else chat_messages.answered
+    return of_messages(answered)
 
 
 def _messages(found: MappedAttributes, which: str) -> chat_messages.Items:

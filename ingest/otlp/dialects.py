@@ -48,6 +48,9 @@ ENTRY: Final = "entry"
 CHAIN: Final = "chain"
 """In place of a kind: an agent's run, unless its metadata says that it is a node of a graph."""
 
+DECISION: Final = "person's decision"
+"""In place of a kind: a person's decision where its ``source`` says so, else a step inside."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
@@ -63,7 +66,8 @@ class Dialect:
     names
         The same by the name of the span, for senders that write no such attribute.
     fields
-        Names per field. What is not a field of an event is one of `conventions.AUXILIARY`.
+        Names per field. Names that are no field of an event, such as ``usage``, help
+        to find one.
     """
 
     name: str
@@ -75,6 +79,13 @@ class Dialect:
 def _of(kind: Kind, *values: str) -> dict[str, str]:
     return dict.fromkeys(values, kind)
 
+
+def _ids(prefix: str, *things: str) -> tuple[str, ...]:
+    """Names that people, who choose them freely, give to the ids of things."""
+    return tuple(prefix + thing + end for thing in things for end in ("_id", "Id", ".id"))
+
+
+_SESSIONS: Final = ("session", "conversation", "thread", "chat")
 
 GEN_AI: Final = Dialect(
     name="gen_ai",
@@ -96,7 +107,7 @@ GEN_AI: Final = Dialect(
         "service": ("service.name",),
         "service_version": ("service.version",),
         "session_id": ("gen_ai.conversation.id",),
-        "user_id": ("user.id", "enduser.id"),
+        "user_id": ("user.id", "enduser.id", "enduser.pseudo.id"),
         "tool": ("gen_ai.tool.name",),
         "tool_arguments": ("gen_ai.tool.call.arguments",),
         "tool_result": ("gen_ai.tool.call.result",),
@@ -177,15 +188,13 @@ AI_SDK: Final = Dialect(
     fields={
         "agent": ("ai.telemetry.functionId",),
         "session_id": (
-            "ai.telemetry.metadata.sessionId",
-            "ai.telemetry.metadata.conversationId",
-            "ai.telemetry.metadata.threadId",
-            "ai.telemetry.metadata.chatId",
-            "ai.settings.context.sessionId",
-            "ai.settings.context.conversationId",
-            "ai.settings.context.threadId",
+            *_ids("ai.telemetry.metadata.", *_SESSIONS),
+            *_ids("ai.settings.context.", *_SESSIONS),
         ),
-        "user_id": ("ai.telemetry.metadata.userId", "ai.settings.context.userId"),
+        "user_id": (
+            *_ids("ai.telemetry.metadata.", "user"),
+            *_ids("ai.settings.context.", "user"),
+        ),
         "tool": ("ai.toolCall.name",),
         "tool_arguments": ("ai.toolCall.args",),
         "tool_result": ("ai.toolCall.result",),
@@ -201,6 +210,7 @@ AI_SDK: Final = Dialect(
             "ai.usage.outputTokenDetails.reasoningTokens",
             "ai.usage.reasoningTokens",
         ),
+        "usage": ("ai.response.providerMetadata",),
         "first_token_ms": ("ai.response.msToFirstChunk", "ai.stream.msToFirstChunk"),
         "input": ("ai.prompt.messages", "ai.prompt", "ai.value"),
         "output": ("ai.response.text", "ai.response.object"),
@@ -249,12 +259,14 @@ CLAUDE_CODE: Final = Dialect(
             **_of("llm_call", "claude_code.api_request", "claude_code.api_error"),
             **_of("tool_call", "claude_code.tool_result"),
             **_of("human_input", "claude_code.tool_decision"),
+            **_of("agent_message", "claude_code.assistant_response"),
         },
         "span.type": {
             **_of("interaction", "interaction"),
             **_of("llm_call", "llm_request"),
             **_of("tool_call", "tool"),
-            **_of("span", "tool.execution", "tool.blocked_on_user", "hook"),
+            **_of("span", "tool.execution", "hook"),
+            "tool.blocked_on_user": DECISION,
         },
     },
     names={
@@ -275,6 +287,7 @@ CLAUDE_CODE: Final = Dialect(
         "agent_version": ("app.version",),
         "session_id": ("session.id",),
         "input": ("user_prompt", "prompt"),
+        "output": ("response",),
         "error_message": ("error",),
         "error_type": ("status_code",),
     },
@@ -382,10 +395,17 @@ PYDANTIC_AI: Final = Dialect(
         "tool_result": ("tool_response",),
         "cached_tokens": (
             "gen_ai.usage.details.cache_read_tokens",
+            "gen_ai.usage.details.cache_read_input_tokens",
             "gen_ai.usage.details.cached_tokens",
         ),
-        "cache_write_tokens": ("gen_ai.usage.details.cache_write_tokens",),
-        "reasoning_tokens": ("gen_ai.usage.details.reasoning_tokens",),
+        "cache_write_tokens": (
+            "gen_ai.usage.details.cache_write_tokens",
+            "gen_ai.usage.details.cache_creation_input_tokens",
+        ),
+        "reasoning_tokens": (
+            "gen_ai.usage.details.reasoning_tokens",
+            "gen_ai.usage.details.thoughts_tokens",
+        ),
         "cost_usd": ("operation.cost",),
         "input": ("pydantic_ai.all_messages", "all_messages_events"),
         "output": ("final_result",),
@@ -428,10 +448,9 @@ MASTRA: Final = Dialect(
         "session_id": (
             "threadId",
             "sessionId",
-            "mastra.metadata.threadId",
-            "mastra.metadata.sessionId",
+            *_ids("mastra.metadata.", "thread", "session", "conversation"),
         ),
-        "user_id": ("userId", "resourceId", "mastra.metadata.userId", "mastra.metadata.resourceId"),
+        "user_id": ("userId", "resourceId", *_ids("mastra.metadata.", "user", "resource")),
         "tool_arguments": ("gen_ai.tool.input",),
         "tool_result": ("gen_ai.tool.output",),
         "input": ("mastra.agent_run.input", "input"),
@@ -453,12 +472,8 @@ LANGSMITH: Final = Dialect(
     },
     fields={
         "agent": ("langsmith.metadata.lc_agent_name",),
-        "session_id": (
-            "langsmith.metadata.thread_id",
-            "langsmith.metadata.session_id",
-            "langsmith.metadata.conversation_id",
-        ),
-        "user_id": ("langsmith.metadata.user_id",),
+        "session_id": _ids("langsmith.metadata.", "thread", "session", "conversation"),
+        "user_id": _ids("langsmith.metadata.", "user"),
         "tool_arguments": ("gen_ai.prompt",),
         "tool_result": ("gen_ai.completion",),
     },
@@ -690,19 +705,10 @@ OPENLLMETRY: Final = Dialect(
     fields={
         "workflow": ("traceloop.workflow.name",),
         "agent": ("traceloop.association.properties.lc_agent_name",),
-        "session_id": (
-            "traceloop.association.properties.session_id",
-            "traceloop.association.properties.conversation_id",
-            "traceloop.association.properties.chat_id",
-            "traceloop.association.properties.thread_id",
-            "traceloop.association.properties.sessionId",
-            "traceloop.association.properties.threadId",
+        "session_id": _ids(
+            "traceloop.association.properties.", "session", "conversation", "chat", "thread"
         ),
-        "user_id": (
-            "traceloop.association.properties.user_id",
-            "traceloop.association.properties.userId",
-            "gen_ai.user",
-        ),
+        "user_id": (*_ids("traceloop.association.properties.", "user"), "gen_ai.user"),
         "tool": ("traceloop.entity.name", "gen_ai.handoff.to_agent"),
         "tool_arguments": ("traceloop.entity.input",),
         "tool_result": ("traceloop.entity.output",),
@@ -738,6 +744,7 @@ FRAMEWORKS: Final = Dialect(
         "agent": ("n8n.workflow.name",),
         "workflow": ("workflow.name",),
         "session_id": ("langgraph.thread_id", "gen_ai.thread.id"),
+        "user_id": ("gen_ai.request.user",),
         "input_tokens": ("token_count_prompt",),
         "output_tokens": ("token_count_completion",),
         "input_cost": ("cost_prompt",),
@@ -793,6 +800,8 @@ CONTEXT: Final[Mapping[str, str]] = {
     "http.status_code": "http",
     "http.response.status_code": "http",
     "asgi.event.type": "http",
+    "next.span_type": "http",
+    "graphql.operation.type": "graphql",
     "rpc.system": "rpc",
     "rpc.system.name": "rpc",
     "db.system": "db",
@@ -801,6 +810,8 @@ CONTEXT: Final[Mapping[str, str]] = {
     "messaging.operation": "messaging",
     "celery.action": "messaging",
     "faas.trigger": "faas",
+    "faas.invocation_id": "faas",
+    "temporalWorkflowID": "temporal",
     "mcp.method.name": "mcp",
     "mastra.span.type": "mastra",
     "gen_ai.framework": "arms",
@@ -827,10 +838,36 @@ FAILED_IF: Final[Mapping[str, frozenset[str]]] = {
     "lk.function_tool.is_error": frozenset({"true"}),
     "otel.status_code": frozenset({"ERROR"}),
     "error": frozenset({"true"}),
-    "gen_ai.response.finish_reasons": frozenset({'["error"]'}),
+    "gen_ai.response.finish_reasons": frozenset({'["error"]', "error"}),
+    "ai.response.finishReason": frozenset({"error"}),
     "gen_ai.thread.run.status": frozenset({"failed", "expired"}),
 }
 """Attributes, beside the status and ``error.type``, whose value says that a span failed."""
+
+PAUSED_IF: Final[Mapping[str, frozenset[str]]] = {
+    "gen_ai.response.finish_reasons": frozenset({'["interrupt"]'}),
+}
+"""Attributes whose value says that a span ended to wait for a person."""
+
+CANCELLED_IF: Final[Mapping[str, frozenset[str]]] = {
+    "gen_ai.response.finish_reasons": frozenset({'["cancelled"]', '["aborted"]'}),
+    "gen_ai.thread.run.status": frozenset({"cancelled", "cancelling"}),
+}
+"""Attributes whose value says that somebody stopped a span."""
+
+PAUSES_IN: Final = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result")
+"""Attributes of a tool's result that may only say that a person is asked for approval."""
+
+FINISHES_WITH: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+    "ai.operationId": {"ai.streamText": ("ai.response.finishReason", "ai.response.text")},
+}
+"""By attribute and value, of spans that say at their end why they finished, and what they told.
+
+One that says no reason, or ``unknown`` and no text, was stopped."""
+
+TOOL_IF: Final[Mapping[str, str]] = {"openinference.span.kind": "tool.name"}
+"""What tells the kind of a span, and what beside it says that an agent's run is a tool's: a tool
+whose name has "agent" in it is an agent to LangChain's instrumentation."""
 
 SCOPE_OF_NAME: Final[Mapping[str, str]] = {
     "invocation": "gcp.vertex.agent",
@@ -840,11 +877,47 @@ SCOPE_OF_NAME: Final[Mapping[str, str]] = {
 }
 """Names too common to mean anything outside of this instrumentation scope."""
 
+TOLD_BY_LOGS: Final[Mapping[str, str]] = {"gemini-cli": "gemini cli"}
+"""Instrumentation scopes whose log events tell all that their spans tell, and their dialects."""
+
+ANSWERS: Final = frozenset({"ai.response.object", "final_result"})
+"""Attributes of an answer in whatever form was asked for, which is never a program's state."""
+
+UNSAID_ENDS: Final = frozenset({"claude code"})
+"""Dialects whose spans of agents do not say how these ended."""
+
+UNSAID_STATUS: Final = frozenset(
+    {
+        "openinference.instrumentation.openai_agents",
+        "opentelemetry.instrumentation.openai_agents",
+    }
+)
+"""Instrumentation scopes whose spans of whole runs, with no name or words of an agent, are always
+ok."""
+
 EXECUTIONS: Final = frozenset({"claude_code.tool.execution"})
 """Spans whose failure is that of the tool call above them, which does not say it itself."""
 
-DISJOINT: Final = frozenset({"claude code"})
-"""Dialects whose input tokens never contain what was read from or written to a cache."""
+DISJOINT: Final[Mapping[str, tuple[str, ...]]] = {
+    "claude code": ("",),
+    "ai sdk": ("anthropic", "amazon-bedrock", "vertex.anthropic"),
+}
+"""Dialects whose input tokens never contain what was read from or written to a cache, each with
+how the names of the providers begin of which that holds."""
 
-REASONING_APART: Final = frozenset({"gemini cli"})
-"""Dialects whose output tokens do not contain those of reasoning."""
+REASONING_APART: Final[Mapping[str, tuple[str, ...]]] = {
+    "gemini cli": ("",),
+    "ai sdk": ("google.",),
+}
+"""Likewise, dialects whose output tokens do not contain those of reasoning."""
+
+WHOLE: Final = frozenset(
+    {
+        "ai.usage.inputTokenDetails.noCacheTokens",
+        "ai.usage.inputTokenDetails.cacheReadTokens",
+        "ai.usage.inputTokenDetails.cacheWriteTokens",
+        "ai.usage.outputTokenDetails.textTokens",
+        "ai.usage.outputTokenDetails.reasoningTokens",
+    }
+)
+"""Attributes by which a later version of a dialect says that its totals contain all parts."""

@@ -28,6 +28,7 @@ from ingest.otlp.shared import (
     optional_id,
     short,
 )
+from ingest.otlp.structures import without_lone_surrogates
 
 _Item = TypeVar("_Item")
 
@@ -39,6 +40,10 @@ class Source(NamedTuple):
     scope: str
 
 
+_Number = int | float | str | None
+"""An integer as protobuf's own mapping takes it: also as text, with an exponent, or null for 0."""
+
+
 class _Camel(msgspec.Struct, rename="camel", gc=False):
     pass
 
@@ -46,7 +51,7 @@ class _Camel(msgspec.Struct, rename="camel", gc=False):
 class _AnyValue(_Camel):
     string_value: str | None = None
     bool_value: bool | None = None
-    int_value: int | str | None = None
+    int_value: _Number = None
     double_value: float | str | None = None
     array_value: _Array | None = None
     kvlist_value: _KeyValues | None = None
@@ -58,7 +63,7 @@ class _Array(_Camel):
 
 
 class _KeyValue(_Camel):
-    key: str = ""
+    key: str | None = ""
     value: _AnyValue | None = None
 
 
@@ -67,25 +72,25 @@ class _KeyValues(_Camel):
 
 
 class _SpanEvent(_Camel):
-    time_unix_nano: int | str = 0
-    name: str = ""
+    time_unix_nano: _Number = 0
+    name: str | None = ""
     attributes: list[_KeyValue] | None = None
 
 
 class _Status(_Camel):
-    code: int | str = 0
+    code: _Number = 0
     message: str | None = None
 
 
 class _Span(_Camel):
-    trace_id: str = ""
-    span_id: str = ""
+    trace_id: str | None = ""
+    span_id: str | None = ""
     parent_span_id: str | None = None
-    flags: int | str = 0
-    name: str = ""
-    kind: int | str = 0
-    start_time_unix_nano: int | str = 0
-    end_time_unix_nano: int | str = 0
+    flags: _Number = 0
+    name: str | None = ""
+    kind: _Number = 0
+    start_time_unix_nano: _Number = 0
+    end_time_unix_nano: _Number = 0
     attributes: list[_KeyValue] | None = None
     events: list[_SpanEvent] | None = None
     status: _Status | None = None
@@ -114,8 +119,8 @@ class _Traces(_Camel):
 
 
 class _LogRecord(_Camel):
-    time_unix_nano: int | str = 0
-    observed_time_unix_nano: int | str = 0
+    time_unix_nano: _Number = 0
+    observed_time_unix_nano: _Number = 0
     event_name: str | None = None
     trace_id: str | None = None
     span_id: str | None = None
@@ -158,7 +163,9 @@ def spans(body: bytes, limits: Limits) -> Iterator[Span | Rejected]:
 
 def _span(span: _Span, source: Source, limits: Limits) -> Span:
     moments = [
-        SpanEvent(event.name, int(event.time_unix_nano), _attributes(event.attributes, limits))
+        SpanEvent(
+            event.name or "", _int(event.time_unix_nano), _attributes(event.attributes, limits)
+        )
         for event in span.events or ()
     ]
     status = span.status or _Status()
@@ -166,15 +173,15 @@ def _span(span: _Span, source: Source, limits: Limits) -> Span:
         trace_id=_hex_id(span.trace_id, 16),
         span_id=_hex_id(span.span_id, 8),
         parent_id=_optional_id(span.parent_span_id, 8),
-        name=span.name,
-        start_ns=int(span.start_time_unix_nano),
-        end_ns=int(span.end_time_unix_nano) or None,
+        name=span.name or "",
+        start_ns=_int(span.start_time_unix_nano),
+        end_ns=_int(span.end_time_unix_nano) or None,
         failed=_upper(status.code) in ERRORS,
         status_message=status.message or None,
         attributes=with_moments(_attributes(span.attributes, limits), moments),
         resource=source.resource,
         kind=SERVER if _upper(span.kind) in SERVERS else 0,
-        remote_parent=int(span.flags) & REMOTE == REMOTE,
+        remote_parent=_int(span.flags) & REMOTE == REMOTE,
         moments=moments,
         scope=source.scope,
     )
@@ -196,7 +203,7 @@ def records(body: bytes, limits: Limits) -> Iterator[Record | Rejected]:
 def _record(record: _LogRecord, source: Source, limits: Limits) -> Record:
     return Record(
         name=record.event_name or "",
-        time_ns=int(record.time_unix_nano) or int(record.observed_time_unix_nano),
+        time_ns=_int(record.time_unix_nano) or _int(record.observed_time_unix_nano),
         trace_id=_optional_id(record.trace_id, 16),
         span_id=_optional_id(record.span_id, 8),
         body=_value(record.body, limits.max_depth),
@@ -219,7 +226,7 @@ def _one(
         return Rejected(rejected.code, rejected.detail, bytes(raw))
     except msgspec.ValidationError as error:
         return Rejected(RejectionCode.INVALID_FIELD, str(error), bytes(raw))
-    except ValueError:
+    except (ValueError, OverflowError):
         return Rejected(RejectionCode.INVALID_FIELD, "a number is none", bytes(raw))
 
 
@@ -235,10 +242,10 @@ def _source(resource: _Resource | None, scope: _Scope | None, limits: Limits) ->
 
 def _attributes(pairs: list[_KeyValue] | None, limits: Limits) -> dict[str, Any]:
     longest = limits.max_attribute_length
-    found = {pair.key: _value(pair.value, limits.max_depth) for pair in pairs or ()}
+    found = {pair.key or "": _value(pair.value, limits.max_depth) for pair in pairs or ()}
     for name, value in found.items():
         if isinstance(value, str) and len(value) > longest:
-            found[name] = short(value, limits)
+            found[name] = short(name, value, limits)
     return found if len(found) <= limits.max_attributes else cut(found, limits.max_attributes)
 
 
@@ -250,8 +257,8 @@ def _value(value: _AnyValue | None, depth: int) -> Any:
             return None
         case _AnyValue(string_value=str(text)):
             return text
-        case _AnyValue(int_value=int() | str() as number):
-            return int(number)
+        case _AnyValue(int_value=int() | float() | str() as number):
+            return _int(number)
         case _AnyValue(double_value=float() | str() as number):
             return float(number)
         case _AnyValue(bool_value=bool(flag)):
@@ -259,8 +266,19 @@ def _value(value: _AnyValue | None, depth: int) -> Any:
         case _AnyValue(array_value=_Array(values=values)):
             return [_value(item, depth - 1) for item in values or ()]
         case _AnyValue(kvlist_value=_KeyValues(values=pairs)):
-            return {pair.key: _value(pair.value, depth - 1) for pair in pairs or ()}
+            return {pair.key or "": _value(pair.value, depth - 1) for pair in pairs or ()}
     return value.bytes_value
+
+
+def _int(number: _Number) -> int:
+    if isinstance(number, str):
+        try:
+            return int(number or 0)
+        except ValueError:
+            number = float(number)
+    if isinstance(number, float) and not number.is_integer():
+        raise ValueError(number)
+    return int(number or 0)
 
 
 def _hex_id(text: str | None, size: int) -> str:
@@ -299,7 +317,7 @@ def _camel_case(body: bytes) -> bytes:
 _UNDERSCORE: Final = re.compile(r"_([a-z])")
 
 
-def _upper(code: int | str) -> int | str:
+def _upper(code: _Number) -> _Number:
     return code.upper() if isinstance(code, str) else code
 
 
@@ -310,7 +328,16 @@ def _decoded(body: bytes, decode: Any) -> Any:
             body = body.replace(b'"instrumentationLibraryLogs"', b'"scopeLogs"')
             body = body.replace(b'"instrumentationLibrarySpans"', b'"scopeSpans"')
             body = body.replace(b'"instrumentationLibrary"', b'"scope"')
-        return decode(_camel_case(body) if _SNAKE.search(body, 0, _HEAD) else body)
+        body = _camel_case(body) if _SNAKE.search(body, 0, _HEAD) else body
+        try:
+            return decode(body)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            mended = without_lone_surrogates(body)
+            if mended is body:
+                raise
+            return decode(mended)
     except UnicodeDecodeError as error:
         raise Rejected(RejectionCode.INVALID_UTF8, f"byte {error.start}") from None
     except RecursionError:

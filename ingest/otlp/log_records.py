@@ -80,7 +80,9 @@ def translate(record: Record) -> list[Event] | Ignored:
     name = name_of(record)
     if coding_agents.speaks(name):
         reason = coding_agents.ignored(name, record.attributes, record.span_id)
-        return Ignored(name, reason) if reason else _of_coding_agent(name, record)
+        if reason:
+            return Ignored(name, reason)
+        return _of_coding_agent(name, record) or Ignored(name, "no_words")
     if name == names.EVALUATION_EVENT:
         return [_score(record)]
     if name == DETAILS:
@@ -106,6 +108,7 @@ def _of_coding_agent(name: str, record: Record) -> list[Event]:
         record.resource,
         record.scope,
         _identity(record),
+        record.span_id,
     )
 
 

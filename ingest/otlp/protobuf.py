@@ -120,7 +120,7 @@ def _attributes(pairs: Any, limits: Limits) -> dict[str, Any]:
         if not text:
             found[pair.key] = _value(value, limits.max_depth)
         else:
-            found[pair.key] = text if len(text) <= longest else short(text, limits)
+            found[pair.key] = text if len(text) <= longest else short(pair.key, text, limits)
     return found if len(found) <= limits.max_attributes else cut(found, limits.max_attributes)
 
 

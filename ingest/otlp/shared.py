@@ -7,7 +7,8 @@ from typing import Any, Final
 from ingest.core.errors import Rejected
 from ingest.core.events import RejectionCode
 from ingest.limits import Limits
-from ingest.otlp.conventions import KNOWN
+from ingest.otlp.conventions import KNOWN, MESSAGE_KEYS, carries_content, is_flattened
+from ingest.otlp.structures import without_media
 from ingest.otlp.truncation import capped
 
 ERROR: Final = 2
@@ -26,18 +27,39 @@ def bound(count: int, limits: Limits) -> None:
         raise Rejected(RejectionCode.TOO_MANY_RECORDS, f"{count}, at most {limits.max_records}")
 
 
-def short(text: str, limits: Limits) -> str:
-    """Cut a text that is too long, at a character and with a mark that says how much is missing."""
-    longest = limits.max_attribute_length
-    return text if len(text) <= longest else capped(text, longest)
+def short(name: str, text: str, limits: Limits) -> str:
+    """Cut a text that is too long, at a character and with a mark that says how much is missing.
+
+    One that holds words may be much longer: it is read whole, and of its words few are kept.
+    """
+    if len(text) <= limits.max_words_length and (name in MESSAGE_KEYS or carries_content(name)):
+        return text
+    return capped(without_media(text), limits.max_attribute_length)
 
 
 def cut(found: dict[str, Any], count: int) -> dict[str, Any]:
-    """Leave out attributes beyond ``count``, unknown ones first and of these the last."""
+    """Leave out attributes beyond ``count``, unknown ones first and of these the last.
+
+    Of flattened lists stay what the version is computed from, and the last messages: the turn.
+    """
     unknown = [name for name in found if name not in KNOWN]
+    listed = [name for name in unknown if is_flattened(name)]
+    if listed:
+        turns = [name for name in listed if not _is_prelude(name)]
+        prelude = [name for name in listed if _is_prelude(name)]
+        others = [name for name in unknown if not is_flattened(name)]
+        unknown = [*prelude, *reversed(turns), *others]
     for name in unknown[max(count - (len(found) - len(unknown)), 0) :]:
         del found[name]
     return found
+
+
+def _is_prelude(name: str) -> bool:
+    """Tell whether a leaf is of the first message, which is the system's, or of a tool."""
+    return name.startswith(_TOOLS) or name.split(".", 3)[2] == "0"
+
+
+_TOOLS: Final = ("llm.tools.", "llm.request.functions.")
 
 
 ERRORS: Final = frozenset({ERROR, "2", "STATUS_CODE_ERROR", "STATUSCODE_ERROR", "ERROR"})

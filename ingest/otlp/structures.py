@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -18,9 +19,11 @@ _MAX_REPAIRED: Final = 32_768
 """Characters of a cut text that are looked at."""
 
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[;\w=.-]*;base64,([A-Za-z0-9+/=_-]*)")
+_PLACEHOLDER: Final = re.compile(r"\[[^\s\]]+ \d+ (?:KB|bytes)\]")
 _MEDIA: Final = frozenset(
     {"image", "image_url", "input_image", "file", "input_file", "document", "audio", "input_audio",
-     "video", "blob", "uri", "media", "image-data", "file-data"}
+     "video", "blob", "uri", "media", "image-data", "file-data", "binary", "image-url", "audio-url",
+     "video-url", "document-url"}
 )  # fmt: skip
 _MIME_KEYS: Final = ("mime_type", "mimeType", "media_type", "mediaType", "format", "mime")
 _DATA_KEYS: Final = (
@@ -28,7 +31,7 @@ _DATA_KEYS: Final = (
 )  # fmt: skip
 _INSIDE: Final = (
     "source", "image_url", "input_audio", "file", "inlineData", "inline_data", "fileData",
-    "file_data",
+    "file_data", "image", "document", "video", "audio",
 )  # fmt: skip
 
 
@@ -46,7 +49,9 @@ def structure(value: Any) -> Any:
         try:
             value = decode(value)
         except (ValueError, RecursionError):
-            return value if not looks_like_json(value) else _repaired(value)
+            if not looks_like_json(value):
+                return value
+            value = _mended(value)
     return value
 
 
@@ -58,11 +63,60 @@ def looks_like_json(text: str) -> bool:
 _JSON: Final = re.compile(r"\s*(?:\{\s*(?:\"|\}|$)|\[\s*(?:[\[{\"\]]|-?\d|$)|\"(?:\\?[\[{]))")
 
 
+class Cut(list[Any]):
+    """A list within which a text ended, so that nobody knows what was the last of it.
+
+    ``goes_on`` when something is missing behind what is here, not only of it.
+    """
+
+    def __init__(self, found: list[Any], goes_on: bool) -> None:
+        super().__init__(found)
+        self.goes_on = goes_on
+
+
+def without_lone_surrogates(body: bytes) -> bytes:
+    r"""Return JSON in which a question mark stands for each half of a character; itself if none.
+
+    >>> without_lone_surrogates(rb'"cut \ud83e, whole \ud83e\udd7e, no escape \\ud83e"')
+    b'"cut ?, whole \\ud83e\\udd7e, no escape \\\\ud83e"'
+    """
+    mended = _HALVES.sub(lambda match: match[0] if match[2] is None else match[1] + b"?", body)
+    return body if mended == body else mended
+
+
+_LOW: Final = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_HIGH: Final = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
+_HALVES: Final = re.compile(rb"(?<!\\)((?:\\\\)*)(?:%b%b|(%b|%b))" % (_HIGH, _LOW, _HIGH, _LOW))
+"""Characters that are escaped as two halves, or as one that stands alone: the second group."""
+
+
+def _mended(text: str) -> Any:
+    """Value of JSON text with half a character in it, or that was cut; None when it has none."""
+    body = text.encode("utf-8", "replace")
+    mended = without_lone_surrogates(body)
+    if mended is not body:
+        text = mended.decode()
+        with suppress(ValueError, RecursionError):
+            return decode(text)
+    return _repaired(text)
+
+
 def _repaired(text: str) -> Any:
     """Value of a text that was cut: open strings and brackets are closed; None when it is none."""
     text = text[:_MAX_REPAIRED]
+    whole, depth, last_comma = _closed(text)
+    with suppress(ValueError, RecursionError):
+        return _marked(decode(whole), depth, goes_on=False)
+    whole, depth, _ = _closed(text[:last_comma])
+    with suppress(ValueError, RecursionError):
+        return _marked(decode(whole), depth, goes_on=True)
+    return None
+
+
+def _closed(text: str) -> tuple[str, int, int]:
+    """Return a text with what is open in it closed, how much was, and where its last comma is."""
     closers: list[str] = []
-    last_comma, closers_there, in_string, skip = 0, "", False, False
+    last_comma, in_string, skip = 0, False, False
     for place, char in enumerate(text):
         if skip:
             skip = False
@@ -75,15 +129,18 @@ def _repaired(text: str) -> Any:
         elif char in "}]" and closers:
             closers.pop()
         elif char == ",":
-            last_comma, closers_there = place, "".join(reversed(closers))
-    end = "".join(reversed(closers))
-    whole = (text[:-1] if skip else text) + ('"' if in_string else "") + end
-    for attempt in (whole, text[:last_comma] + closers_there):
-        try:
-            return decode(attempt)
-        except (ValueError, RecursionError):
-            continue
-    return None
+            last_comma = place
+    end = ('"' if in_string else "") + "".join(reversed(closers))
+    return (text[:-1] if skip else text) + end, len(closers), last_comma
+
+
+def _marked(value: Any, depth: int, goes_on: bool) -> Any:
+    """Return a value of which the lists that the text ended within, ``depth`` in all, are `Cut`."""
+    if not depth or not value or not isinstance(value, CONTAINERS):
+        return value
+    last = len(value) - 1 if isinstance(value, list) else next(reversed(value))
+    value[last] = _marked(value[last], depth - 1, goes_on)
+    return Cut(value, goes_on and depth == 1) if isinstance(value, list) else value
 
 
 def media(part: Mapping[str, Any]) -> str | None:
@@ -96,15 +153,31 @@ def media(part: Mapping[str, Any]) -> str | None:
     if part.get("type") not in _MEDIA and inside is None:
         return None
     found = {**part, **(inside or {})}
+    if inside is not None and isinstance(inside.get("source"), dict):  # as Bedrock has it
+        found |= inside["source"]
     mime = next((found[key] for key in _MIME_KEYS if isinstance(found.get(key), str)), None)
     data = next((found[key] for key in _DATA_KEYS if isinstance(found.get(key), str)), "")
+    if _PLACEHOLDER.fullmatch(data):
+        return data
     url = _DATA_URL.match(data)
     if url is not None:
         mime, data = url[1] or mime, url[2]
-    name = mime or str(part.get("type") or "file").removeprefix("input_").removesuffix("_url")
+    name = mime or str(part.get("type") or "file").removeprefix("input_")
+    name = name.removesuffix("_url").removesuffix("-url")
     if data.startswith(("http:", "https:", "gs:", "s3:", "file:")):
         data = ""
     return f"[{name} {_size(data)}]" if data else f"[{name}]"
+
+
+HIDDEN: Final = frozenset(
+    {"", "[REDACTED]", "<REDACTED>", "__REDACTED__", "<elided>", "redacted-by-litellm"}
+)
+"""What senders write in place of words that they do not say."""
+
+
+def shown(text: str) -> str | None:
+    """Return what was said, without media; None where its sender hides it."""
+    return None if text.strip() in HIDDEN else without_media(text)
 
 
 def without_media(text: str) -> str:

@@ -22,11 +22,20 @@ from ingest.otlp.attributes import (
     Told,
     gather,
     is_cancelled,
+    is_control_flow,
     is_human_interrupt,
+    number,
+    says,
     string,
     told,
 )
-from ingest.otlp.dialects import FAILED_IF
+from ingest.otlp.dialects import (
+    FAILED_IF,
+    FINISHES_WITH,
+    PAUSED_IF,
+    UNSAID_ENDS,
+    UNSAID_STATUS,
+)
 from ingest.otlp.structures import mapping, structure
 from ingest.otlp.truncation import MAX_LABEL, attributes, content, label
 from ingest.prices import Prices
@@ -41,6 +50,7 @@ ROOT: Final = "driftline.root"
 END: Final = "driftline.end"
 RESUMES: Final = "driftline.resumes"
 AGENT_FROM: Final = "driftline.agent_from"
+STATUS_FROM: Final = "driftline.status_from"
 SAID_BY: Final = "driftline.from"
 DIALECT: Final = "driftline.dialect"
 SCOPE: Final = "otel.scope.name"
@@ -96,10 +106,10 @@ def events_of(span: Span, prices: Prices | None = None, agent: str | None = None
     else:
         _add_output(event, found)
         events = [event]
-    for number, moment in enumerate(span.moments):
+    for place, moment in enumerate(span.moments):
         if moment.name == conventions.EVALUATION_EVENT:
             time_ns = moment.time_ns or event.time_unix_nano
-            events.append(score_of(moment.attributes, event, time_ns, f"score{number}"))
+            events.append(score_of(moment.attributes, event, time_ns, f"score{place}"))
     return events
 
 
@@ -123,10 +133,12 @@ def _with_words(event: Event, span: Span, found: MappedAttributes) -> list[Event
 def _add_output(event: Event, found: MappedAttributes) -> None:
     """Set the content of an event that nobody else has seen yet."""
     if event.kind in _OUTPUTS and ("output" in found.values or found.flat):
-        force_setattr(event, "content", content(conversation.output_text(found)))
+        answers = event.kind == "agent_message"
+        text = conversation.told(found) if answers else conversation.output_text(found, event.kind)
+        force_setattr(event, "content", content(text))
 
 
-_OUTPUTS: Final = frozenset({"interaction", "llm_call", "retrieval", "decision"})
+_OUTPUTS: Final = frozenset({"interaction", "llm_call", "retrieval", "decision", "agent_message"})
 
 
 def agent_of(spans: Sequence[Span]) -> str | None:
@@ -144,10 +156,10 @@ def score_of(judged: Mapping[str, Any], about: Event, time_ns: int, role: str) -
     A score outside 0 to 1 is of a scale that the event does not say: it stays an attribute, and the
     label decides if it is one of pass and fail.
     """
-    score = judged.get("gen_ai.evaluation.score.value")
+    score = number(judged.get("gen_ai.evaluation.score.value"))
     labelled = string(judged.get("gen_ai.evaluation.score.label"))
     value = _LABELS.get((labelled or "").lower())
-    if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1:
+    if score is not None and score <= 1:
         value = float(score)
     rest = {name: string(v) for name, v in judged.items() if name not in _TAKEN_BY_SCORES}
     return Event(
@@ -200,6 +212,9 @@ def _translated(
         fields["model"] = _label(values.get("model"))
         if duration_ms is not None and (fields["time_to_first_token_ms"] or 0) > duration_ms:
             duration_ms = None  # the span ended before its stream began
+    elif kind == "interaction":
+        fields = usage.sums_of(span, found, prices, what.dialect)
+        _keep(found, "model")
     if kind in _CALLS:
         fields |= _of_call(span, values)
     elif kind == "retrieval" or kind == "decision":
@@ -214,6 +229,11 @@ def _translated(
     if "provider" in values:
         rest[conventions.KEPT_AS["provider"]] = string(values["provider"])
     failure = _failure(span, found, fields.get("tool_result"), ours)
+    if kind == "interaction" and failure["status"] == "ok" and not span.of_log:
+        if what.dialect in UNSAID_ENDS:
+            ours.setdefault(END, "open")
+        if span.scope in UNSAID_STATUS and _NAMED_OR_SAID.isdisjoint(values):
+            ours[STATUS_FROM] = "parts"
     service = values.get("service") or span.resource.get("service.name")
     name = _agent_name(span, what, values) or agent
     if name is None:
@@ -245,6 +265,7 @@ def _translated(
 _KEPT: Final = ("parameters", "usage", "cost", "metadata")
 _CALLS: Final = frozenset({"tool_call", "handoff", "human_input"})
 _NAMED: Final = frozenset({"retrieval", "decision", "span"})
+_NAMED_OR_SAID: Final = frozenset({"agent", "input", "output"})
 
 
 def _times(span: Span) -> tuple[int, float | None, bool]:
@@ -263,7 +284,7 @@ def _times(span: Span) -> tuple[int, float | None, bool]:
 def _read_metadata(found: MappedAttributes) -> None:
     """Take what LangChain says in one JSON attribute, where no attribute of its own says it."""
     given = found.values["metadata"]
-    if isinstance(given, str) and '_id"' not in given and '"lc_agent_name"' not in given:
+    if isinstance(given, str) and not _SAYS_WHO.search(given):
         return
     metadata = mapping(structure(given))
     for field, keys in _METADATA.items():
@@ -273,10 +294,13 @@ def _read_metadata(found: MappedAttributes) -> None:
 
 
 _METADATA: Final = {
-    "session_id": ("session_id", "thread_id", "conversation_id"),
-    "user_id": ("user_id",),
+    "session_id": (
+        "session_id", "thread_id", "conversation_id", "sessionId", "threadId", "conversationId",
+    ),
+    "user_id": ("user_id", "userId"),
     "agent": ("lc_agent_name", "agent_name"),
-}
+}  # fmt: skip
+_SAYS_WHO: Final = re.compile(r'(?:_id|Id|agent_name)"')
 
 
 def _keep(found: MappedAttributes, field: str) -> None:
@@ -303,7 +327,9 @@ def _failure(
         ours[END] = "interrupted"
     elif is_cancelled(span):
         ours[END] = "cancelled"
-    failed = END not in ours and (span.failed or _says_failed(span.attributes))
+    failed = span.failed or _says_failed(span.attributes)
+    if failed and (END in ours or is_control_flow(span)):
+        failed = False
     told_by_result = None
     if not failed and result is not None and END not in ours:
         told_by_result = words.error_of(values.get("tool_result"))
@@ -318,8 +344,10 @@ def _failure(
         kind = span.attributes.get("exception.type") or (
             "error" if told_by_result is None else "tool_error"
         )
+    if kind in conventions.UNTOLD:
+        kind = _printed_type(values.get("exception_message")) or kind
     message = (
-        values.get("exception_message")
+        _without_traceback(values.get("exception_message"))
         or _without_traceback(span.status_message)
         or values.get("error_message")
         or (told_by_result if told_by_result is not None else result)
@@ -331,6 +359,14 @@ def _failure(
     }
 
 
+def _printed_type(message: str | None) -> str | None:
+    """Name of an exception that a message begins with, where its traceback follows."""
+    if message is None or _TRACEBACK not in message:
+        return None
+    printed = conventions.PRINTED.match(message)
+    return printed and printed[1]
+
+
 def _printed_class(kind: Any) -> Any:
     """Name of an exception of which Python's ``str(type(error))`` was sent."""
     if isinstance(kind, str) and kind.startswith("<class '"):
@@ -340,7 +376,7 @@ def _printed_class(kind: Any) -> Any:
 
 _OK: Final = {"status": "ok"}
 _SIGNS: Final = (
-    frozenset(FAILED_IF)
+    frozenset((*FAILED_IF, *PAUSED_IF, *FINISHES_WITH))
     | {
         name
         for name, meaning in conventions.table("decision").items()
@@ -357,12 +393,7 @@ _TRACEBACK: Final = "Traceback (most recent call last)"
 def _says_failed(span_attributes: Mapping[str, Any]) -> bool:
     if "error.type" in span_attributes:
         return span_attributes["error.type"] not in (None, "")
-    for name, values in FAILED_IF.items():
-        if name in span_attributes:
-            value = span_attributes[name]
-            if (value if isinstance(value, str) else string(value)) in values:
-                return True
-    return False
+    return says(span_attributes, FAILED_IF)
 
 
 def _without_traceback(message: str | None) -> str | None:

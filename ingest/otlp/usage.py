@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ingest.otlp import conventions
 from ingest.otlp.attributes import MappedAttributes, Span, number, string
-from ingest.otlp.dialects import DISJOINT, REASONING_APART
+from ingest.otlp.dialects import DISJOINT, REASONING_APART, WHOLE
 from ingest.otlp.structures import mapping, structure
 from ingest.otlp.truncation import ns_from_iso
 from ingest.prices import Prices, TokenUsage, installed
@@ -21,14 +21,14 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "cached_tokens": (
         "cache_read_input_tokens", "input_cached_tokens", "cached_tokens", "cache_read",
-        "cachedInputTokens", "input_cache_read",
+        "cachedInputTokens", "input_cache_read", "cachedContentTokenCount",
     ),
     "cache_write_tokens": (
         "cache_creation_input_tokens", "input_cache_creation", "cache_creation", "cache_write",
-        "cache_write_tokens",
+        "cache_write_tokens", "cacheCreationInputTokens", "cacheWriteInputTokens",
     ),
     "reasoning_tokens": ("reasoning_tokens", "output_reasoning_tokens", "reasoning",
-                         "reasoningTokens", "output_reasoning"),
+                         "reasoningTokens", "output_reasoning", "thoughtsTokenCount"),
 }  # fmt: skip
 """Keys of usage objects as providers and tracing SDKs write them."""
 
@@ -50,25 +50,59 @@ def fields_of(
     span: Span, found: MappedAttributes, prices: Prices | None, dialect: str
 ) -> dict[str, Any]:
     """Return the fields of an event that speak of a model call."""
+    if "output" in found.values:
+        _read_response(found.values)
+    counts = _counted(span, found, prices, dialect)
+    return {**counts, "time_to_first_token_ms": _first_token_ms(span, found.values)}
+
+
+def sums_of(
+    span: Span, found: MappedAttributes, prices: Prices | None, dialect: str
+) -> dict[str, Any]:
+    """Return the tokens and cost that the span of an agent says of all its calls together."""
+    if _SUMS.isdisjoint(found.values):
+        return {}
+    counts = _counted(span, found, prices, dialect)
+    return counts if any(counts.values()) else {}
+
+
+_SUMS: Final = frozenset(
+    {"input_tokens", "output_tokens", "usage", "cost", "cost_usd", "input_cost", "output_cost"}
+)
+
+
+def _counted(
+    span: Span, found: MappedAttributes, prices: Prices | None, dialect: str
+) -> dict[str, Any]:
     values = found.values
-    disjoint = dialect in DISJOINT
+    disjoint = _holds(DISJOINT, dialect, values, span)
     if "usage" in values:
         disjoint = _read_usage(_counts(values["usage"]), values) or disjoint
     if "cost" in values:
         _read(mapping(structure(values["cost"])), _COST_KEYS, values)
-    if "output" in values:
-        _read_response(values)
     tokens: dict[str, int | None] = {
         name: int(values[name]) if name in values else None for name in _KEYS
     }
     tokens["input_tokens"] = _whole_input(tokens, disjoint)
-    if dialect in REASONING_APART and tokens["output_tokens"] is not None:
+    apart = tokens["reasoning_tokens"] and _holds(REASONING_APART, dialect, values, span)
+    if apart and tokens["output_tokens"] is not None:
         tokens["output_tokens"] += tokens["reasoning_tokens"] or 0
     model = values.get("model")
     cost = _cost_said(values)
     if cost is None and model is not None:
         cost = _priced(span, found, tokens, installed() if prices is None else prices)
-    return {**tokens, "cost_usd": cost, "time_to_first_token_ms": _first_token_ms(span, values)}
+    return {**tokens, "cost_usd": cost}
+
+
+def _holds(
+    of_dialects: Mapping[str, tuple[str, ...]], dialect: str, values: Mapping[str, Any], span: Span
+) -> bool:
+    """Tell whether a way of counting is that of a dialect, of all or of this provider."""
+    of_providers = of_dialects.get(dialect)
+    if of_providers is None:
+        return False
+    provider = string(values.get("provider")) or ""
+    return provider.startswith(of_providers) and WHOLE.isdisjoint(span.attributes)
 
 
 _SERVICE_TIERS: Final = (
@@ -129,10 +163,24 @@ def _responses(found: Any, depth: int = 5) -> Iterator[dict[str, Any]]:
 
 
 def _counts(usage: Any) -> dict[str, Any]:
-    """Return a usage object, also as Python prints one; nothing in it is text."""
-    if isinstance(usage, str) and usage.startswith("{'"):
-        usage = usage.replace("'", '"').replace("None", "null")
-    return mapping(structure(usage))
+    """Return a usage object, also as Python prints one; nothing in it is text.
+
+    Of the AI SDK's metadata the object of each provider, with the provider's own usage object.
+    """
+    if isinstance(usage, str):
+        if "oken" not in usage and "put" not in usage:
+            return {}
+        if usage.startswith("{'"):
+            usage = usage.replace("'", '"').replace("None", "null")
+    counts = mapping(structure(usage))
+    for part in [part for key, part in counts.items() if key not in _DETAILS]:
+        for name in _INNER if isinstance(part, dict) else ():
+            counts = {**mapping(part.get(name)), **part, **counts}
+    return counts
+
+
+_INNER: Final = ("usage", "usageMetadata")
+"""What providers call their usage objects within the AI SDK's metadata."""
 
 
 def _read_usage(usage: Mapping[str, Any], values: dict[str, Any]) -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from ast import literal_eval
+from contextlib import suppress
+from itertools import chain
 from typing import Any, Final
 
 from ingest.otlp import chat_messages
@@ -12,27 +15,35 @@ from ingest.otlp.structures import (
     encode,
     looks_like_json,
     mapping,
+    media,
+    shown,
     structure,
     without_media,
 )
 
 _ASKED: Final = (
-    "input", "question", "query", "prompt", "task", "user_input", "user_message", "user_prompt",
-    "message", "messages", "request", "text", "content", "goal", "new_message", "data", "value",
+    "input", "question", "query", "prompt", "task", "userinput", "usermessage", "usermsg",
+    "userprompt", "userquery", "userquestion", "chatinput", "inputtext", "humaninput", "querystr",
+    "sys.query",
+    "message", "messages", "request", "text", "content", "goal", "newmessage", "data", "value",
     "inputs",
 )  # fmt: skip
 _TOLD: Final = (
-    "output", "answer", "final_answer", "response", "result", "final_output", "output_text",
-    "text", "content", "reply", "message", "messages", "completion", "summary", "raw", "value",
-    "outputs",
+    "output", "answer", "finalanswer", "response", "result", "finaloutput", "finalresponse",
+    "finalreport", "outputtext", "text", "content", "reply", "replies", "message", "messages",
+    "completion", "generation", "summary", "raw", "value", "outputs",
 )  # fmt: skip
+"""Keys in lower case without underscores, as some write them in camel case."""
+
 _ARGUMENTS: Final = ("args", "kwargs")
-_PRINTED: Final = re.compile(r"[A-Z]\w*\(\w+=")
+_PRINTED: Final = re.compile(r"[A-Z]\w*\(\w+=|<[\w.]+ object at 0x")
 """How Python prints an object: data of a program, and no words (LlamaIndex's steps)."""
 
 
-def asked(value: Any) -> str | None:
+def asked(value: Any, of_messages: Any = chat_messages.requested) -> str | None:
     """Words of the user in an input; None when it is data and no words.
+
+    ``of_messages`` finds them where messages are among the arguments of a function.
 
     Examples
     --------
@@ -41,27 +52,31 @@ def asked(value: Any) -> str | None:
     >>> asked('{"order": 7, "lines": [1]}') is None
     True
     """
-    return _words(structure(value), _ASKED, chat_messages.requested)
+    return _words(structure(value), _ASKED, of_messages)
 
 
 def told(value: Any) -> str | None:
     """Words of the agent in an output; an object of plain values is an answer as it is."""
     found = structure(value)
     text = _words(found, _TOLD, chat_messages.final)
-    if text is None and isinstance(found, dict) and found and not _is_state(found):
+    if text is None and isinstance(found, dict) and found and not _is_no_answer(found):
         return encode(found).decode()
     return text
 
 
-def _is_state(found: dict[str, Any]) -> bool:
-    return any(isinstance(item, CONTAINERS) for item in found.values()) or "resume" in found
+def _is_no_answer(found: dict[str, Any]) -> bool:
+    """Tell the state of a program, a call of a tool, and nothing from an answer."""
+    if all(item is None or item == "" for item in found.values()):
+        return True
+    is_state = any(isinstance(item, CONTAINERS) for item in found.values()) or "resume" in found
+    return is_state or chat_messages.is_call(found)
 
 
 def _words(found: Any, keys: tuple[str, ...], of_messages: Any, depth: int = 4) -> str | None:
     if isinstance(found, str):
+        found = _printed_message(found).get("content", found)
         is_object = looks_like_json(found) or _PRINTED.match(found)
-        is_said = found.strip() not in _HIDDEN and not is_object
-        return without_media(found) if is_said else None
+        return None if is_object else shown(found)
     if depth == 0 or not isinstance(found, CONTAINERS):
         return None
     messages = chat_messages.items(found)
@@ -71,19 +86,21 @@ def _words(found: Any, keys: tuple[str, ...], of_messages: Any, depth: int = 4) 
     if isinstance(found, list):
         return _words(found[0], keys, of_messages, depth - 1) if len(found) == 1 else None
     if found.keys() >= {*_ARGUMENTS}:
-        given = [*_values(found["args"]), *_values(found["kwargs"])]
-        texts = [item for item in given if isinstance(item, str)]
         named = _words(mapping(found["kwargs"]), keys, of_messages, depth - 1)
-        return texts[0] if texts and not named else named
+        args = map(structure, _values(found["args"]))
+        said = (_words(item, keys, of_messages, depth - 1) for item in args)
+        others = (item for item in _values(found["kwargs"]) if isinstance(item, str))
+        return named or next(filter(None, chain(said, others)), None)
+    given = {key.replace("_", "").lower(): item for key, item in found.items() if item}
     for key in keys:
-        if key in found:
-            return _words(structure(found[key]), keys, of_messages, depth - 1)
+        if key in given:
+            return _words(structure(given[key]), keys, of_messages, depth - 1)
+    if all(isinstance(item, dict) for item in found.values()):
+        # Inputs or outputs of the parts of a pipeline, by their names (Haystack).
+        agreed = {_words(item, keys, of_messages, depth - 1) for item in found.values()} - {None}
+        return agreed.pop() if len(agreed) == 1 else None
     texts = [item for item in found.values() if isinstance(item, str) and item]
     return texts[0] if len(found) == 1 and texts else None
-
-
-_HIDDEN: Final = ("", "[REDACTED]", "<REDACTED>")
-"""What senders write where they do not say the words."""
 
 
 def _values(given: Any) -> list[Any]:
@@ -101,6 +118,8 @@ def plain(value: Any) -> str | None:
     '21 C'
     """
     found = _of_langchain(structure(value))
+    if isinstance(found, list) and found and all(map(_is_block, found)):
+        return chat_messages.text_of(found)
     if isinstance(found, dict):
         if found.keys() >= {*_ARGUMENTS}:
             given = [*_values(found["args"]), *_values(found["kwargs"])]
@@ -125,18 +144,42 @@ def _unwrapped(found: dict[str, Any]) -> str | None:
     return None
 
 
-_OF_MCP: Final = frozenset({"content", "isError", "is_error", "_meta", "structuredContent", "meta"})
+def _is_block(part: Any) -> bool:
+    """Tell whether an item of a list is a block of content, as MCP returns them."""
+    return isinstance(part, dict) and (part.get("type") == "text" or media(part) is not None)
+
+
+_OF_MCP: Final = frozenset(
+    {"content", "isError", "is_error", "_meta", "structuredContent", "meta", "toolUseId", "status"}
+)
+"""Keys of a result of MCP, and of Bedrock."""
 
 
 def _of_langchain(found: Any) -> Any:
     """A tool's message out of what LangSmith and OpenLLMetry put around it."""
     if isinstance(found, dict) and found.keys() <= _AROUND and "output" in found:
         found = structure(found["output"])
+    if isinstance(found, str):
+        return _printed_message(found) or found
     if isinstance(found, dict) and found.get("lc") == 1:
         return {**mapping(found.get("kwargs")), "type": "tool"}
     return found
 
 
+def _printed_message(text: str) -> dict[str, Any]:
+    """A tool's message of LangChain out of how Python prints it; empty when it is none."""
+    match = _MESSAGE.match(text)
+    if match is None:
+        return {}
+    with suppress(ValueError, SyntaxError):
+        status = "error" if "status='error'" in text[match.end(1) :] else "success"
+        return {"type": "tool", "content": literal_eval(match[1]), "status": status}
+    return {}
+
+
+_MESSAGE: Final = re.compile(
+    r"""content=('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*") (?:additional_kwargs|name|tool_call_id)="""
+)
 _AROUND: Final = frozenset({"output", "kwargs"})
 
 

@@ -17,7 +17,8 @@ _PROVIDERS: Final = {
     "azure": "azure azure.ai.openai az.ai.openai azure.ai.inference az.ai.inference azure-ai"
     " azure-openai azure-ai-foundry microsoft.foundry",
     "google": "google gcp.vertex-ai gcp.gemini gcp.gen-ai vertex-ai vertex-ai-beta vertexai"
-    " gemini google-vertex google-genai google-vertexai google.generative-ai google.vertex",
+    " gemini google-gla google-vertex google-genai google-vertexai google.generative-ai"
+    " google.vertex",
     "openai": "openai openai.chat openai.responses openai.completion text-completion-openai",
     "cohere": "cohere cohere-chat",
     "mistral": "mistral mistral-ai mistralai",
@@ -89,7 +90,7 @@ def names_of(provider: str | None, model: str) -> list[Name]:
     """
     found = [
         Name(who, form)
-        for who, name in _listed(_known(provider), model.strip().lower()[:_MAX])
+        for who, name in _listed(_known(provider), _slashed(model))
         for form in _forms(name)
     ]
     return [] if _is_unlisted(provider) else list(dict.fromkeys(found))
@@ -103,12 +104,25 @@ def own_names(provider: str | None, model: str) -> list[str]:
     >>> own_names(None, "us.anthropic.claude-sonnet-4-20250514-v1:0")[-1]
     'claude-sonnet-4'
     """
-    whole = model.strip().lower()[:_MAX]
+    whole = _slashed(model)
     bare = whole.rpartition("/")[2]
     bedrock = _BEDROCK.fullmatch(bare)
-    names = [whole, *([f"{_known(provider) or _key(provider)}/{bare}"] if provider else ()), bare]
+    names = [
+        model.strip().lower()[:_MAX],
+        whole,
+        *([f"{_known(provider) or _key(provider)}/{bare}"] if provider else ()),
+        bare,
+    ]
     names += [bedrock["name"]] if bedrock else []
     return list(dict.fromkeys(form for name in names for form in _forms(name)))
+
+
+def _slashed(model: str) -> str:
+    """A model's id with a slash where LangChain and Pydantic AI have a colon."""
+    whole = model.strip().lower()[:_MAX]
+    provider, _, rest = whole.partition(":")
+    is_provider = _key(provider) in PROVIDERS or _key(provider) in UNLISTED
+    return f"{provider}/{rest}" if rest and is_provider else whole
 
 
 def _listed(provider: str | None, model: str) -> Iterator[Name]:
@@ -135,10 +149,10 @@ def _listed(provider: str | None, model: str) -> Iterator[Name]:
         provider, model = told or provider, rest.rpartition("/")[2]
         if told is None and provider is not None:
             yield Name(provider, model)
-    elif provider is None:
-        if _BEDROCK.fullmatch(model):
-            yield Name("aws", model)
-        elif "@" in model:
+    if _BEDROCK.fullmatch(model):  # whoever made the model, or its sender, is named beside it
+        yield Name("aws", model)
+    elif provider is None and not slash:
+        if "@" in model:
             yield Name("google", model)
         elif model.startswith("ft:"):
             yield Name("openai", model)

@@ -46,7 +46,7 @@ class RedactionConfig:
     patterns
         Patterns of one's own by the class they name.
     key
-        Keys the pseudonyms and hashes. Whoever knows it can test guesses against them; processes
+        Keys the pseudonyms and hashes. With it guesses can be tested against them; processes
         that share it give the same event the same form, which is what makes a repeat collapse.
     """
 

@@ -32,5 +32,5 @@ def read(record: bytes) -> Iterator[Event | Rejected]:
         yield Rejected(rejection.code, rejection.detail)
 
 
-# Whether a time lies in the future is for whoever knows the present to say.
+# Whether a time lies in the future only a caller who knows the present can say.
 _FAR_FUTURE_NS = 4 * 10**18

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ingest.core.durations import seconds
 from ingest.core.errors import UsageError
 from ingest.simulate.agents import AGENTS, Agent
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,25 +102,6 @@ class Incident:
         return self.start_ns <= since_ns < self.end_ns
 
 
-def seconds(text: str) -> float:
-    """Read a length of time such as ``90s``, ``40m``, ``6h`` or ``2d``.
-
-    Raises
-    ------
-    UsageError
-        When it is none.
-
-    Examples
-    --------
-    >>> seconds("1.5h")
-    5400.0
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if match is None:
-        raise UsageError(f"{text!r} is no length of time; write 90s, 40m, 6h or 2d")
-    return float(match[1]) * _UNITS[match[2]]
-
-
 def parse_incident(text: str, number: int, agents: Sequence[Agent] = AGENTS) -> Incident:
     """Read ``KIND@START[+LENGTH][:AGENT[/TOOL]]``, START counted from the simulation's beginning.
 
@@ -144,7 +124,7 @@ def parse_incident(text: str, number: int, agents: Sequence[Agent] = AGENTS) -> 
     >>> parse_incident("tool_outage@40m+10m:support", 1).tool
     'search_articles'
     """
-    match = re.fullmatch(r"(\w+)@([\d.]+\w)(?:\+([\d.]+\w))?(?::([^/]+)(?:/(.+))?)?", text)
+    match = re.fullmatch(r"(\w+)@(\d[\w.]*)(?:\+(\d[\w.]*))?(?::([^/]+)(?:/(.+))?)?", text)
     if match is None:
         raise UsageError(f"{text!r} is no incident; write KIND@START[+LENGTH][:AGENT[/TOOL]]")
     name, start, length, agent_name, tool = match.groups()
@@ -159,7 +139,7 @@ def parse_incident(text: str, number: int, agents: Sequence[Agent] = AGENTS) -> 
         )
     if kind.tool is None and tool is not None:
         raise UsageError(f"{name} hits no tool; leave /{tool} out")
-    start_ns = int(seconds(start) * 1e9)
+    start_ns = int(seconds(start, or_none=True) * 1e9)
     length_ns = int((seconds(length) if length else kind.length_s) * 1e9)
     version = kind.version and (
         kind.version if agent.name == kind.agent else f"{agent.versions[1].name}-hotfix"

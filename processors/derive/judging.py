@@ -18,7 +18,7 @@ from detectors.outcomes import OutcomeConfig, Traffic, interaction_reasons, sess
 from detectors.outcomes.reasons import CODES
 from detectors.satisfaction import Estimator, features, turns
 
-RULES_VERSION: Final = "2"
+RULES_VERSION: Final = "3"
 SLACK_S: Final = 60
 """How far giving up may be behind sealed event time before stations wait for it."""
 

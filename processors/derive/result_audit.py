@@ -24,13 +24,26 @@ SELECT trace_id AS id
 FROM
 (
     SELECT trace_id, intDiv(max({_LOW}), 2) - sum(seen) AS heard FROM interaction_results FINAL
-    WHERE trace_id IN (SELECT target FROM evaluations) GROUP BY trace_id
+    WHERE trace_id IN (SELECT trace_id FROM interaction_results
+        WHERE interaction_id IN (SELECT target FROM evaluations))
+    GROUP BY trace_id
     -- of expired events nothing can be computed again
     HAVING min(cell) >= toDateTime({{horizon}} * 86400, 'UTC')
 ) AS r
 INNER JOIN
-    (SELECT target AS trace_id, count() AS said FROM evaluations FINAL GROUP BY target) AS e
-    USING (trace_id)
+(
+    -- a trace heard what was said of each of its names: further interactions, ids within scopes
+    SELECT trace_id, sum(n) AS said
+    FROM
+    (
+        SELECT DISTINCT trace_id, interaction_id FROM interaction_results
+        WHERE interaction_id IN (SELECT target FROM evaluations)
+    ) AS named
+    INNER JOIN
+        (SELECT target AS interaction_id, count() AS n FROM evaluations FINAL GROUP BY target) AS e
+        USING (interaction_id)
+    GROUP BY trace_id
+) AS e USING (trace_id)
 WHERE heard < said LIMIT {_AT_ONCE}
 """  # noqa: S608 - of our own constants
 

@@ -11,7 +11,7 @@ of a second costs. Every write collapses with its repeat, in any order:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import polars as pl
@@ -19,7 +19,7 @@ import polars as pl
 from detectors.outcomes import wording
 from detectors.outcomes.reasons import CODES
 from ingest.core.events import EVALUATION_KINDS
-from processors.clickhouse import MAX_STATEMENT_BYTES, SPILLING, Store, literal, one_of
+from processors.clickhouse import MAX_STATEMENT_BYTES, SPILLING, Store, literal, one_of, portions
 from processors.derive import judging, results, rollups, scopes, sessions, windows
 from processors.derive.judging import ResultsConfig
 from processors.write.cardinality import any_refused, as_it_is, limited
@@ -34,7 +34,9 @@ _SETTINGS: Final = SPILLING | {
 }
 _JUDGES: Final = literal(EVALUATION_KINDS)
 _WORDS: Final = ("user_message", "agent_message")
-FLAGS: Final = ("counted", "is_root", "skewed", "of_call", "cut", "words_gone")
+FLAGS: Final = (
+    "counted", "is_root", "skewed", "of_call", "cut", "words_gone", "of_service", "by_parts",
+)  # fmt: skip
 """Columns of events that are true or false."""
 
 _INDEX: Final = f"""
@@ -79,6 +81,10 @@ SELECT interaction_id AS trace, event_id, parent_id, payload_hash, ns,
     marked AND JSONExtractString(attributes, 'driftline.root') != '' AS is_root,
     marked AND JSONExtractString(attributes, 'driftline.clock') = 'skewed' AS skewed,
     marked AND JSONExtractString(attributes, 'driftline.from') = 'llm_call' AS of_call,
+    marked AND kind = 'interaction'
+        AND JSONExtractString(attributes, 'driftline.agent_from') = 'service' AS of_service,
+    marked AND kind = 'interaction'
+        AND JSONExtractString(attributes, 'driftline.status_from') = 'parts' AS by_parts,
     if(marked, JSONExtractString(attributes, 'driftline.end'), '') AS ending,
     leftUTF8(content, if(kind IN {literal(_WORDS)}, {results.WORDS}, 1)) AS content,
     if(status = 'error', error_message, '') AS error_message,
@@ -211,12 +217,12 @@ class ResultStore:
     def _update(self, ids: Sequence[str], judged: Sequence[str], given_up_before: int) -> None:
         cells: set[int] = set()
         touched = {name for one in judged for name in (one, scopes.root(one))}
-        for part in _portions(ids, _TRACES_AT_ONCE):
+        for part in portions(ids, _TRACES_AT_ONCE):
             rows, named = self._interactions(part, given_up_before)
             cells |= rows
             touched |= named
         session_cells: set[int] = set()
-        for part in _portions(sorted(touched), _SESSIONS_AT_ONCE):
+        for part in portions(sorted(touched), _SESSIONS_AT_ONCE):
             session_cells |= self._sessions(part)
         self._roll_up({"interactions": cells, "sessions": session_cells})
 
@@ -293,12 +299,12 @@ class ResultStore:
         for unit, changed in cells.items():
             minutes = sorted({cell // 60 * 60 for cell in changed})
             coarser.update(minutes)
-            for part in _portions(minutes, _MINUTES_AT_ONCE):
+            for part in portions(minutes, _MINUTES_AT_ONCE):
                 when = windows.during("cell", part, 60), windows.during("start", part, 60)
                 self._command(rollups.from_results(unit, *when, naming))
         for width in rollups.WIDTHS[1:]:
             starts = sorted({start // width * width for start in coarser})
-            for part in _portions(starts, _MINUTES_AT_ONCE):
+            for part in portions(starts, _MINUTES_AT_ONCE):
                 self._command(rollups.from_finer(width, windows.during("start", part, width)))
 
     def _query(self, sql: str) -> pl.DataFrame:
@@ -313,11 +319,6 @@ _EVALUATION_SCHEMA: Final[dict[str, Any]] = {
     "ns": pl.Int64, "event_id": pl.String, "value": pl.Float64, "reason": pl.String,
     "scope": pl.String, "counted": pl.UInt8,
 }  # fmt: skip
-
-
-def _portions(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    for at in range(0, len(values), size):
-        yield list(values[at : at + size])
 
 
 def _timed(rows: pl.DataFrame) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from detectors.failures.fingerprint import fingerprint
 from processors.derive import judging, scopes, traces
 from processors.derive.judging import ResultsConfig
 
-EPOCH: Final = 2
+EPOCH: Final = 3
 """Rises when rules change, so that new results replace old ones."""
 
 CELL_NS: Final = 10 * 10**9
@@ -24,6 +24,9 @@ WORDS: Final = 4_000
 _CALLS: Final = ("llm_call", "tool_call", "retrieval", "decision", "handoff")
 _TOOLS: Final = ("tool_call", "retrieval")
 NANO: Final = 1e9
+
+OWN_MS: Final = "(duration_ms - least(ifNull(waiting_ms, 0), duration_ms))"
+"""SQL of how long an interaction took without waiting for a person: the agent's own time."""
 
 
 def interaction_results(
@@ -67,7 +70,7 @@ def interaction_results(
     work = traces.resolve(counted).filter((pl.col("kind") != "span").any().over("interaction_id"))
     if work.is_empty():
         return _placed(places.with_columns(live=pl.lit(0, pl.UInt8)), config.rules_version)
-    found = _settled(_summed(work), config, given_up_before)
+    found = _waited(_settled(_summed(work), config, given_up_before), work)
     # Its id without the scope that the id may bear.
     within = pl.col("trace").str.len_chars()
     given = pl.concat_str("whole", pl.col("interaction_id").str.slice(within))
@@ -169,14 +172,24 @@ def _summed(work: pl.DataFrame) -> pl.DataFrame:
     # A closing event may carry totals of what its calls spent.
     spends = once & ~kind.is_in(["interaction", "span"])
     failed = c("status") == "error"
-    fails = failed & once & ~c("closes")
+    # What goes wrong around an agent, in a web server or a database, is not its failure.
+    failed_work = failed & (kind != "span")
+    fails = failed_work & once & ~c("closes")
     price = (c("cost_usd") * NANO).round().cast(pl.Int128)
     has_tokens = c("input_tokens").is_not_null() | c("output_tokens").is_not_null()
     said = kind.is_in(["user_message", "agent_message"]) & (c("content") != "")
+    # Where no call of a model says what it used, what agents say of all of them stands for it.
+    counts = pl.when((calls_model & (has_tokens | c("cost_usd").is_not_null())).any())
+    uses = calls_model, c("sums")
 
     def known(name: str) -> pl.Expr:
-        value = c(name).filter(calls_model & c(name).is_not_null())
-        return pl.when(value.len() > 0).then(value.sum()).alias(name)
+        of_calls, of_sums = (c(name).filter(which & c(name).is_not_null()) for which in uses)
+        summed = pl.when(of_sums.len() > 0).then(of_sums.sum())
+        own = pl.when(of_calls.len() > 0).then(of_calls.sum())
+        return counts.then(own).otherwise(summed).alias(name)
+
+    def spent(calls: pl.Expr, sums: pl.Expr) -> pl.Expr:
+        return calls + counts.then(0).otherwise(sums)
 
     def first(name: str, which: pl.Expr) -> pl.Expr:
         return c(name).filter(which & (c(name) != "")).first()
@@ -184,7 +197,16 @@ def _summed(work: pl.DataFrame) -> pl.DataFrame:
     def last(name: str, which: pl.Expr) -> pl.Expr:
         return c(name).filter(which).last()
 
-    agent = pl.coalesce(first("agent", c("closes")), c("agent").first())
+    # One that only its service names is called as the first below that has a name.
+    named = (kind == "interaction") & ~c("of_service") & (c("agent") != "")
+    below = c("agent").filter(named & ~c("closes"))
+    begun = [c(by).filter(named & ~c("closes")) for by in ("start_ns", "ns")]
+    agent = pl.coalesce(
+        first("agent", c("closes") & ~c("of_service")),
+        pl.when(c("closes").any()).then(below.sort_by(*begun, descending=[False, True]).first()),
+        first("agent", c("closes")),
+        c("agent").first(),
+    )
     return work.group_by("interaction_id", maintain_order=True).agg(
         c("trace", "whole").first(),
         *(known(name) for name in ("input_tokens", "output_tokens", "cached_tokens")),
@@ -202,16 +224,17 @@ def _summed(work: pl.DataFrame) -> pl.DataFrame:
         closing_timed=c("duration_ms").filter(c("closes")).is_not_null().all(),
         skewed=(c("skewed") & c("closes")).any(),
         closing_end=c("ns").filter(c("closes")).max(),
-        status=last("status", c("closes")),
+        status=pl.when(last("by_parts", c("closes")) & _ends_badly(failed, once))
+        .then(pl.lit("error"))
+        .otherwise(last("status", c("closes"))),
         ending=pl.coalesce(last("ending", c("closes") & (c("ending") != "")), _interrupted()),
         closing_error=last("error_type", c("closes")),
         closing_template=last("error_template", c("closes")),
         inner_error=last("error_type", fails),
         inner_tool=pl.when(last("kind", fails).is_in(_TOOLS)).then(last("name", fails)),
         inner_template=last("error_template", fails),
-        errors=failed.any(),
+        errors=failed_work.any(),
         words_gone=c("words_gone").any(),
-        waiting_ms=c("duration_ms").filter(kind == "human_input").sum(),
         time_to_first_token_ms=c("time_to_first_token_ms")
         .filter(calls_model & c("time_to_first_token_ms").is_not_null())
         .first(),
@@ -223,16 +246,29 @@ def _summed(work: pl.DataFrame) -> pl.DataFrame:
         tool_errors=(calls_tool & failed).sum(),
         handoffs=(once & (kind == "handoff")).sum(),
         human_inputs=(once & (kind == "human_input")).sum(),
-        priced=(spends & c("cost_usd").is_not_null()).sum(),
-        unpriced=(calls_model & has_tokens & c("cost_usd").is_null()).sum(),
-        cost=price.filter(spends).sum(),
+        priced=spent(*((which & c("cost_usd").is_not_null()).sum() for which in (spends, uses[1]))),
+        unpriced=spent(*((which & has_tokens & c("cost_usd").is_null()).sum() for which in uses)),
+        cost=spent(*(price.filter(which).sum() for which in (spends, uses[1]))),
         models=c("model").filter(calls_model & (c("model") != "")).unique().sort(),
-        tools=c("name").filter(calls_tool & (c("name") != "")).unique().sort(),
+        tools=c("name")
+        .filter(named := calls_tool & (c("name") != ""))
+        .sort_by(*(c(by).filter(named) for by in ("start_ns", "ns", "event_id")))
+        .unique(maintain_order=True),
         own_request=c("content").filter(said & (kind == "user_message") & ~c("of_call")).first(),
         any_request=c("content").filter(said & (kind == "user_message")).first(),
         own_answer=c("content").filter(said & (kind == "agent_message") & ~c("of_call")).last(),
         any_answer=c("content").filter(said & (kind == "agent_message")).last(),
     )
+
+
+def _ends_badly(failed: pl.Expr, once: pl.Expr) -> pl.Expr:
+    """Whether the last agent or call below one that is always ok failed."""
+    c, kind = pl.col, pl.col("kind")
+    work = once & ~c("closes")
+    fails = work & failed & kind.is_in([*_CALLS, "interaction"])
+    works = work & ~failed & kind.is_in(["llm_call", *_TOOLS])
+    last_failed, last_done = (c("ns").filter(which).max() for which in (fails, works))
+    return (last_failed >= last_done.fill_null(0)).fill_null(value=False)
 
 
 def _interrupted() -> pl.Expr:
@@ -293,6 +329,26 @@ def _settled(found: pl.DataFrame, config: ResultsConfig, given_up_before: int) -
         start_ns=when(c("closed") & c("closing_timed")).then("closing_start").otherwise("first_ns"),
         status=c("status").fill_null(""),
     )
+
+
+def _waited(found: pl.DataFrame, work: pl.DataFrame) -> pl.DataFrame:
+    """With ``waiting_ms``, how long of each interaction a person was waited for, moments once."""
+    c = pl.col
+    bounds = found.select("interaction_id", opens="start_ns", over="end_ns")
+    waits = (
+        work.filter(c("kind") == "human_input")
+        .join(bounds, on="interaction_id")
+        .select(
+            "interaction_id",
+            since=pl.max_horizontal("start_ns", "opens"),
+            until=pl.min_horizontal("ns", "over"),
+        )
+        .sort("interaction_id", "since")
+        .with_columns(counted=c("until").cum_max().shift(1).over("interaction_id"))
+    )
+    waited = (c("until") - pl.max_horizontal("since", "counted")).clip(lower_bound=0)
+    added = waits.group_by("interaction_id").agg(waiting_ms=(waited.sum() / 1e6).round(6))
+    return found.join(added, on="interaction_id", how="left")
 
 
 def _judged(found: pl.DataFrame) -> pl.DataFrame:

@@ -10,20 +10,24 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from detectors.sketch import GAMMA, ZERO_BIN
-from processors.derive.results import EPOCH
+from detectors.sketch import GAMMA, LAST_BIN, ZERO_BIN
+from processors.derive.results import EPOCH, OWN_MS
 from processors.write.cardinality import LabelSql
 
 WIDTHS: Final = (60, 3600, 86_400)
 UNITS: Final = {"interactions": "interaction_results", "sessions": "session_results"}
+
+_DURATION: Final = {"interactions": OWN_MS, "sessions": "duration_ms"}
+"""What is added up as a duration; that of a session is from its start to its end."""
 
 _LOW: Final = "bitAnd(version, 0xFFFFFFFFFF)"
 
 
 def bin_sql(column: str) -> str:
     """SQL of the histogram bin of a number, as `detectors.sketch.bin_index` computes it."""
-    log = f"toInt16(ceil(log({column}) / {math.log(GAMMA)!r}))"
-    return f"if({column} > 0, {log}, toInt16({ZERO_BIN}))"
+    log = f"ceil(log({column}) / {math.log(GAMMA)!r})"
+    clipped = f"toInt16(least(greatest({log}, {ZERO_BIN + 1}), {LAST_BIN}))"
+    return f"if({column} > 0, {clipped}, toInt16({ZERO_BIN}))"
 
 
 def _histogram(column: str) -> str:
@@ -33,74 +37,62 @@ def _histogram(column: str) -> str:
     )
 
 
-def _sum(expression: str) -> str:
-    return f"sumIf({expression}, live = 1)"
+def _rounded(column: str, digits: int) -> str:
+    return f"round(ifNull({column}, 0), {digits})"
 
 
-def _count(condition: str) -> str:
-    return f"countIf(live = 1 AND {condition})"
-
-
-_TIMES: Final = "round(ifNull({}, 0), 3)"
-_MONEY: Final = "round(ifNull({}, 0), 9)"
-
-# name: (of interactions, of sessions); sums all.
-_SUMS: Final = {
-    "n": (_count("1"),) * 2,
-    "open": (_count("state = 'open'"), "toUInt64(0)"),
-    "unfinished": (_count("state = 'unfinished'"), "toUInt64(0)"),
-    "succeeded": (_count("success = 1"),) * 2,
-    "success_known": (_count("success IS NOT NULL"),) * 2,
-    "duration_n": (_count("duration_ms IS NOT NULL"),) * 2,
-    "duration_ms": (_sum(_TIMES.format("duration_ms")),) * 2,
-    "first_token_n": (_count("time_to_first_token_ms IS NOT NULL"), "toUInt64(0)"),
-    "first_token_ms": (_sum(_TIMES.format("time_to_first_token_ms")), "toFloat64(0)"),
-    "steps": (_sum("steps"), "toUInt64(0)"),
-    "llm_calls": (_sum("llm_calls"),) * 2,
-    "llm_errors": (_sum("llm_errors"), "toUInt64(0)"),
-    "tool_calls": (_sum("tool_calls"),) * 2,
-    "tool_errors": (_sum("tool_errors"),) * 2,
-    "handoffs": (_sum("handoffs"), "toUInt64(0)"),
-    "human_inputs": (_sum("human_inputs"), "toUInt64(0)"),
-    "input_tokens": (_sum("ifNull(input_tokens, 0)"),) * 2,
-    "output_tokens": (_sum("ifNull(output_tokens, 0)"),) * 2,
-    "cached_tokens": (_sum("ifNull(cached_tokens, 0)"), "toUInt64(0)"),
-    "tokens_n": (_count("(input_tokens IS NOT NULL OR output_tokens IS NOT NULL)"),) * 2,
-    "cost_usd": (_sum(_MONEY.format("cost_usd")),) * 2,
-    "cost_n": (_count("cost_usd IS NOT NULL"),) * 2,
-    "satisfaction": (_sum("round(ifNull(satisfaction, 0), 12)"),) * 2,
-    "satisfaction_n": (_count("satisfaction IS NOT NULL"),) * 2,
-    "dissatisfaction": (_sum("round(ifNull(dissatisfaction, 0), 12)"),) * 2,
-    "dissatisfaction_n": (_count("dissatisfaction IS NOT NULL"),) * 2,
-    "coverage": (_sum("round(ifNull(coverage, 0), 12)"),) * 2,
-}
-_MAPS: Final = {
-    ("duration_bins", "duration_counts"): (_histogram("duration_ms"),) * 2,
-    ("first_token_bins", "first_token_counts"): (
-        _histogram("time_to_first_token_ms"),
-        "(CAST([] AS Array(Int16)), CAST([] AS Array(UInt64)))",
-    ),
-    ("reasons", "reason_counts"): (
-        "sumMapIf([toString(failure_reason)], [toUInt64(1)], live = 1 AND success = 0)",
-    )
-    * 2,
-    ("seen_reasons", "seen_counts"): (
-        "sumMapIf(arrayMap(r -> toString(r), reasons),"
-        " arrayMap(r -> toUInt64(1), reasons), live = 1)",
-    )
-    * 2,
+# Added up as elements of two arrays: to plan an aggregate of each took twice as long.
+_COUNTS: Final = {
+    "n": "toUInt64(1)",
+    "open": "state = 'open'",
+    "unfinished": "state = 'unfinished'",
+    "succeeded": "ifNull(success = 1, 0)",
+    "success_known": "success IS NOT NULL",
+    "duration_n": "duration_ms IS NOT NULL",
+    "first_token_n": "time_to_first_token_ms IS NOT NULL",
+    "steps": "steps",
+    "llm_calls": "llm_calls",
+    "llm_errors": "llm_errors",
+    "tool_calls": "tool_calls",
+    "tool_errors": "tool_errors",
+    "handoffs": "handoffs",
+    "human_inputs": "human_inputs",
+    "input_tokens": "ifNull(input_tokens, 0)",
+    "output_tokens": "ifNull(output_tokens, 0)",
+    "cached_tokens": "ifNull(cached_tokens, 0)",
+    "tokens_n": "input_tokens IS NOT NULL OR output_tokens IS NOT NULL",
+    "cost_n": "cost_usd IS NOT NULL",
+    "satisfaction_n": "satisfaction IS NOT NULL",
+    "dissatisfaction_n": "dissatisfaction IS NOT NULL",
 }
 _DIGITS: Final = {
     "duration_ms": 3, "first_token_ms": 3, "cost_usd": 9, "satisfaction": 12, "dissatisfaction": 12,
     "coverage": 12,
 }  # fmt: skip
-_FLOAT: Final = frozenset(_DIGITS)
+_SOURCES: Final = {"duration_ms": "lasted_ms", "first_token_ms": "time_to_first_token_ms"}
+_AMOUNTS: Final = {
+    name: _rounded(_SOURCES.get(name, name), digits) for name, digits in _DIGITS.items()
+}
+_MAPS: Final = {
+    ("duration_bins", "duration_counts"): _histogram("lasted_ms"),
+    ("first_token_bins", "first_token_counts"): _histogram("time_to_first_token_ms"),
+    ("reasons", "reason_counts"): (
+        "sumMapIf([toString(failure_reason)], [toUInt64(1)], live = 1 AND success = 0)"
+    ),
+    ("seen_reasons", "seen_counts"): (
+        "sumMapIf(arrayMap(r -> toString(r), reasons),"
+        " arrayMap(r -> toUInt64(1), reasons), live = 1)"
+    ),
+}
+_NOT_OF_SESSIONS: Final = frozenset(
+    (
+        "open", "unfinished", "first_token_n", "first_token_ms", "first_token_bins", "steps",
+        "llm_errors", "handoffs", "human_inputs", "cached_tokens",
+    )
+)  # fmt: skip
+"""What the results of sessions do not bear; their rollups say 0."""
 
-_KEY: Final = "environment, agent, start, agent_version"
-_COLUMNS: Final = ", ".join(
-    ["environment", "agent", "width_s", "start", "agent_version", "unit", "version", *_SUMS]
-    + [name for pair in _MAPS for name in pair]
-)
+_KEY: Final = "environment, agent, width_s, start, agent_version, unit, version"
 
 
 def from_results(unit: str, when: str, minutes: str, naming: LabelSql) -> str:
@@ -115,43 +107,43 @@ def from_results(unit: str, when: str, minutes: str, naming: LabelSql) -> str:
     naming
         How names are borne by derived rows.
     """
-    number = list(UNITS).index(unit)
+    without = _NOT_OF_SESSIONS if unit == "sessions" else frozenset()
+    counts = {name: made for name, made in _COUNTS.items() if name not in without}
+    amounts = {name: made for name, made in _AMOUNTS.items() if name not in without}
+    maps = {pair: made for pair, made in _MAPS.items() if pair[0] not in without}
     labels = ", ".join(
-        f"{naming(f'r.{name}', name)} AS {name[0]}_" if name != "agent_version"
-        else f"{naming(f'r.{name}', name)} AS v_"
-        for name in ("environment", "agent", "agent_version")
-    )  # fmt: skip
-    inner = ", ".join(
-        [f"{made[number]} AS s_{name}" for name, made in _SUMS.items()]
-        + [f"{made[number]} AS m_{pair[0]}" for pair, made in _MAPS.items()]
+        f"{naming(f'r.{name}', name)} AS {label}"
+        for name, label in (("environment", "e_"), ("agent", "a_"), ("agent_version", "v_"))
     )
-    zeros = ", ".join(
-        [f"{'toFloat64(0)' if name in _FLOAT else 'toUInt64(0)'} AS s_{name}" for name in _SUMS]
-        + [f"{_empty(pair[0])} AS m_{pair[0]}" for pair in _MAPS]
-    )
-    outer = ", ".join(
-        [_rounded(name, f"sum(s_{name})") for name in _SUMS]
-        + [f"sumMap(m_{pair[0]}.1, m_{pair[0]}.2) AS t_{pair[0]}" for pair in _MAPS]
-    )
+    made = ", ".join(f"{made} AS m_{one}" for (one, _), made in maps.items())
+    none = ", ".join(f"{_empty(one)} AS m_{one}" for one, _ in maps)
+    added = ", ".join(f"sumMap(m_{one}.1, m_{one}.2) AS t_{one}" for one, _ in maps)
     taken = ", ".join(
-        [f"x_{name}" for name in _SUMS]
-        + [f"t_{pair[0]}.{part}" for pair in _MAPS for part in (1, 2)]
+        [f"counts[{at}]" for at in range(1, len(counts) + 1)]
+        + [f"round(amounts[{at}], {_DIGITS[name]})" for at, name in enumerate(amounts, 1)]
+        + [f"t_{one}.{part}" for one, _ in maps for part in (1, 2)]
     )
+    columns = ", ".join([_KEY, *counts, *amounts, *(name for pair in maps for name in pair)])
     return f"""
-INSERT INTO rollups ({_COLUMNS})
+INSERT INTO rollups ({columns})
 SELECT e_, a_, {WIDTHS[0]}, start, v_, '{unit}',
     bitShiftLeft(toUInt64({EPOCH}), 40) + total, {taken}
 FROM
 (
-    SELECT e_, a_, start, v_, sum(sum(low)) OVER (PARTITION BY start) AS total, {outer}
+    SELECT e_, a_, start, v_, sum(sum(low)) OVER (PARTITION BY start) AS total,
+        sumForEach(c) AS counts, sumForEach(f) AS amounts, {added}
     FROM
     (
-        SELECT toStartOfMinute(cell) AS start, {labels}, sum({_LOW}) AS low, {inner}
+        WITH {_DURATION[unit]} AS lasted_ms
+        SELECT toStartOfMinute(cell) AS start, {labels}, sum({_LOW}) AS low,
+            sumForEachIf([{", ".join(counts.values())}], live = 1) AS c,
+            sumForEachIf([{", ".join(amounts.values())}], live = 1) AS f, {made}
         FROM {UNITS[unit]} AS r FINAL WHERE {when}
         GROUP BY start, e_, a_, v_
         UNION ALL
         SELECT DISTINCT start, environment AS e_, agent AS a_, agent_version AS v_,
-            toUInt64(0) AS low, {zeros}
+            toUInt64(0) AS low, CAST([] AS Array(UInt64)) AS c, CAST([] AS Array(Float64)) AS f,
+            {none}
         FROM rollups WHERE width_s = {WIDTHS[0]} AND unit = '{unit}' AND ({minutes})
     )
     GROUP BY start, e_, a_, v_
@@ -171,14 +163,20 @@ def from_finer(width: int, when: str) -> str:
         Condition on ``start`` that takes whole windows of this width.
     """
     finer = WIDTHS[WIDTHS.index(width) - 1]
-    sums = ", ".join(_rounded(name, f"sum({name})") for name in _SUMS)
-    maps = ", ".join(f"sumMap({one}, {other}) AS t_{one}" for one, other in _MAPS)
-    taken = ", ".join(
-        [f"x_{name}" for name in _SUMS] + [f"t_{one}.{part}" for one, _ in _MAPS for part in (1, 2)]
+    sums = ", ".join(
+        [f"sum({name}) AS x_{name}" for name in _COUNTS]
+        + [f"round(sum({name}), {digits}) AS x_{name}" for name, digits in _DIGITS.items()]
     )
+    maps = ", ".join(f"sumMap({one}, {other}) AS t_{one}" for one, other in _MAPS)
+    columns = [*_COUNTS, *_DIGITS]
+    taken = ", ".join(
+        [f"x_{name}" for name in columns]
+        + [f"t_{one}.{part}" for one, _ in _MAPS for part in (1, 2)]
+    )
+    filled = ", ".join([_KEY, *columns, *(name for pair in _MAPS for name in pair)])
     begin = f"toStartOfInterval(start, INTERVAL {width} SECOND)"
     return f"""
-INSERT INTO rollups ({_COLUMNS})
+INSERT INTO rollups ({filled})
 SELECT environment, agent, {width}, begin, agent_version, unit,
     bitShiftLeft(toUInt64({EPOCH}), 40) + total, {taken}
 FROM
@@ -198,11 +196,6 @@ ANY LEFT JOIN
     GROUP BY unit, begin
 ) AS versions USING (unit, begin)
 """  # noqa: S608 - of our own constants
-
-
-def _rounded(name: str, expression: str) -> str:
-    digits = _DIGITS.get(name)
-    return f"{expression if digits is None else f'round({expression}, {digits})'} AS x_{name}"
 
 
 def _empty(first: str) -> str:

@@ -8,6 +8,7 @@ once all marks of that report are worked off, so a sealed window never misses de
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +32,13 @@ _IDLE_NS: Final = 30 * NS
 """How far behind the clock event time is taken to be when nothing is left to read."""
 
 _LIVE_NS: Final = 3600 * NS
-"""Traffic whose last event is no older than this is live."""
+"""Traffic that was no further behind the clock than this when it was stored is live."""
+
+_NEAR_NS: Final = 60 * NS
+"""What is no further behind the clock comes as it happens: a record of later is an event of later.
+
+What is further behind may be a replay, in which seconds bring hours.
+"""
 
 _FRESH_NS: Final = 20 * NS
 """A report older than this says nothing about lag: its worker may be dead."""
@@ -52,8 +59,10 @@ SCHEMA: Final[dict[str, pl.DataType]] = {
 }
 
 _READ: Final = """
-SELECT topic, partition, toUnixTimestamp64Nano(watermark) AS watermark, offset, lag, marked,
-    toUnixTimestamp64Milli(advanced) AS advanced, toUnixTimestamp64Milli(updated) AS updated
+SELECT topic, partition, toUnixTimestamp64Nano(watermark) AS watermark, offset,
+    if(parked, 0, lag) AS lag, marked,
+    toUnixTimestamp64Milli(advanced) AS advanced, toUnixTimestamp64Milli(updated) AS updated,
+    toUnixTimestamp64Milli(heard) AS heard
 FROM watermarks FINAL WHERE log_id = {log_id:String}
 """
 
@@ -66,52 +75,109 @@ class Report:
     marked: tuple[int, ...]
 
 
-def report(rows: pl.DataFrame, now: int) -> Report | None:
-    """What the sink's rows add up to; None while there are none. Pure.
+def report(rows: pl.DataFrame, now: int, heard_all: int | None = None) -> Report | None:
+    """What the rows of ``watermarks`` add up to; None while the sink has said nothing. Pure.
 
     A partition with lag holds event time back, and so does one that has just moved, for more may be
     on its way; any other is idle and does not. When all are idle, event time follows the clock at a
     distance, provided their workers are alive.
+
+    Parameters
+    ----------
+    rows
+        Columns as in `_READ`.
+    now
+        The clock, ns.
+    heard_all
+        Event time, ns, up to which idle partitions are known to hold nothing unread, see `Sealing`;
+        None for any.
     """
-    if rows.is_empty():
+    events = rows.filter(pl.col("topic") == EVENTS_TOPIC)
+    if events.is_empty():
         return None
     # A worker of before partitions were added to the dirty topic knows of fewer.
-    marked = tuple(max(column) for column in zip_longest(*rows["marked"], fillvalue=0))
-    moving = pl.col("updated") - pl.col("advanced") < _IDLE_MS
-    waiting = rows.filter((pl.col("lag") > 0) | moving)
-    latest = int(rows["watermark"].max() or 0)  # type: ignore[arg-type]
+    marked = tuple(max(column) for column in zip_longest(*events["marked"], fillvalue=0))
+    waiting = events.filter(_waits())
+    latest = int(events["watermark"].max() or 0)  # type: ignore[arg-type]
+    heard = latest if heard_all is None else heard_all
     if not waiting.is_empty():
-        return Report(int(waiting["watermark"].min() or 0), marked)  # type: ignore[arg-type]
-    alive = int(rows["updated"].min() or 0) * 1_000_000 > now - _FRESH_NS  # type: ignore[arg-type]
-    return Report(_idle(latest, now) if alive and latest else latest, marked)
+        return Report(min(int(waiting["watermark"].min() or 0), heard), marked)  # type: ignore[arg-type]
+    if heard < latest:
+        return Report(heard, marked)
+    alive = int(events["updated"].min() or 0) * 1_000_000 > now - _FRESH_NS  # type: ignore[arg-type]
+    return Report(_idle(rows, latest, now) if alive and latest else latest, marked)
 
 
-def _idle(latest: int, now: int) -> int:
+def _waits() -> pl.Expr:
+    return (pl.col("lag") > 0) | (pl.col("updated") - pl.col("advanced") < _IDLE_MS)
+
+
+def _idle(rows: pl.DataFrame, latest: int, now: int) -> int:
     """Event time when nothing is left to read.
 
-    The clock's for live traffic, but what was replayed from the past ends shortly after its last
-    event, so that more of it may follow.
+    The clock's for live traffic, however long it stays away: silence is found by the time that
+    passes. What was replayed from the past ends shortly after its last event, so that more of it
+    may follow.
     """
-    clock = now - _IDLE_NS
-    return max(latest, clock if clock - latest < _LIVE_NS else latest + 60 * NS)
+    return max(latest, now - _IDLE_NS if _was_live(rows, latest) else latest + 60 * NS)
+
+
+def _was_live(rows: pl.DataFrame, latest: int) -> bool:
+    """Whether event time went along with the clock when it was last heard of.
+
+    The last event was stored when it was young, or event time that was reached since, and is stored
+    as well, was close to the clock. The first is lost when a worker starts, the second is not.
+    """
+    last = (pl.col("topic") == EVENTS_TOPIC) & (pl.col("watermark").cast(pl.Int64) == latest)
+    reached = (pl.col("topic") == GIVEN_UP) & (
+        pl.col("watermark").cast(pl.Int64) > latest - _LIVE_NS
+    )
+    heard = pl.when(last).then("advanced").otherwise("updated").cast(pl.Int64) * 1_000_000
+    behind = rows.filter(last | reached).select(heard - pl.col("watermark").cast(pl.Int64))
+    return bool((behind.to_series() < _LIVE_NS).any())
 
 
 class Sealing:
-    """Follows the reports; `sealed` is the event time (ns) up to which windows are complete."""
+    """Follows the reports; `sealed` is the event time (ns) up to which windows are complete.
+
+    That a partition is idle was true when its worker last heard of it. What others had reached by
+    then it has nothing before, provided that records are sent in the order of event time. What they
+    have reached since may be a replay whose records in this partition nobody has seen yet.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[Report] = deque(maxlen=10_000)
+        self._reached: deque[tuple[int, int]] = deque(maxlen=1_000)  # clock and event time, ns
         self._watermark = 0
 
     def update(self, rows: pl.DataFrame, now: int) -> Sealing:
-        """Take the rows of ``watermarks``, columns as in `_READ`."""
-        found = report(rows.filter(pl.col("topic") == EVENTS_TOPIC), now)
+        """Take the rows of ``watermarks``, columns as in `_READ`, that were just read."""
+        found = report(rows, now, self._heard_all(rows, now))
         if found is not None:
             self._waiting.append(found)
         done = _done(rows)
         while self._waiting and _worked_off(self._waiting[0].marked, done):
             self._watermark = max(self._watermark, self._waiting.popleft().watermark)
         return self
+
+    def _heard_all(self, rows: pl.DataFrame, now: int) -> int | None:
+        """Event time, ns, before which no idle partition has anything unread; None for any."""
+        events = rows.filter(pl.col("topic") == EVENTS_TOPIC)
+        latest = int(events["watermark"].max() or 0)  # type: ignore[arg-type]
+        if latest > (self._reached[-1][1] if self._reached else 0):
+            self._reached.append((now, latest))
+        near = latest > now - _NEAR_NS
+        idle = events.filter(~_waits()).select("watermark", "heard")
+        reached = [
+            max(watermark, self._reached_by(heard * 1_000_000, near=near))
+            for watermark, heard in idle.iter_rows()
+        ]
+        return min(reached, default=None)
+
+    def _reached_by(self, clock: int, *, near: bool) -> int:
+        before = bisect_right(self._reached, clock, key=lambda at: at[0])
+        known = self._reached[before - 1][1] if before else 0
+        return max(known, clock + SEAL_DELAY_NS) if near else known
 
     @property
     def sealed(self) -> int:
@@ -134,7 +200,7 @@ def read(store: Store, log_id: str) -> pl.DataFrame:
 
 
 def last_report(store: Store, log_id: str, partition: int) -> Report:
-    """What was last said of a partition of the events topic, by whoever read it."""
+    """The last report on a partition of the events topic, by the consumer that held it."""
     rows = read(store, log_id).filter(
         (pl.col("topic") == EVENTS_TOPIC) & (pl.col("partition") == partition)
     )
@@ -186,7 +252,7 @@ def clock_ns() -> int:
 
 def marks_made(rows: pl.DataFrame) -> tuple[int, ...]:
     """How far the marks reach that are known now, per partition of the dirty topic. Pure."""
-    found = report(rows.filter(pl.col("topic") == EVENTS_TOPIC), 0)
+    found = report(rows, 0)
     return () if found is None else found.marked
 
 

@@ -7,6 +7,7 @@ it is its work. Columnar: parents are followed for all events at once, by pointe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -29,27 +30,33 @@ def resolve(events: pl.DataFrame) -> pl.DataFrame:
     events
         Distinct events of whole traces, each of one scope: ``trace``, ``event_id``,
         ``parent_id``, ``ns``, ``payload_hash``, ``start_ns``, ``kind``, ``name``, ``is_root``,
-        ``input_tokens``, ``output_tokens``.
+        ``input_tokens``, ``output_tokens``, ``cost_usd``.
 
     Returns
     -------
     polars.DataFrame
         The events in order of (trace, ns, payload_hash) with ``interaction_id``, ``closes`` (it is
-        a topmost agent span), and ``repeats`` (a call that another event of the trace tells as
-        well).
+        a topmost agent span), ``repeats`` (a call that another event of the trace tells as well),
+        ``sums`` (an agent span that says tokens or cost, below none that does), and
+        ``cost_usd`` of calls that only another event that tells them knows.
     """
     events = events.sort("trace", "ns", "payload_hash")
     # Joins on numbers are several times cheaper than on names.
     numbered = events.with_columns(trace=pl.col("trace").rle_id())
     parent = _parents(numbered)
     agent = (events["kind"] == "interaction").to_numpy()
+    sums = _sums(events, parent, agent)
     stand_in = _stand_ins(numbered, parent, agent)
     agent = agent | stand_in
     owner, closes = _owners(numbered, agent, stand_in, *_topmost(parent, agent))
+    repeats, costs = _repeats(events, parent)
+    if costs is not None:
+        events = events.with_columns(pl.Series("cost_usd", costs).fill_nan(None))
     return events.with_columns(
         pl.Series("interaction_id", _names(events, owner)),
         pl.Series("closes", closes),
-        pl.Series("repeats", _repeats(events, parent)),
+        pl.Series("repeats", repeats),
+        pl.Series("sums", sums),
     )
 
 
@@ -204,34 +211,101 @@ def further(trace: str, event_id: str) -> pl.Expr:
     return pl.concat_str(pl.col(trace), pl.col(event_id), separator="/")
 
 
-def _repeats(events: pl.DataFrame, parent: Indices) -> npt.NDArray[np.bool_]:
-    """Calls that are told twice: a model call within a model call, a tool within the same tool.
+def _sums(
+    events: pl.DataFrame, parent: Indices, agent: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Agent spans that say tokens or cost, below none that does: each contains those below it."""
+    said = events.select(pl.any_horizontal(pl.col(name).is_not_null() for name in _SAID))
+    says: npt.NDArray[np.bool_] = agent & said.to_series().to_numpy()
+    if not says.any():
+        return says
+    top, _ = _topmost(parent, says)
+    highest: npt.NDArray[np.bool_] = says & (top == np.arange(len(parent)))
+    return highest
 
-    Two instrumentations of one program see the same call, one inside the other. Of a model call
-    the outer counts, unless only inner ones know its tokens.
+
+_SAID: Final = ("input_tokens", "output_tokens", "cost_usd")
+
+
+def _repeats(
+    events: pl.DataFrame, parent: Indices
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64] | None]:
+    """Calls that are told twice, and what calls cost where another that tells them knows it.
+
+    Instrumentations of one program see the same call, one inside the other: a model call within a
+    model call, a tool within the same tool, a question to a person within the wait for the answer.
+    The outer counts, but of model calls the outermost that knows tokens.
     """
     kind = events["kind"].cast(pl.String).to_numpy()
     repeats = np.zeros(len(events), dtype=np.bool_)
-    calls = np.isin(kind, ("llm_call", "tool_call"))
+    calls = np.isin(kind, ("llm_call", "tool_call", "human_input"))
     if not (calls & (parent != _NONE)).any():
-        return repeats
+        return repeats, None
     above = _nearest_work(parent, kind == "span")
     inside = calls & (above != _NONE) & (kind == kind[above])
     if not inside.any():
-        return repeats
+        return repeats, None
     name = events["name"].cast(pl.String).fill_null("").to_numpy()
+    repeats = inside & ((kind == "human_input") | ((kind == "tool_call") & (name == name[above])))
+    models = inside & (kind == "llm_call")
+    if not models.any():
+        return repeats, None
+    link = np.where(models, above, _NONE)
     knows = (
         events.select(pl.col("input_tokens").is_not_null() | pl.col("output_tokens").is_not_null())
         .to_series()
         .to_numpy()
     )
-    tools = inside & (kind == "tool_call") & (name == name[above])
-    models = inside & (kind == "llm_call")
-    # Not where the outer is ignorant of what the inner knows: then the outer repeats the inner.
-    informed = models & knows & ~knows[above]
-    repeats[tools | (models & ~informed)] = True
-    repeats[above[informed]] = True
-    return repeats
+    known_above, known_below = np.zeros_like(repeats), np.zeros_like(repeats)
+    for rows, outer in _upward(link):
+        known_above[rows] |= knows[outer]
+        known_below[outer[knows[rows]]] = True
+    chained = models.copy()
+    chained[link[models]] = True
+    counts = np.where(knows, ~known_above, ~models & ~known_below)
+    return repeats | (chained & ~counts), _costs(events, link, chained & counts)
+
+
+def _upward(link: Indices) -> Iterator[tuple[Indices, Indices]]:
+    """Rows that have an outer one, with it; then those and the next outer one, to the outermost."""
+    rows = np.flatnonzero(link != _NONE)
+    outer = link[rows]
+    for _ in range(_MOST_WRAPPERS):
+        if not len(rows):
+            return
+        yield rows, outer
+        outer = link[outer]
+        rows, outer = rows[outer != _NONE], outer[outer != _NONE]
+
+
+def _costs(
+    events: pl.DataFrame, link: Indices, counts: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64] | None:
+    """Cost of each event, with those of calls that count from the outermost that knows it."""
+    cost = events["cost_usd"].cast(pl.Float64).fill_null(np.nan).to_numpy().copy()
+    priced = ~np.isnan(cost)
+    asking = counts & ~priced
+    if not (asking.any() and priced.any()):
+        return None
+    source, teller = np.full(len(cost), _NONE), np.full(len(cost), _NONE)
+    priced_above = np.zeros_like(priced)
+    for rows, outer in _upward(link):
+        told = priced[outer]
+        source[rows[told]] = outer[told]
+        priced_above[rows] |= told
+        first = counts[outer] & (teller[rows] == _NONE)
+        teller[rows[first]] = outer[first]
+    found = cost.copy()
+    given = np.flatnonzero(asking & (source != _NONE))
+    # One that is told by several inner ones is paid once.
+    found[given] = 0.0
+    outermost, at = np.unique(source[given], return_index=True)
+    found[given[at]] = cost[outermost]
+    inner = np.flatnonzero(priced & ~priced_above & ~counts & (teller != _NONE))
+    inner = inner[asking[teller[inner]] & (source[teller[inner]] == _NONE)]
+    found[teller[inner]] = 0.0
+    np.add.at(found, teller[inner], np.round(cost[inner], 9))
+    return found
 
 
 def _nearest_work(parent: Indices, wrapper: npt.NDArray[np.bool_]) -> Indices:

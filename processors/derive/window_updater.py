@@ -39,7 +39,7 @@ _Place = tuple[int, int]
 
 
 class Consumer(Protocol):
-    """What is asked of whoever reads the dirty topic."""
+    """What the updater needs of the consumer of the dirty topic."""
 
     @property
     def generation(self) -> int | None:
@@ -202,10 +202,10 @@ class WindowUpdater(Service):  # type: ignore[misc]
         return True
 
     def _stuck_marks(self) -> dict[TP, tuple[int, float]]:
-        """Marks that Kafka has and nobody gives us, and since when.
+        """Marks that Kafka has but does not deliver, and since when.
 
-        Of the last ones nobody would notice that they were passed over, for none come after them.
-        While we do not ask for any, nobody is late.
+        Of the last marks a gap would go unnoticed, because none follow. While the consumer is
+        paused, marks are not overdue.
         """
         consumer = self._consumer()
         now, before = time.monotonic(), self._awaited
@@ -230,7 +230,7 @@ class WindowUpdater(Service):  # type: ignore[misc]
                 await self._is_missing(partition, offset)
         for partition, gap in list(self._gaps.items()):
             if gap.generation != consumer.generation:
-                self._gaps.pop(partition, None)  # whoever has it now begins at its commit
+                self._gaps.pop(partition, None)  # its new holder begins at the commit
             elif now - gap.rewound > _REWIND_S:
                 gap.rewound = now
                 first = await consumer.first(partition)
@@ -311,7 +311,7 @@ class WindowUpdater(Service):  # type: ignore[misc]
     async def _commit(self) -> None:
         """Commit what is stored, and what could not be committed before.
 
-        Not what was read before partitions moved: whoever has them now reads it again.
+        Not what was read before partitions moved: their new holder reads it again.
         """
         if self._owed and self._consumer().generation is not None:
             offsets = self._ours(self._owed)

@@ -200,10 +200,10 @@ def recompute(store: Store, width: int, marks: pl.DataFrame) -> None:
     Unavailable
         When ClickHouse is away; nothing partial needs undoing.
     """
-    refused = any_refused(store)
+    refused = any_refused(store, again=False)
     _compute(store, width, marks, refused)
-    # A refusal is stored before the first row that it is for, but perhaps after we looked: such
-    # rows were then read under their own name, by us or by whoever computed the agent before us.
+    # A refusal is stored before the first row that it is for, but perhaps after we last asked: such
+    # rows were then read under their own name, by this worker or the one before.
     if not refused and any_refused(store):
         _compute(store, width, marks, refused=True)
         drop_misnamed(store)

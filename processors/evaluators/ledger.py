@@ -1,8 +1,8 @@
-"""Calls to models: written down before they are made, so that budgets hold whoever makes them.
+"""Calls to models: written down before they are made, so that budgets hold for all processes.
 
 A reservation is a row with the most that the call can cost. After it is stored, the sums over the
 account are read back, own row included; only when they are within the budget the call is made.
-Whoever reserves later sees this row, so no number of processes, restarts or stopped processes that
+A later reservation sees this row, so no number of processes, restarts or stopped processes that
 wake up can spend more than the budget. Two that meet at its end may both step back; they try again.
 
 The same reading shows whether somebody else holds the same item: then this reservation is taken

@@ -177,6 +177,6 @@ class Planner(Service):  # type: ignore[misc]
 
 
 def _patience(spec: Evaluator, item: Item) -> float:
-    """Seconds: whoever waits for a budget, or asked for the past, has time."""
+    """Seconds: targets that wait for a budget, or of the past, have time."""
     waits = item.run or spec.budget.when_spent == "queue"
     return max(spec.patience_s, _HORIZON_S) if waits else spec.patience_s

@@ -79,7 +79,7 @@ class _Lane:
         """How many items are judged between two words with the store."""
         if isinstance(self.spec, Rule):
             return 256 if self.spec.target == "interaction" else 32
-        # Models are slow: whoever waits for one must not have taken what others could judge.
+        # Models are slow: a worker that waits for one must not hold targets of others.
         share = 16 if isinstance(self.spec, Python) else self.queue.qsize() // len(self.tasks)
         return min(max(1, share), 16)
 
@@ -302,7 +302,7 @@ class Pool:
         budget = spec.budget
         if item.run:
             budget = await asyncio.to_thread(self._records.budget_of, item.run, spec.name)
-        # Whoever made all attempts may have died before it could say so.
+        # The worker that made all attempts may have died before it could say so.
         outcome = Outcome("failed", own[-1]["reason"] if own else "")
         for attempt in range(len(own), spec.attempts):
             grant = await self._ledger.reserve(

@@ -8,7 +8,7 @@ makes a sent message look unsent.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -45,10 +45,11 @@ ORDER BY incident, receiver, seq
 """
 _ACTIONS: Final = """
 SELECT subject, argMaxIf(a.action, a.at, a.action IN ('ack', 'accept', 'open')) AS decided,
+    maxIf(a.at, a.action IN ('ack', 'accept', 'open')) AS decided_at,
     maxIf(a.until, a.action = 'mute') AS muted_until
 FROM finding_actions AS a FINAL GROUP BY subject
 """
-"""What people decided about findings; an `open` takes an acknowledgement back."""
+"""What people decided about findings and clusters; an `open` takes an acknowledgement back."""
 
 _SILENCES: Final = "SELECT * FROM silences FINAL WHERE ends > {now:DateTime64(3)}"
 
@@ -115,7 +116,7 @@ class Outbox:
         wrong: list[str] = []
         for row in rows.iter_rows(named=True):
             try:
-                read.append(_decided(Finding.read(row), actions.get(row["finding_id"])))
+                read.append(_decided(Finding.read(row), actions))
             except Rejected as error:
                 wrong.append(f"{row.get('finding_id')}: {error}")
         return read, wrong
@@ -235,16 +236,18 @@ def _row(row: dict[str, Any]) -> Row:
     return Row(message, delivery, PENDING, row["attempts"], row["error"])
 
 
-def _decided(finding: Finding, action: dict[str, Any] | None) -> Finding:
-    """The finding with what somebody decided about it."""
-    if action is None:
-        return finding
-    muted = action["muted_until"]
-    held = finding.active and action["decided"] in ("ack", "accept")
+def _decided(finding: Finding, actions: Mapping[str, Mapping[str, Any]]) -> Finding:
+    """The finding with what somebody decided about it, or about its cluster since it was found."""
+    own, of_cluster = actions.get(finding.finding_id), actions.get(finding.cluster or "\0")
+    held = own is not None and own["decided"] in ("ack", "accept")
+    if of_cluster is not None and of_cluster["decided"] == "ack":
+        seen = finding.found is None or _utc(of_cluster["decided_at"]) >= finding.found
+        held = held or (seen and not (own and own["decided"] == "open"))
+    muted = [a["muted_until"] for a in (own, of_cluster) if a and a["muted_until"] is not None]
     return msgspec.structs.replace(
         finding,
-        muted_until=None if muted is None else _utc(muted),
-        status="acknowledged" if held else finding.status,
+        muted_until=max(map(_utc, muted), default=None),
+        status="acknowledged" if held and finding.active else finding.status,
     )
 
 

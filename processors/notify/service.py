@@ -144,7 +144,7 @@ class Notifier(Service):  # type: ignore[misc]
             return
 
     async def on_stop(self) -> None:
-        """Leave what waits to whoever leads next."""
+        """Leave what waits to the next leader."""
         await self._resign()
         if self._otlp is not None:
             await self._otlp.close()

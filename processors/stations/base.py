@@ -64,7 +64,10 @@ RESULTS: Final[dict[str, Any]] = {
     "request": pl.String(),
     "answered": pl.Int64(),
 }
-"""Columns of `Sealed.results`; ``decided`` is the event time, in s, of the cell that sealed it."""
+"""Columns of `Sealed.results`; ``decided`` is the event time, in s, of the cell that sealed it.
+
+``duration_ms`` is the agent's own time, without waiting for a person.
+"""
 
 State = TypeVar("State")
 

@@ -7,6 +7,8 @@ whole; ids survive, and what split or merged is written down.
 
 A cluster is *new*, then *open*; *resolved* when by its earlier rate twenty failures should have
 come and none did; *regressed* when it returns after that.
+
+An agent without a failure is a count; its clusters begin with its first failure.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Final, TypeAlias
 
 import polars as pl
@@ -23,8 +25,8 @@ from detectors.failures.cluster_rates import ClusterSurges, Surge
 from detectors.failures.clusters import UNCLUSTERED, FailureClusters
 from detectors.failures.features import Failure
 from ingest.core.text import printable
-from processors.stations.base import BUCKETS, Action, Change, Output, Sealed, moment
-from processors.stations.streams import WEEK, change_fields, compress, expand
+from processors.stations.base import BUCKETS, CELL, Action, Change, Output, Sealed, moment
+from processors.stations.streams import WEEK, change_fields, compress, ended, expand
 from processors.stations.tails import MINUTE, minutes
 
 _LAYOUT: Final = 1
@@ -32,7 +34,8 @@ _REFIT_S: Final = 6 * 3600
 _WINDOW: Final = 2_000  # failures that a refit looks at
 _LEAST_NEW: Final = 50  # failures before another refit is worth it
 _WAITING: Final = 500  # unclustered members whose cluster may still be founded
-_NEW_S: Final = 86_400
+_DAY: Final = 86_400
+_NEW_S: Final = _DAY
 _MISSED: Final = 20.0  # failures that should have come before their absence means something
 _RETURN: Final = 3  # failures that make a resolved cluster regressed
 _WORTH: Final = 0.005  # smallest change of a cluster's rate that matters
@@ -55,11 +58,14 @@ class ClustersConfig:
         Interactions of known outcome that make the baseline of a cluster's rate.
     min_new
         Failures that resemble each other before they are a cluster.
+    retire_days
+        Agents without an interaction for so long are forgotten with their clusters.
     """
 
     notices_per_week: float = 2.0
     warm_up: float = 2_000.0
     min_new: int = 4
+    retire_days: int = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,7 @@ class Life:
     size: int = 0
     status: str = "new"
     episode: int = 0
-    opportunities: float = 0.0  # of known outcome since it was founded
+    opportunities: float = 0.0  # of known outcome since its first failure
     since_last: float = 0.0  # since its last failure
     returned: int = 0
     back_at: int = 0  # first failure after it was resolved
@@ -136,6 +142,16 @@ class Life:
     acted: float = 0.0
     versions: list[str] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A failure without a cluster; ``seen`` interactions of its agent came before it."""
+
+    decided: int
+    interaction_id: str
+    failure: Failure
+    seen: float
 
 
 @dataclass(slots=True)
@@ -146,17 +162,22 @@ class Owned:
     surges: ClusterSurges
     life: dict[str, Life] = field(default_factory=dict)
     window: list[Failure] = field(default_factory=list)
-    waiting: list[tuple[int, str, Failure]] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
     fresh: int = 0
     open: dict[str, Change] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class ClustersState:
-    """Clusters of all agents of a bucket; ``refit`` counts the stretches of six hours."""
+    """Clusters of all agents of a bucket; ``refit`` counts the stretches of six hours.
+
+    ``met`` says of every agent when it last had an interaction, and how many before a failure.
+    """
 
     owned: dict[Owner, Owned] = field(default_factory=dict)
+    met: dict[Owner, tuple[int, float]] = field(default_factory=dict)
     refit: int = 0
+    day: int = 0
 
 
 class Clusters:
@@ -175,8 +196,7 @@ class Clusters:
 
     def step(self, sealed: Sealed, state: ClustersState) -> tuple[ClustersState, Sequence[Output]]:
         """Take whole minutes; returns members, changed clusters, lineage and surges."""
-        outputs: list[Output] = []
-        self._act(sealed.actions, state)
+        outputs = self._act(sealed.actions, state, sealed.lo + CELL)
         rows = minutes(sealed).filter(pl.col("success").is_not_null())
         for (environment, agent), part in rows.group_by(
             "environment", "agent", maintain_order=True
@@ -190,11 +210,26 @@ class Clusters:
                 for owner, owned in state.owned.items():
                     outputs += self._refit(owner, owned, due * _REFIT_S)
             state.refit = due
+        if sealed.hi // _DAY != state.day:
+            state.day = sealed.hi // _DAY
+            outputs += self._retire(state, state.day * _DAY)
         return state, outputs
 
+    def _retire(self, state: ClustersState, today: int) -> list[Output]:
+        """Forget agents that did nothing for long; what is open of them ends."""
+        before = today - self.config.retire_days * _DAY
+        outputs: list[Output] = []
+        for owner in [owner for owner, (last, _) in state.met.items() if last < before]:
+            del state.met[owner]
+            owned = state.owned.pop(owner, None)
+            for cluster in list(owned.open) if owned else ():
+                outputs += self._end(owned, cluster, today, "retired")  # type: ignore[arg-type]
+        return outputs
+
     def _owned(self, owner: Owner, state: ClustersState) -> Owned:
+        """The clusters of an agent; with its first failure they begin."""
         if owner not in state.owned:
-            state.owned[owner] = Owned(
+            owned = state.owned[owner] = Owned(
                 FailureClusters(
                     min_new=self.config.min_new, seed=_seed(owner), same_tool=True
                 ),
@@ -203,13 +238,19 @@ class Clusters:
                     warm_up=self.config.warm_up, min_effect=_WORTH,
                 ),
             )  # fmt: skip
+            owned.surges.opportunities = state.met.get(owner, (0, 0.0))[1]
         return state.owned[owner]
 
     def _tick(
         self, owner: Owner, state: ClustersState, minute: int, n: int, rows: Sequence[Row]
     ) -> list[Output]:
         """Take a minute of ``n`` interactions of known outcome, of which ``rows`` failed."""
+        before = state.met.get(owner, (0, 0.0))[1]
+        if not rows and owner not in state.owned:
+            state.met[owner] = (minute, before + n)
+            return []
         owned = self._owned(owner, state)
+        state.met[owner] = (minute, 0.0)
         outputs: list[Output] = []
         touched: set[str] = set()
         counts: Counter[str] = Counter()
@@ -221,7 +262,9 @@ class Clusters:
             owned.fresh += 1
             outputs.append(Member(*owner, row.decided, row.interaction_id, cluster, row.decided))
             if cluster == UNCLUSTERED:
-                owned.waiting.append((row.decided, row.interaction_id, row.failure))
+                seen = owned.surges.opportunities
+                waiting = Waiting(row.decided, row.interaction_id, row.failure, seen)
+                owned.waiting.append(waiting)
                 self._establish(owned, row.failure)
                 continue
             counts[cluster] += 1
@@ -240,7 +283,7 @@ class Clusters:
 
     def _establish(self, owned: Owned, failure: Failure) -> None:
         """Found a cluster of a failure that has repeated exactly often enough."""
-        repeats = sum(f.key == failure.key for _, _, f in owned.waiting)
+        repeats = sum(w.failure.key == failure.key for w in owned.waiting)
         if repeats >= self.config.min_new:
             owned.clusters.establish(failure, repeats)
 
@@ -260,16 +303,17 @@ class Clusters:
         """Move failures that waited into the cluster that was founded of them."""
         outputs: list[Output] = []
         kept = []
-        for decided, interaction, failure in owned.waiting:
-            found = owned.clusters.lookup(failure)
-            if found != cluster:
-                kept.append((decided, interaction, failure))
+        for waiting in owned.waiting:
+            if owned.clusters.lookup(waiting.failure) != cluster:
+                kept.append(waiting)
                 continue
-            life = owned.life.setdefault(cluster, Life(decided, at))
-            life.first = min(life.first, decided)
+            life = owned.life.setdefault(cluster, Life(waiting.decided, at))
+            life.first = min(life.first, waiting.decided)
             life.size += 1
-            life.examples = [*life.examples, interaction][-_EXAMPLES:]
-            outputs.append(Member(*owner, decided, interaction, cluster, at))
+            life.examples = [*life.examples, waiting.interaction_id][-_EXAMPLES:]
+            since = owned.surges.opportunities - waiting.seen
+            life.opportunities = max(life.opportunities, since)
+            outputs.append(Member(*owner, waiting.decided, waiting.interaction_id, cluster, at))
         owned.waiting = kept
         return outputs
 
@@ -288,7 +332,7 @@ class Clusters:
                 life.status, life.episode, life.returned = "regressed", life.episode + 1, 0
             elif life.status != "resolved" and rate * life.since_last >= _MISSED:
                 life.status = "resolved"
-                outputs += self._end(owned, cluster, at)
+                outputs += self._end(owned, cluster, at, "recovered")
             elif life.status == "new" and at - life.first >= _NEW_S:
                 life.status = "open"
             if life.status != before:
@@ -307,9 +351,10 @@ class Clusters:
         owned.open[cluster] = change
         return change
 
-    def _end(self, owned: Owned, cluster: str, at: int) -> list[Output]:
+    @staticmethod
+    def _end(owned: Owned, cluster: str, at: int, reason: str) -> list[Output]:
         change = owned.open.pop(cluster, None)
-        return [] if change is None else [replace(change, status="recovered", at=at)]
+        return [] if change is None else [ended(change, at, reason)]
 
     def _surge(self, owner: Owner, owned: Owned, agents: int, at: int) -> list[Output]:
         """Announce clusters that rise; the agents of a bucket share its budget."""
@@ -317,9 +362,10 @@ class Clusters:
         outputs: list[Output] = []
         for cluster, change in list(owned.open.items()):
             if change.signal != "cluster_regressed" and cluster not in surging:
-                outputs += self._end(owned, cluster, at)
+                outputs += self._end(owned, cluster, at, "recovered")
         for cluster, surge in surging.items():
-            known = cluster in owned.open
+            life = owned.life.get(cluster)
+            known = cluster in owned.open or (life is not None and life.status == "resolved")
             if known or surge.e_value < owned.surges.threshold * agents:
                 continue
             change = self._of_surge(owner, owned, surge, at)
@@ -362,14 +408,18 @@ class Clusters:
             outputs.append(LineageRow(*owner, at, step.what, step.cluster, step.source))
             owned.life.setdefault(step.cluster, Life(at, at))
             if step.what == "merged" and step.source in owned.life:
-                outputs += self._end(owned, step.source, at)
+                outputs += self._end(owned, step.source, at, "unwatched")
                 outputs.append(self._merged(owner, owned, step.source, step.cluster, at))
         return outputs
 
     def _merged(self, owner: Owner, owned: Owned, gone: str, into: str, at: int) -> ClusterRow:
         old, new = owned.life.pop(gone), owned.life[into]
         new.size += old.size
-        new.first = min(new.first, old.first)
+        new.opportunities = max(new.opportunities, old.opportunities)
+        new.first, new.last = min(new.first, old.first), max(new.last, old.last)
+        new.since_last = min(new.since_last, old.since_last)
+        if new.status == "resolved":  # else its next failures would look like a return
+            new.status, new.returned = old.status, old.returned
         return ClusterRow(
             {
                 **self._figures(owner, gone, old, at), "status": "merged", "merged_into": into,
@@ -409,17 +459,45 @@ class Clusters:
             "opportunities": int(life.opportunities),
         }  # fmt: skip
 
-    def _act(self, actions: Iterable[Action], state: ClustersState) -> None:
-        """Take what people said: a resolved cluster that comes back has regressed."""
+    def _act(self, actions: Iterable[Action], state: ClustersState, at: int) -> list[Output]:
+        """Take what people said of a cluster, or of a finding about one."""
+        outputs: list[Output] = []
         for action in actions:
-            for owned in state.owned.values():
-                life = owned.life.get(action.finding)
-                if life is not None and action.action == "resolve" and action.at > life.acted:
-                    life.acted, life.status, life.returned = action.at, "resolved", 0
+            for owner, owned in state.owned.items():
+                if action.action == "resolve":
+                    outputs += self._resolve(owner, owned, action, at)
+                elif action.action == "accept":
+                    outputs += self._accept(owner, owned, action, at)
+        return outputs
+
+    def _resolve(self, owner: Owner, owned: Owned, action: Action, at: int) -> list[Output]:
+        """Take a cluster for fixed: what is open of it ends, and it regresses when it returns."""
+        life = owned.life.get(action.finding)
+        if life is None or action.at <= life.acted:
+            return []
+        life.acted, life.status, life.returned = action.at, "resolved", 0
+        over = self._end(owned, action.finding, at, "resolved")
+        return [*over, *self._shown(owner, owned, action.finding, at)]
+
+    def _accept(self, owner: Owner, owned: Owned, action: Action, at: int) -> list[Output]:
+        """Take the present rate of a finding's cluster for its normal one."""
+        cluster = next((c for c, o in owned.open.items() if o.change_id == action.finding), None)
+        if cluster is None:
+            return []
+        if any(surge.cluster == cluster for surge in owned.surges.surging):
+            owned.surges.accept(cluster)
+        if cluster in owned.life:
+            owned.life[cluster].status = "open"
+        over = self._end(owned, cluster, at, "accepted")
+        return [*over, *self._shown(owner, owned, cluster, at)]
+
+    def _shown(self, owner: Owner, owned: Owned, cluster: str, at: int) -> list[Output]:
+        known = cluster in owned.life and cluster in owned.clusters.clusters
+        return [self._row(owner, owned, cluster, at)] if known else []
 
     def size(self, state: ClustersState) -> int:
-        """Clusters that are followed."""
-        return sum(len(owned.life) for owned in state.owned.values())
+        """Agents that are known, and clusters that are followed."""
+        return len(state.met) + sum(len(owned.life) for owned in state.owned.values())
 
     def dump(self, state: ClustersState) -> bytes:
         """State as bytes."""
@@ -427,31 +505,41 @@ class Clusters:
             {
                 "layout": _LAYOUT,
                 "refit": state.refit,
+                "day": state.day,
                 "owned": [
                     [
                         *owner, o.clusters.snapshot(), o.surges.snapshot(),
-                        o.life, o.window, o.waiting, o.fresh,
+                        o.life, o.window,
+                        [[w.decided, w.interaction_id, w.failure, w.seen] for w in o.waiting],
+                        o.fresh,
                         {c: change_fields(change) for c, change in o.open.items()},
                     ]
                     for owner, o in state.owned.items()
                 ],
+                "met": [[*owner, *met] for owner, met in state.met.items()],
             }
         )  # fmt: skip
 
     def load(self, raw: bytes) -> ClustersState:
         """Build the state of `dump`."""
         found = expand(raw, _LAYOUT)
-        state = ClustersState(refit=found["refit"])
+        state = ClustersState(refit=found["refit"], day=found.get("day", 0))
         for e, a, clusters, surges, life, window, waiting, fresh, opened in found["owned"]:
             restored = FailureClusters.restore(clusters)
             restored.min_new = self.config.min_new
             state.owned[e, a] = Owned(
-                restored, ClusterSurges.restore(surges),
+                restored, ClusterSurges.restore(surges).require(self.config.warm_up),
                 {c: Life(**values) for c, values in life.items()},
                 [Failure.restore(f) for f in window],
-                [(at, i, Failure.restore(f)) for at, i, f in waiting], fresh,
+                [
+                    Waiting(at, i, Failure.restore(f), *(seen or (0.0,)))
+                    for at, i, f, *seen in waiting
+                ],
+                fresh,
                 {c: Change(**change) for c, change in opened.items()},
             )  # fmt: skip
+            state.met[e, a] = (state.refit * _REFIT_S, 0.0)
+        state.met |= {(e, a): (int(last), n) for e, a, last, n in found.get("met", ())}
         return state
 
 

@@ -7,8 +7,10 @@ watched; each family of signals keeps its streams in a file of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final, Literal, Protocol
+
+import polars as pl
 
 from processors.stations.base import BUCKETS, CELL, Action, Change, Output, Sealed
 from processors.stations.mixes import MixStreams, mixtures
@@ -20,6 +22,22 @@ from processors.stations.traffic import TrafficStreams, counts
 
 _LAYOUT: Final = 1
 _DAY: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDetection:
+    """How eager detection is about one agent.
+
+    Attributes
+    ----------
+    severity
+        The most that a finding of it can be; with "off" it is not watched.
+    min_effect
+        Smallest change of its failure rate worth a page; None as for all.
+    """
+
+    severity: Literal["page", "notice", "off"] = "page"
+    min_effect: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +55,8 @@ class DetectionConfig:
         Smallest change of the failure rate worth a page.
     retire_days
         Streams without a value for so long are forgotten.
+    agents
+        What differs for agents, by name.
     """
 
     pages_per_week: float = 1.0
@@ -44,6 +64,7 @@ class DetectionConfig:
     warm_up: float = 2_000.0
     min_effect: float = 0.01
     retire_days: int = 14
+    agents: Mapping[str, AgentDetection] = field(default_factory=dict)
 
 
 class Family(Protocol):
@@ -79,13 +100,16 @@ class Detection:
     def __init__(self, config: DetectionConfig) -> None:
         self.config = config
         self.parameters: Mapping[str, Any] = asdict(config)
+        own = config.agents.items()
+        self._effects = {n: a.min_effect for n, a in own if a.min_effect is not None}
+        self._off = [name for name, agent in own if agent.severity == "off"]
 
     def begin(self) -> DetectionState:
         """State before anything was read."""
         c = self.config
         limits = Thresholds(c.pages_per_week, c.notices_per_week, BUCKETS)
         return DetectionState(
-            RateStreams(limits, c.warm_up, c.min_effect),
+            RateStreams(limits, c.warm_up, c.min_effect, self._effects),
             TailStreams(limits, c.warm_up / 2),
             MixStreams(limits, c.warm_up),
             TrafficStreams(limits),
@@ -95,6 +119,10 @@ class Detection:
         self, sealed: Sealed, state: DetectionState
     ) -> tuple[DetectionState, Sequence[Output]]:
         """Take what was sealed; returns changes in order of event time."""
+        if self._off:
+            watched = ~pl.col("agent").is_in(self._off)
+            results, settled = sealed.results.filter(watched), sealed.settled.filter(watched)
+            sealed = replace(sealed, results=results, settled=settled)
         changes: list[Change] = [
             change
             for action in sealed.actions

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from processors.findings import Finding, of_change
 from processors.signals import SIGNALS
-from processors.stations.base import Change, Output, Sealed
-from processors.stations.streams import change_fields, compress, expand
+from processors.stations.base import SETTLED, Change, Output, Sealed
+from processors.stations.streams import change_fields, compress, ended, expand
 
 _LAYOUT: Final = 1
 _SAME_S: Final = 3600
@@ -25,7 +25,10 @@ _FLEET_S: Final = 300
 """Changes of several agents that began so close together share a cause."""
 
 _LINGER_S: Final = 900
-"""An incident takes changes for so long after it was over."""
+"""An incident takes changes that began so long after it was over."""
+
+_STALE_S: Final = 300
+"""What ended so long ago does not stand for an incident that lasts."""
 
 _RANK: Final = {"cluster_regressed": -1} | {signal.name: i for i, signal in enumerate(SIGNALS)}
 """What says most first: a kind of failure that is known and back, then signals in their order."""
@@ -41,9 +44,18 @@ _FLEETWIDE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class IncidentsConfig:
-    """How long a stream that recovered and changes again counts as regressed."""
+    """What becomes of changes.
+
+    Attributes
+    ----------
+    regressed_days
+        For so long a stream that recovered and changes again counts as regressed.
+    severities
+        The most that a change of an agent can be, by its name: "notice", or "off" for none.
+    """
 
     regressed_days: int = 14
+    severities: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -67,13 +79,14 @@ class Incident:
         """The worst of its members."""
         return "page" if any(c.severity == "page" for c in self.changes.values()) else "notice"
 
-    @property
-    def lead(self) -> Change:
-        """The member that says most about it: a page before a notice, then by `_RANK`."""
-        return min(
-            self.changes.values(),
-            key=lambda c: (c.severity != "page", _RANK.get(c.signal, 99), c.began, c.change_id),
-        )
+    def lead(self, at: int) -> Change:
+        """The member that says most: a page before a notice, what lasts first, then by `_RANK`."""
+
+        def order(c: Change) -> tuple[bool, bool, int, int, str]:
+            stale = self.ended is None and c.status != "open" and at - c.at > _STALE_S
+            return c.severity != "page", stale, _RANK.get(c.signal, 99), c.began, c.change_id
+
+        return min(self.changes.values(), key=order)
 
     @property
     def over(self) -> bool:
@@ -109,32 +122,50 @@ class Incidents:
     ) -> tuple[IncidentsState, Sequence[Output]]:
         """Take the changes of a stretch of event time; returns findings."""
         found: dict[tuple[str, int], Finding] = {}
-        for change in (Change(**row) for row in sealed.changes.iter_rows(named=True)):
+        changes = [Change(**row) for row in sealed.changes.iter_rows(named=True)]
+        for change in self._ended(state, sealed.lo) + changes:
             for finding in self._take(change, state):
                 found[finding.finding_id, finding.version] = finding
         self._forget(state, sealed.hi)
         return state, list(found.values())
 
     def _take(self, change: Change, state: IncidentsState) -> list[Finding]:
-        incident = _of(change, state) or _joined(change, state)
+        incident = _of(change, state)
+        most = self.config.severities.get(change.agent, "page")
+        if most == "off" and change.status == "open":
+            return []
+        if most == "notice":
+            # Who was told of a page is told of its end.
+            told = incident.changes[change.change_id].severity if incident else "notice"
+            change = replace(change, severity=told)
+        incident = incident or _joined(change, state)
         if change.status == "open":
             if incident is None:
                 incident = Incident(change.change_id, change.environment, change.began)
                 incident.previous = self._previous(change, state)
                 state.incidents.append(incident)
-            incident.ended = None
         elif incident is None:
             return []
-        else:
+        elif change.status != "accepted":
             state.recovered[_thing(change)] = (incident.head, change.at)
         incident.changes[change.change_id] = change
         if change.signal == "cluster_regressed":
             incident.previous = incident.previous or self._previous(change, state)
         incident.began = min(incident.began, change.began)
-        if incident.over and incident.ended is None:
+        if not incident.over:
+            incident.ended = None
+        elif incident.ended is None:
             incident.ended = change.at
         member = [] if change.change_id == incident.head else [_member(change, incident)]
         return [*member, _finding(incident, change.at)]
+
+    def _ended(self, state: IncidentsState, at: int) -> list[Change]:
+        """Ends of the changes of agents that are not watched any more."""
+        return [
+            ended(change, at, "unwatched")
+            for incident in state.incidents for change in incident.changes.values()
+            if change.status == "open" and self.config.severities.get(change.agent) == "off"
+        ]  # fmt: skip
 
     def _previous(self, change: Change, state: IncidentsState) -> str:
         finding, at = state.recovered.get(_thing(change), ("", 0))
@@ -144,8 +175,8 @@ class Incidents:
     def _forget(self, state: IncidentsState, now: int) -> None:
         horizon = now - self.config.regressed_days * 86_400
         state.incidents = [
-            i for i in state.incidents if i.ended is None or i.ended >= now - _LINGER_S
-            or any(c.status == "open" and c.at >= horizon for c in i.changes.values())
+            i for i in state.incidents if i.ended is None or i.ended >= now - _LINGER_S - SETTLED
+            or any(c.status == "open" for c in i.changes.values())
         ]  # fmt: skip
         state.recovered = {k: v for k, v in state.recovered.items() if v[1] >= horizon}
 
@@ -222,11 +253,14 @@ def _member(change: Change, incident: Incident) -> Finding:
 
 def _finding(incident: Incident, at: int) -> Finding:
     """The finding that stands for an incident, with the figures of the change that says most."""
-    lead = incident.lead
+    lead = incident.lead(at)
     agents = incident.agents
     back = incident.previous or lead.signal == "cluster_regressed"
     status = "regressed" if back else "open"
     found = min(c.found for c in incident.changes.values())
+    # Feedback comes late: what the title tells did not last as long as that.
+    told = (lead.signal, lead.severity)
+    ends = [c.at for c in incident.changes.values() if (c.signal, c.severity) == told]
     finding = of_change(
         lead,
         finding_id=incident.head,
@@ -236,7 +270,8 @@ def _finding(incident: Incident, at: int) -> Finding:
         agent=lead.agent if len(agents) == 1 else "",
         began=incident.began if len(agents) > 1 else lead.began,
         found=found,
-        ended=incident.ended,
+        ended=None if incident.ended is None else max(ends),
+        ending="" if incident.ended is None else lead.status,
         members=sorted(c for c in incident.changes if c != incident.head),
         previous=incident.previous,
     )

@@ -7,7 +7,7 @@ is what made it a stream and is no evidence (`detectors.failures.cluster_rates` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Self
 
@@ -18,10 +18,12 @@ from detectors.base import Floats, Ints, pack, unpack
 from detectors.change.rates import RateDetector
 from processors.signals import BY_NAME, of
 from processors.stations.base import CELL, SETTLED, Action, Change, Sealed
+from processors.stations.seasons import Seasons
 from processors.stations.streams import (
     WEEK,
     Register,
     Thresholds,
+    ended,
     finite,
     opened,
     recovered,
@@ -116,16 +118,26 @@ class RateStreams:
         Interactions that make a baseline.
     min_effect
         Smallest change of the failure rate worth a page; other signals say their own.
+    effects
+        The same of agents by name.
     """
 
-    def __init__(self, thresholds: Thresholds, warm_up: float, min_effect: float) -> None:
+    def __init__(
+        self,
+        thresholds: Thresholds,
+        warm_up: float,
+        min_effect: float,
+        effects: Mapping[str, float] | None = None,
+    ) -> None:
         self.thresholds = thresholds
         self.warm_up = warm_up
         self.min_effect = min_effect
+        self.effects = effects or {}
         self.register = Register()
         self.detector = RateDetector(
             0, warm_up=warm_up, direction="up", settle=WEEK // CELL
         )  # fmt: skip
+        self.seasons = Seasons()
         self._parents: Ints = np.zeros(0, np.int64)
         self._seen: Floats = np.zeros(0)
 
@@ -162,14 +174,16 @@ class RateStreams:
         for i in code:
             self.register.last[i] = at
         self.register.tick(at)
-        return self._update(at + CELL, np.minimum(total, n), n)
+        return self._update(at, np.minimum(total, n), n)
 
-    def _update(self, at: int, total: Floats, n: Floats) -> list[Change]:
-        before = self.detector.detected
+    def _update(self, tick: int, total: Floats, n: Floats) -> list[Change]:
+        before, at = self.detector.detected, tick + CELL
         self._note_progress()
-        self.detector.update(total, n)
-        found, ended = starts(before, self.detector.detected)
-        changes = [self._close(int(i), at) for i in ended]
+        self.detector.update(total, n, self.seasons.offsets(tick))
+        changed, warm = self.detector.detected, self.detector.warm
+        self.seasons.learn(tick, total, n, changed, warm, self._calibrate)
+        found, over = starts(before, self.detector.detected)
+        changes = [self._close(int(i), at) for i in over]
         changes += self._escalate(at)
         changes += [self._open(int(i), at) for i in found]
         return changes
@@ -178,6 +192,7 @@ class RateStreams:
         if not fresh.size:
             return
         self.detector.extend(fresh.size)
+        self.seasons.extend(fresh.size)
         self._seen = np.concatenate([self._seen, np.zeros(fresh.size)])
         self._name_parents()
         self._require(fresh)
@@ -198,9 +213,15 @@ class RateStreams:
         signals = [BY_NAME[self.register.keys[i][0]] for i in rows]
         self.detector.require(
             rows,
-            [self.min_effect if s.name == _PARENT else s.min_effect for s in signals],
+            [self._least(i) for i in rows],
             [self.warm_up * (_RATED_SHARE if s.settled else 1.0) for s in signals],
         )
+
+    def _least(self, i: int) -> float:
+        """Smallest change of a stream that is worth a page."""
+        name, _, agent, _ = self.register.keys[i]
+        of_all = self.effects.get(agent, self.min_effect)
+        return of_all if name == _PARENT else BY_NAME[name].min_effect
 
     def _calibrate_new(self, founded: Ints) -> None:
         past = self._seen[self._parents[founded]]
@@ -209,19 +230,26 @@ class RateStreams:
             rows = founded[enough]
             self.detector.calibrate(np.zeros(rows.size), past[enough], streams=rows)
 
+    def _calibrate(self, total: Floats, n: Floats, dispersion: Floats, rows: Ints) -> None:
+        self.detector.calibrate(total, n, dispersion, streams=rows)
+
     def _note_progress(self) -> None:
         """Keep the figures of open changes: a detector forgets them with the change."""
         if not self.register.open:
             return
         observed, count = self.detector.observed, self.detector.observed_n
+        expected = self.detector.expected
         for i, change in self.register.open.items():
-            self.register.open[i] = replace(change, observed=finite(observed[i]), n=int(count[i]))
+            known = self.seasons.knows(i)
+            baseline = finite(expected[i]) if known else change.baseline
+            self.register.open[i] = replace(
+                change, observed=finite(observed[i]), baseline=baseline, n=int(count[i])
+            )
 
     def _severity(self, i: int, e_value: float, effect: float) -> str:
         signal = BY_NAME[self.register.keys[i][0]]
-        least = self.min_effect if signal.name == _PARENT else signal.min_effect
         limit = self.thresholds.page(self.detector.n_streams, CELL)
-        loud = signal.severity == "page" and e_value >= limit and effect >= least
+        loud = signal.severity == "page" and e_value >= limit and effect >= self._least(i)
         return "page" if loud else "notice"
 
     def _open(self, i: int, at: int) -> Change:
@@ -229,14 +257,15 @@ class RateStreams:
         low, high = d.observed_interval()
         began = self.register.time_of(int(d.tick[i] - d.change_start[i]))
         e_value = float(d.evidence(np.array([i]))[0])
+        baseline = float((d.expected if self.seasons.knows(i) else d.baseline)[i])
         change = opened(
             key,
             began - (SETTLED if BY_NAME[key[0]].settled else 0),
             at,
-            self._severity(i, e_value, float(d.observed[i] - d.baseline[i])),
+            self._severity(i, e_value, float(d.observed[i]) - baseline),
             direction="up",
             e_value=e_value,
-            baseline=finite(d.baseline[i]),
+            baseline=finite(baseline),
             observed=finite(d.observed[i]),
             low=finite(low[i]),
             high=finite(high[i]),
@@ -269,7 +298,8 @@ class RateStreams:
         if i is None:
             return []
         self.detector.accept([i])
-        return [self._close(i, at)]
+        self.seasons.forget([i])
+        return [ended(self.register.open.pop(i), at, "accepted")]
 
     def retire(self, before: int, at: int) -> list[Change]:
         """Forget streams without a value since ``before``; their open changes end."""
@@ -278,10 +308,12 @@ class RateStreams:
             return []
         rows = np.setdiff1d(np.arange(self.detector.n_streams), gone)
         self.detector.take(rows)
+        self.seasons.take(rows)
         self._seen = self._seen[rows]
-        ended = [recovered(change, at) for change in self.register.keep(rows)]
+        over = [ended(change, at, "retired") for change in self.register.keep(rows)]
         self._name_parents()
-        return ended
+        self._require(np.arange(self.detector.n_streams))
+        return over
 
     def dump(self) -> dict[str, Any]:
         """State as JSON types."""
@@ -289,6 +321,7 @@ class RateStreams:
             "detector": self.detector.snapshot(),
             "register": self.register.dump(),
             "seen": pack(self._seen),
+            "seasons": self.seasons.dump(),
         }
 
     def load(self, raw: dict[str, Any]) -> Self:
@@ -296,6 +329,7 @@ class RateStreams:
         self.detector = RateDetector.restore(raw["detector"])
         self.register = Register.load(raw["register"])
         self._seen = unpack(raw["seen"])
+        self.seasons = Seasons().load(raw.get("seasons"), self.detector.n_streams)
         self._name_parents()
         self.detector.warm_up = self.warm_up
         self.detector.settle = WEEK // CELL

@@ -10,8 +10,8 @@ from processors.clickhouse import Store
 from processors.derive.result_store import ResultStore
 from processors.stations.base import BUCKETS, CELL, FLEET
 from processors.stations.detection import Detection, DetectionConfig
-from processors.stations.incidents import Incidents
 from processors.stations.runner import STEP_S, Stations
+from processors.stations.service import incidents
 from processors.stations.storage import ClickHouseStations, MemoryStations
 
 _ALL: Final = [*(str(bucket) for bucket in range(BUCKETS)), FLEET]
@@ -46,7 +46,7 @@ def rehearse(
     """
     memory = MemoryStations()
     stored = ClickHouseStations(store, "", ResultStore(store))
-    stations = Stations(memory, [Detection(config), Incidents()])
+    stations = Stations(memory, [Detection(config), incidents(config)])
     for lo, hi in _steps(int(since.timestamp()), int(until.timestamp())):
         memory.feed(stored.results(lo, hi), hi)
         more = True

@@ -311,7 +311,7 @@ class Stations:
             state = station.load(raw)
         except (ValueError, KeyError) as error:
             log.warning(
-                "%s, bucket %s: learns anew, its stored state cannot be used: %s",
+                "%s, bucket %s: its stored state cannot be used, so it starts learning again: %s",
                 station.name, bucket, error,
             )  # fmt: skip
             return _Bucket(station.begin(), stored.position)

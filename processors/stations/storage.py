@@ -14,6 +14,7 @@ from processors.clickhouse import Store
 from processors.derive import sealing
 from processors.derive.judging import SLACK_S
 from processors.derive.result_store import ResultStore
+from processors.derive.results import OWN_MS
 from processors.stations.base import (
     RESULTS,
     SETTLED,
@@ -32,11 +33,12 @@ CONTEXT_ROWS: Final = 20_000
 
 _NS: Final = 10**9
 
-_COLUMNS: Final = """
-    toInt64(toUnixTimestamp(cell)) + if(state = 'unfinished', {given_up}, 0) AS decided,
-    interaction_id, environment, agent, agent_version, session_id, user_id, state, duration_ms,
-    time_to_first_token_ms, steps, llm_calls, llm_errors, tool_calls, tool_errors, handoffs,
-    human_inputs, input_tokens, output_tokens, cost_usd, unpriced, success, success_source,
+_COLUMNS: Final = f"""
+    toInt64(toUnixTimestamp(cell)) + if(state = 'unfinished', {{given_up}}, 0) AS decided,
+    interaction_id, environment, agent, agent_version, session_id, user_id, state,
+    {OWN_MS} AS duration_ms, time_to_first_token_ms, steps, llm_calls,
+    llm_errors, tool_calls, tool_errors, handoffs, human_inputs, input_tokens,
+    output_tokens, cost_usd, unpriced, success, success_source,
     arrayMap(r -> toString(r), reasons) AS reasons, failure_reason, failure_tool, failure_template,
     satisfaction, dissatisfaction, arrayMap(m -> toString(m), models) AS models,
     arrayMap(t -> toString(t), tools) AS tools, language, substring(request, 1, 1000) AS request,

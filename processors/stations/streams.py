@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
@@ -17,6 +17,9 @@ from processors.stations.base import Change
 
 Key: TypeAlias = tuple[str, str, str, str]
 """Signal, environment, agent, and the value of the signal's ``per`` column ('' without one)."""
+
+Row: TypeAlias = tuple[Any, ...]
+"""Of what a tick saw of a stream: its time, signal, environment, agent, and values."""
 
 _TICKS: Final = 20_000
 WEEK: Final = 7 * 86_400
@@ -52,9 +55,17 @@ class Register:
     last: list[int] = field(default_factory=list)
     open: dict[int, Change] = field(default_factory=dict)
     index: dict[Key, int] = field(default_factory=dict)
+    met: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.index = {key: i for i, key in enumerate(self.keys)}
+
+    def of_regulars(self, at: int, part: Sequence[Row]) -> list[Row]:
+        """Rows of agents that were there at an earlier tick: who comes once makes no stream.
+
+        ``part`` has the environment and the agent as its third and fourth column.
+        """
+        return [row for row in part if self.met.setdefault((row[2], row[3]), at) < at]
 
     def add(self, keys: Iterable[Key]) -> int:
         """Name new rows; returns how many."""
@@ -81,7 +92,9 @@ class Register:
         return next((i for i, c in self.open.items() if c.change_id == change_id), None)
 
     def unused(self, before: int) -> Ints:
-        """Rows without a value since ``before`` (s), unless none was ever retired from them."""
+        """Rows without a value since ``before`` (s); forgets who came once before then."""
+        regulars = {key[1:3] for key in self.keys}
+        self.met = {k: at for k, at in self.met.items() if at >= before or k in regulars}
         return np.flatnonzero(np.array(self.last, np.int64) < before)
 
     def keep(self, rows: Ints) -> list[Change]:
@@ -102,6 +115,7 @@ class Register:
             "ticks": np.diff(self.ticks, prepend=0).tolist(),
             "last": self.last,
             "open": [[i, change_fields(c)] for i, c in self.open.items()],
+            "met": [[*agent, at] for agent, at in self.met.items()],
         }
 
     @classmethod
@@ -112,6 +126,7 @@ class Register:
             np.cumsum(raw["ticks"]).tolist(),
             raw["last"],
             {int(i): Change(**c) for i, c in raw["open"]},
+            met={(e, a): at for e, a, at in raw.get("met", ())},
         )
 
 
@@ -148,8 +163,13 @@ def attribute(signal: Signal) -> str:
 
 
 def recovered(change: Change, at: int) -> Change:
-    """The end of a change."""
-    return replace(change, status="recovered", at=at)
+    """The end of a change whose stream is back near its baseline."""
+    return ended(change, at, "recovered")
+
+
+def ended(change: Change, at: int, reason: str) -> Change:
+    """The end of a change; `processors.findings.ENDINGS` says for what reasons."""
+    return replace(change, status=reason, at=at)
 
 
 def change_fields(change: Change) -> dict[str, Any]:

@@ -23,10 +23,12 @@ from detectors.change.ensembles import EnsembleDetector
 from detectors.change.heavy_tails import RANK_DISPERSION, RankReference
 from processors.signals import BY_NAME, of
 from processors.stations.base import Action, Change, Sealed
+from processors.stations.seasons import Seasons
 from processors.stations.streams import (
     WEEK,
     Register,
     Thresholds,
+    ended,
     opened,
     recovered,
     starts,
@@ -43,6 +45,11 @@ _EFFECTS: Final = (0.02, 0.02, 0.005)
 
 _SMALL: Final = "small"
 """Severity of a change that is certain, and below the smallest effect of its signal: never told."""
+
+_TIMES: Final = 8
+"""Parts of the day, for what is usual."""
+
+_FEW: Final = 500  # values of a part of the day that say what is usual
 
 _RECENT: Final = 1800
 """Seconds of values that show what a stream looks like now."""
@@ -80,18 +87,29 @@ def sketches(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def time_of_day(at: int) -> int:
+    """Which part of the day (UTC) a moment lies in, 0 to 7."""
+    return at % 86_400 // (86_400 // _TIMES)
+
+
+def _add(sketched: dict[int, int], bins: Sequence[int], counts: Sequence[int]) -> None:
+    for b, c in zip(bins, counts, strict=True):
+        sketched[b] = sketched.get(b, 0) + c
+
+
 @dataclass(slots=True)
 class Tail:
     """What is known of one stream beside its evidence.
 
-    ``bins`` and ``counts`` are the reference; ``recent`` are sketches of the half hours, the
-    current one last.
+    ``bins`` and ``counts`` are the reference. ``usual`` are sketches by the time of day, until the
+    season is known; ``recent`` are those of the half hours, the current one last.
     """
 
     bins: list[int] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     ready: bool = False
     half_hour: int = 0
+    usual: dict[int, dict[int, int]] = field(default_factory=dict)
     recent: list[dict[int, int]] = field(default_factory=lambda: [{}, {}])
 
     def learn(self, bins: Iterable[int], counts: Iterable[int], enough: float) -> None:
@@ -105,15 +123,21 @@ class Tail:
         if at // _RECENT != self.half_hour:
             self.recent = [self.recent[1], {}]
             self.half_hour = at // _RECENT
-        now = self.recent[1]
-        for b, c in zip(bins, counts, strict=True):
-            now[b] = now.get(b, 0) + c
+        _add(self.recent[1], bins, counts)
 
-    def quantiles(self, q: float, since: int) -> tuple[float, float]:
-        """Quantile of the reference, and of what came lately."""
+    def quantiles(self, q: float, since: int, known: bool) -> tuple[float, float]:
+        """Quantile of what is usual, and of what came lately.
+
+        The first values, which make the reference, may all be of one night: once two weeks are
+        ``known``, theirs of this time of day are what is usual.
+        """
         parts = self.recent if since < self.half_hour * _RECENT else self.recent[1:]
         bins, counts = sketch.merge([(list(p), list(p.values())) for p in parts])
-        before = float(sketch.quantile(self.bins, self.counts, q))
+        usual = self.usual.get(time_of_day(self.half_hour * _RECENT), {})
+        of = (self.bins, self.counts)
+        if known and sum(usual.values()) >= _FEW:
+            of = (list(usual), list(usual.values()))
+        before = float(sketch.quantile(*sketch.merge([of]), q))
         return before, float(sketch.quantile(bins, counts, q)) if bins.size else before
 
 
@@ -124,6 +148,7 @@ class TailStreams:
         self.thresholds = thresholds
         self.warm_up = warm_up
         self.register = Register()
+        self.seasons = Seasons(RANK_DISPERSION)
         self.tails: list[Tail] = []
         self._references: dict[int, RankReference] = {}
         self.detector = self._fresh()
@@ -139,7 +164,7 @@ class TailStreams:
         changes: list[Change] = []
         rows = seen.select("minute", "signal", "environment", "agent", "bins", "counts")
         for minute, part in groupby(rows.iter_rows(), itemgetter(0)):
-            changes += self._tick(int(minute), list(part))
+            changes += self._tick(int(minute), self.register.of_regulars(int(minute), list(part)))
         return changes
 
     def _tick(self, at: int, part: Sequence[tuple[Any, ...]]) -> list[Change]:
@@ -152,10 +177,11 @@ class TailStreams:
             total[i], n[i] = self._score(i, at, bins, counts)
         self.register.tick(at)
         before = self.detector.detected
-        self.detector.update(total, n)
+        untold = [i for i, c in self.register.open.items() if c.severity == _SMALL]
+        self.seasons.update(self.detector, at, total, n, untold)
         at += MINUTE
-        found, ended = starts(before, self.detector.detected)
-        changes = [recovered(self._now(self.register.open.pop(int(i)), int(i)), at) for i in ended]
+        found, over = starts(before, self.detector.detected)
+        changes = [recovered(self._now(self.register.open.pop(int(i)), int(i)), at) for i in over]
         for i in found:
             self._open(int(i), at)
         changes += self._escalate(at)
@@ -165,6 +191,7 @@ class TailStreams:
         fresh = self.register.add((row[1], row[2], row[3], "") for row in part)
         if fresh:
             self.detector.extend(fresh)
+            self.seasons.extend(fresh * len(_WEIGHTS))
             self.tails += [Tail() for _ in range(fresh)]
             self._require()
 
@@ -181,17 +208,24 @@ class TailStreams:
             tail.learn(bins, counts, self.warm_up)
             return np.zeros(len(_WEIGHTS)), 0.0
         tail.remember(at, bins, counts)
+        change = self.register.open.get(i)
+        if (change is None or change.severity == _SMALL) and not self._season_known(i):
+            _add(tail.usual.setdefault(time_of_day(at), {}), bins, counts)
         if i not in self._references:
             self._references[i] = RankReference(_TAILS).fit(tail.bins, tail.counts)
         total, n = self._references[i].score(bins, counts)
         return np.minimum(total, n), float(n)
+
+    def _season_known(self, i: int) -> bool:
+        return self.seasons.knows(i * len(_WEIGHTS))
 
     def _figures(self, i: int, since: int, e_values: Floats) -> list[tuple[float, float]]:
         """Quantiles before and after, of the indicator that leads and of others that say so too."""
         leading = max(int(self.detector.leading[i]), 0)
         others = np.flatnonzero(e_values >= self.detector.arl).tolist()
         shown = dict.fromkeys((leading, *others))
-        return [self.tails[i].quantiles(_QUANTILES[n], since) for n in shown]
+        known = self._season_known(i)
+        return [self.tails[i].quantiles(_QUANTILES[n], since, known) for n in shown]
 
     def _now(self, change: Change, i: int) -> Change:
         n = int(self.detector.members.observed_n.reshape(-1, len(_WEIGHTS))[i].max())
@@ -246,7 +280,9 @@ class TailStreams:
         if i is None:
             return []
         self.detector.accept([i])
-        return [recovered(self.register.open.pop(i), at)]
+        self.tails[i].usual.clear()
+        self.seasons.forget(slice(i * len(_WEIGHTS), (i + 1) * len(_WEIGHTS)))
+        return [ended(self.register.open.pop(i), at, "accepted")]
 
     def retire(self, before: int, at: int) -> list[Change]:
         """Forget streams without a value since ``before``; their open changes end."""
@@ -255,17 +291,28 @@ class TailStreams:
             return []
         rows: Ints = np.setdiff1d(np.arange(self.detector.n_groups), gone)
         self.detector.take(rows)
+        self.seasons.take((rows[:, None] * len(_WEIGHTS) + np.arange(len(_WEIGHTS))).ravel())
         self.tails = [self.tails[i] for i in rows]
         self._references = {}
-        return [recovered(change, at) for change in self.register.keep(rows)]
+        over = [ended(change, at, "retired") for change in self.register.keep(rows)]
+        self._require()
+        return over
 
     def dump(self) -> dict[str, Any]:
         """State as JSON types."""
         return {
             "detector": self.detector.snapshot(),
             "register": self.register.dump(),
+            "seasons": self.seasons.dump(),
             "tails": [
-                [t.bins, t.counts, t.ready, t.half_hour, [list(r.items()) for r in t.recent]]
+                [
+                    t.bins,
+                    t.counts,
+                    t.ready,
+                    t.half_hour,
+                    [list(part.items()) for part in t.recent],
+                    [[time, list(part.items())] for time, part in t.usual.items()],
+                ]
                 for t in self.tails
             ],
         }
@@ -275,10 +322,11 @@ class TailStreams:
         self.detector = EnsembleDetector.restore(raw["detector"])
         self.detector.members.settle = WEEK // MINUTE
         self.register = Register.load(raw["register"])
-        self.tails = [
-            Tail(bins, counts, ready, half, [{b: c for b, c in r} for r in recent])  # noqa: C416
-            for bins, counts, ready, half, recent in raw["tails"]
-        ]
+        self.seasons.load(raw.get("seasons"), self.detector.members.n_streams)
+        self.tails = []
+        for bins, counts, ready, half, recent, *rest in raw["tails"]:
+            usual = {time: dict(part) for time, part in (rest[0] if rest else [])}
+            self.tails.append(Tail(bins, counts, ready, half, usual, [dict(p) for p in recent]))
         self._references = {}
         self._require()
         return self

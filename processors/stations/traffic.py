@@ -20,7 +20,8 @@ import polars as pl
 from detectors.base import Bools, Floats, pack, unpack
 from detectors.change.seasonal import HOURS
 from processors.stations.base import Action, Change
-from processors.stations.streams import Register, Thresholds, opened, recovered
+from processors.stations.seasons import hour_of_week
+from processors.stations.streams import Register, Thresholds, ended, opened, recovered
 from processors.stations.tails import MINUTE
 
 Minute: TypeAlias = Sequence[tuple[Any, ...]]
@@ -29,18 +30,8 @@ Minute: TypeAlias = Sequence[tuple[Any, ...]]
 HOUR: Final = 3600
 _MEMORY: Final = 0.3  # weight of the latest week in the profile
 _LEAST_HOURS: Final = 2
-_EPOCH_HOUR: Final = 72  # 1970-01-01 was a Thursday
 _LOUD: Final = 4.0  # standard deviations
 _UNEXPLAINED: Final = 0.3  # relative scatter of an hour between weeks that is nothing special
-
-
-def hour_of_week(at: int) -> int:
-    """0 for Monday 00:00 UTC.
-
-    >>> hour_of_week(0), hour_of_week(4 * 86_400)
-    (72, 0)
-    """
-    return (at // HOUR + _EPOCH_HOUR) % HOURS
 
 
 def counts(rows: pl.DataFrame) -> pl.DataFrame:
@@ -209,7 +200,7 @@ class TrafficStreams:
             return []
         rows, i = found[0]
         self.profile[i], self.hours[i], self.gap[i] = np.nan, -1, 0.0
-        return [recovered(rows.pop(i), at)]
+        return [ended(rows.pop(i), at, "accepted")]
 
     def retire(self, before: int, at: int) -> list[Change]:
         """Forget agents without an interaction since ``before``; their open changes end."""
@@ -217,8 +208,8 @@ class TrafficStreams:
         if not gone:
             return []
         rows = np.array([i for i in range(len(self.register.keys)) if i not in gone], np.int64)
-        ended = [
-            recovered(c, at) for part in (self.silent, self.unusual) for i, c in part.items()
+        over = [
+            ended(c, at, "retired") for part in (self.silent, self.unusual) for i, c in part.items()
             if i in gone
         ]  # fmt: skip
         new = {int(old): at for at, old in enumerate(rows)}
@@ -227,7 +218,7 @@ class TrafficStreams:
         for name in self._ARRAYS:
             setattr(self, name, getattr(self, name)[rows])
         self.register.keep(rows)
-        return ended
+        return over
 
     def dump(self) -> dict[str, Any]:
         """State as JSON types."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -19,11 +19,15 @@ import polars as pl
 
 from detectors.base import Floats
 from detectors.compare.verdicts import Verdict, compare_means
-from processors.stations.base import Change, Output, Sealed, moment
-from processors.stations.streams import change_fields, compress, expand
+from processors.signals import TOKENS
+from processors.stations.base import CELL, Action, Change, Output, Sealed, moment
+from processors.stations.streams import change_fields, compress, ended, expand
 
 _LAYOUT: Final = 1
 _HOUR: Final = 3600
+_DAY: Final = 86_400
+_GONE_H: Final = 3  # hours in which an agent works without a version that is then gone
+_ACCEPTED: Final = "accepted"  # instead of a verdict: by this measure the version is normal
 _SHARES: Final = 6  # numbers per stratum: n, sum and sum of squares of either version
 
 
@@ -63,8 +67,6 @@ class Measure:
         return math.log1p(self.margin) if self.ratio else self.margin
 
 
-_TOKENS: Final = pl.col("input_tokens") + pl.col("output_tokens").fill_null(0)
-
 MEASURES: Final = (
     Measure("success", pl.col("success"), "share", 0.02, higher_is_better=True),
     Measure(
@@ -72,7 +74,7 @@ MEASURES: Final = (
     ),
     Measure("duration_ms", pl.col("duration_ms"), "ms", 0.1, ratio=True),
     Measure("cost_usd", pl.col("cost_usd"), "USD", 0.1, ratio=True),
-    Measure("tokens", _TOKENS, "tokens", 0.1, ratio=True, severity="notice"),
+    Measure("tokens", TOKENS, "tokens", 0.1, ratio=True, severity="notice"),
     Measure(
         "tool_errors", (pl.col("tool_errors") > 0).cast(pl.Float64), "share", 0.02,
         severity="notice",
@@ -90,10 +92,13 @@ class VersionsConfig:
         Probability that a version is ever called worse or better by a measure and is not.
     watch_days
         How long a new version is watched against the one before it.
+    retire_days
+        Versions without an interaction for so long are forgotten.
     """
 
     alpha: float = 0.005
     watch_days: int = 14
+    retire_days: int = 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +134,10 @@ class Comparison:
 
 @dataclass(slots=True)
 class Pair:
-    """A new version and the one before it: sums per measure and hour, verdicts, open changes."""
+    """A new version and the one before it: sums per measure and hour, verdicts, open changes.
+
+    ``without`` are the latest hours in which the agent worked and the new version did not.
+    """
 
     baseline: str
     candidate: str
@@ -138,12 +146,19 @@ class Pair:
     hours: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     verdicts: dict[str, str] = field(default_factory=dict)
     open: dict[str, Change] = field(default_factory=dict)
+    without: list[int] = field(default_factory=list)
 
     def add(self, measure: str, hour: int, arm: int, sums: Sequence[float]) -> None:
         """Add number, sum and sum of squares of one version in an hour."""
         row = self.hours.setdefault(measure, {}).setdefault(hour, [0.0] * _SHARES)
         for i, value in enumerate(sums):
             row[3 * arm + i] += value
+
+    def keep_shared(self, before: int) -> None:
+        """Forget the hours before then in which one of the versions had no value."""
+        for measure, hours in self.hours.items():
+            kept = {h: row for h, row in hours.items() if h >= before or (row[0] and row[3])}
+            self.hours[measure] = kept
 
     def table(self, measure: str) -> Floats:
         """Sums of the hours in which both versions had values, shape (hours, 6)."""
@@ -159,6 +174,7 @@ class VersionsState:
 
     seen: dict[tuple[str, str], dict[str, tuple[int, float]]] = field(default_factory=dict)
     pairs: dict[tuple[str, str, str], Pair] = field(default_factory=dict)
+    day: int = 0
 
 
 class Versions:
@@ -177,15 +193,34 @@ class Versions:
 
     def step(self, sealed: Sealed, state: VersionsState) -> tuple[VersionsState, Sequence[Output]]:
         """Take what was sealed; returns verdicts that changed or an hour's end, and changes."""
+        outputs: list[Output] = []
+        for action in sealed.actions:
+            outputs += self._accept(action, state, sealed.lo + CELL)
         now = sealed.results.filter(pl.col("decided") >= sealed.lo)
         self._meet(now, state, sealed.hi)
         touched = self._add(now, state, settled=False)
         touched |= self._add(sealed.settled, state, settled=True)
-        outputs: list[Output] = []
+        self._miss(now, state)
         for key in sorted(touched):
             outputs += self._judge(key, state.pairs[key], sealed.hi)
         outputs += self._retire(state, sealed.hi)
+        if sealed.hi // _DAY != state.day:
+            state.day = sealed.hi // _DAY
+            self._forget(state, state.day * _DAY)
         return state, outputs
+
+    @staticmethod
+    def _accept(action: Action, state: VersionsState, at: int) -> list[Output]:
+        """Take a new version for normal by the measure of a finding: it is judged no more."""
+        if action.action != "accept":
+            return []
+        outputs: list[Output] = []
+        for pair in state.pairs.values():
+            for measure, change in list(pair.open.items()):
+                if change.change_id == action.finding:
+                    pair.verdicts[measure] = _ACCEPTED
+                    outputs.append(ended(pair.open.pop(measure), at, "accepted"))
+        return outputs
 
     def _meet(self, rows: pl.DataFrame, state: VersionsState, at: int) -> None:
         """Note the traffic of every version; one that is new is paired with the busiest other."""
@@ -233,28 +268,41 @@ class Versions:
                         pair.add(m.name, row["hour"], arm, found)
         return touched
 
+    @staticmethod
+    def _miss(rows: pl.DataFrame, state: VersionsState) -> None:
+        """Note the hours in which agents worked without a version that has an open finding."""
+        pairs = {key: pair for key, pair in state.pairs.items() if pair.open}
+        if not pairs or rows.is_empty():
+            return
+        hour = pl.col("decided") // _HOUR * _HOUR
+        by = rows.select("environment", "agent", "agent_version", hour=hour).unique().sort("hour")
+        for environment, agent, version, at in by.iter_rows():
+            for key, pair in pairs.items():
+                if key[:2] == (environment, agent) and version != key[2]:
+                    pair.without = [*(h for h in pair.without if h != at), at][-2 * _GONE_H :]
+
     def _judge(self, key: tuple[str, str, str], pair: Pair, at: int) -> list[Output]:
         outputs: list[Output] = []
         for measure in MEASURES:
-            table = pair.table(measure.name)
-            if not len(table):
+            table, before = pair.table(measure.name), pair.verdicts.get(measure.name)
+            if not len(table) or before == _ACCEPTED:
                 continue
             verdict = judge(measure, table, self.config.alpha)
             answer = "undecided" if verdict.answer == "not enough data" else verdict.answer
-            if answer != pair.verdicts.get(measure.name) or at % _HOUR == 0:
+            if answer != before or at % _HOUR == 0:
                 pair.verdicts[measure.name] = answer
                 outputs.append(comparison(measure, verdict, key, pair.baseline, at))
-            outputs += self._change(key, pair, measure, verdict, table, at)
+            if answer == "worse" and before != "worse":
+                outputs += self._open(key, pair, measure, table, at)
+            elif answer != "worse" and measure.name in pair.open:
+                outputs.append(ended(pair.open.pop(measure.name), at, "recovered"))
         return outputs
 
-    def _change(
-        self, key: tuple[str, str, str], pair: Pair, measure: Measure, verdict: Verdict,
-        table: Floats, at: int,
-    ) -> list[Output]:  # fmt: skip
-        known = pair.open.get(measure.name)
-        if verdict.answer != "worse":
-            return self._recover(pair, measure.name, at) if known is not None else []
-        if known is not None:
+    def _open(
+        self, key: tuple[str, str, str], pair: Pair, measure: Measure, table: Floats, at: int
+    ) -> list[Output]:
+        """Announce a version; it is told once for as long as it is worse."""
+        if measure.name in pair.open:
             return []
         text = "\x1f".join((*key, pair.baseline, measure.name))
         means = table[:, [1, 4]].sum(axis=0) / table[:, [0, 3]].sum(axis=0)
@@ -271,35 +319,54 @@ class Versions:
         pair.open[measure.name] = change
         return [change]
 
-    def _recover(self, pair: Pair, measure: str, at: int) -> list[Output]:
-        return [replace(pair.open.pop(measure), status="recovered", at=at)]
-
     def _retire(self, state: VersionsState, at: int) -> list[Output]:
-        """End the findings of versions that are gone, and pairs that were watched long enough."""
+        """End the findings of versions that are gone, and pairs that were watched long enough.
+
+        A night is no end: gone is who is missing while the agent works.
+        """
         outputs: list[Output] = []
         for key, pair in list(state.pairs.items()):
-            done = at - pair.first > self.config.watch_days * 86_400
-            if done or at - pair.last > _HOUR:
-                for measure in list(pair.open):
-                    outputs += self._recover(pair, measure, at)
+            done = at - pair.first > self.config.watch_days * _DAY
+            since = pair.last // _HOUR * _HOUR
+            missed = sum(since < hour <= at - _HOUR for hour in pair.without)
+            if done or missed >= _GONE_H:
+                reason = "unwatched" if done else "retired"
+                outputs += [ended(change, at, reason) for change in pair.open.values()]
+                pair.open.clear()
             if done:
                 del state.pairs[key]
+            elif at % _HOUR == 0:
+                pair.keep_shared(at - 2 * _HOUR)  # feedback comes half an hour late
         return outputs
 
+    def _forget(self, state: VersionsState, today: int) -> None:
+        """Forget versions that did nothing for long, unless they are compared with another."""
+        before = today - self.config.retire_days * _DAY
+        paired = {(*key[:2], v) for key, p in state.pairs.items() for v in (p.baseline, key[2])}
+        kept = {
+            agent: {
+                v: traffic for v, traffic in versions.items()
+                if traffic[0] >= before or (*agent, v) in paired
+            }
+            for agent, versions in state.seen.items()
+        }  # fmt: skip
+        state.seen = {agent: versions for agent, versions in kept.items() if versions}
+
     def size(self, state: VersionsState) -> int:
-        """Pairs that are compared."""
-        return len(state.pairs)
+        """Versions that are known, and pairs that are compared."""
+        return len(state.pairs) + sum(map(len, state.seen.values()))
 
     def dump(self, state: VersionsState) -> bytes:
         """State as bytes."""
         return compress(
             {
                 "layout": _LAYOUT,
+                "day": state.day,
                 "seen": [[*key, versions] for key, versions in state.seen.items()],
                 "pairs": [
                     [*key[:2], p.baseline, p.candidate, p.first, p.last,
                      {m: list(h.items()) for m, h in p.hours.items()}, p.verdicts,
-                     {m: change_fields(c) for m, c in p.open.items()}]
+                     {m: change_fields(c) for m, c in p.open.items()}, p.without]
                     for key, p in state.pairs.items()
                 ],
             }
@@ -313,13 +380,14 @@ class Versions:
             for e, a, versions in found["seen"]
         }
         pairs = {}
-        for e, a, baseline, candidate, first, last, hours, verdicts, opened in found["pairs"]:
+        for e, a, *pair in found["pairs"]:
+            baseline, candidate, first, last, hours, verdicts, opened, *without = pair
             pairs[e, a, candidate] = Pair(
                 baseline, candidate, first, last,
                 {m: {int(h): row for h, row in rows} for m, rows in hours.items()}, verdicts,
-                {m: Change(**c) for m, c in opened.items()},
+                {m: Change(**c) for m, c in opened.items()}, *without,
             )  # fmt: skip
-        return VersionsState(seen, pairs)
+        return VersionsState(seen, pairs, found.get("day", 0))
 
 
 def sums(rows: pl.DataFrame, measures: Iterable[Measure] = MEASURES) -> pl.DataFrame:

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import polars as pl
 
@@ -146,7 +147,16 @@ LabelSql = Callable[..., str]
 """`limited` or `as_it_is`."""
 
 
-def any_refused(store: Store) -> bool:
-    """Whether any name was ever refused; it is then for ever."""
-    found = store.query("SELECT max(refused) AS refused FROM dimension_values")
-    return bool(found["refused"][0])
+_LAST_ANSWERS: Final[WeakKeyDictionary[Store, bool]] = WeakKeyDictionary()
+
+
+def any_refused(store: Store, again: bool = True) -> bool:
+    """Whether any name was ever refused, which is then for ever.
+
+    Without asking again it is the last answer, where there was one.
+    """
+    known = _LAST_ANSWERS.get(store)
+    if known is None or (again and not known):
+        found = store.query("SELECT max(refused) AS refused FROM dimension_values")
+        known = _LAST_ANSWERS[store] = bool(found["refused"][0])
+    return known

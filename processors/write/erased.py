@@ -3,7 +3,7 @@
 An erased row stays a row: its time, its numbers and its place count on, so that windows, results
 and books remain what they were. Its ids become keyed hashes, the same for the same id, so that it
 still belongs to its trace and a repeat of it from Kafka collapses with it. Only these hashes are
-kept of who was erased. Whoever knows the key can test guesses against them, nobody can read them.
+kept of who was erased. With the key guesses can be tested against them; nobody can read them.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Erased:
         return rows.with_columns(*changed, *(pl.lit("").alias(column) for column in words))
 
     def _users(self, rows: pl.DataFrame) -> pl.Series:
-        """Whoever judges another's interaction keeps his own id."""
+        """A person who judges another's interaction keeps his own id."""
         users = rows["user_id"]
         if "kind" not in rows.columns:
             return _mapped(users, self.name)

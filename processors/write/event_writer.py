@@ -1,6 +1,6 @@
 """The raw sink: records of the events topic become rows, exactly the lines that arrived.
 
-A Faust service with a `processors.consumer.Reader` of its own, because only then are the
+A Faust service with a `processors.consumer.EventConsumer` of its own, because only then are the
 acknowledgements ours. For each batch, in this order and never another:
 
 1. names are decided on, then the rows of ``events`` and ``evaluations`` are stored,
@@ -37,7 +37,7 @@ from mode import Service
 from ingest.codec import CANONICAL_HEADER, Decoded, concat, decode
 from ingest.core import telemetry
 from ingest.core.circuit_breaker import MAX_BAD_LINES, WINDOW_LINES
-from ingest.core.errors import DriftlineError, Rejected, Unavailable
+from ingest.core.errors import DriftlineError, Unavailable
 from ingest.core.events import DEAD_LETTERS_TOPIC, DIRTY_TOPIC, EVENTS_TOPIC
 from ingest.core.health.sampler import PartitionPosition
 from ingest.core.kafka import KafkaConfig
@@ -60,7 +60,7 @@ from processors.write.dead_letters import (
 from processors.write.erased import Tombstones
 
 _REPORT_SECONDS: Final = 0.5
-_QUIET_REPORT_SECONDS: Final = 8.0  # while nothing moves; below `watermarks._FRESH_NS`
+_QUIET_REPORT_SECONDS: Final = 8.0  # while nothing moves; below `sealing._FRESH_NS`
 _QUIET_AFTER: Final = timedelta(seconds=5)
 _HEARTBEAT_SECONDS: Final = 10.0
 _DELIVERED_SECONDS: Final = 5.0
@@ -77,7 +77,7 @@ class EventWriterConfig:
     """
 
     batch_bytes: int = 48 << 20
-    linger: float = 0.2
+    linger: float = 0.4
     session_timeout: float = 10.0
     names: CardinalityConfig = field(default_factory=CardinalityConfig)
     letters: DeadLettersConfig = field(default_factory=DeadLettersConfig)
@@ -226,11 +226,10 @@ class EventWriter(Service):  # type: ignore[misc]
             elif not records and self._reader.is_fresh(0, {}):
                 self._catch_up()
             if records:
-                try:
-                    pieces.append(await asyncio.to_thread(self._decode, records, gaps))
-                except Rejected as error:
-                    self._fatal(error)
-                    return
+                batch, parked = await asyncio.to_thread(self._decode, records, gaps)
+                for partition, (offset, why) in parked.items():
+                    self._reader.park(partition, offset, why)
+                pieces += [batch] if batch is not None else []
             full = sum(piece.size for piece in pieces) >= self._config.batch_bytes
             if pieces and (full or not more):
                 await self._queue.put(Batch.of(pieces))
@@ -291,14 +290,23 @@ class EventWriter(Service):  # type: ignore[misc]
         """For how many seconds what is stored has been fresh; 0 while a backlog is worked off."""
         return time.monotonic() - self._caught_up_at if self.caught_up.is_set() else 0.0
 
-    def _decode(self, fetched: Records, gaps: list[OffsetRange]) -> Batch:
+    def _decode(
+        self, fetched: Records, gaps: list[OffsetRange]
+    ) -> tuple[Batch | None, dict[TopicPartition, tuple[int, str]]]:
+        """The records but for those of partitions to be parked, and these: from where, and why."""
+        decoded = _decoded(fetched)
+        bad = self._with_too_many_bad_lines(fetched, decoded)
+        if bad:
+            fetched = {p: part for p, part in fetched.items() if p not in bad}
+            # What lies before is not told again.
+            gaps = [g for g in gaps if g.partition not in bad or g.first < bad[g.partition][0]]
+            if not fetched:
+                return None, bad
+            decoded = _decoded(fetched)
+        return self._batch(fetched, gaps, decoded), bad
+
+    def _batch(self, fetched: Records, gaps: list[OffsetRange], decoded: Decoded) -> Batch:
         records = [r for part in fetched.values() for r in part]
-        decoded = decode(
-            [r.value for r in records],
-            [r.timestamp * 1_000_000 for r in records],
-            [CANONICAL_HEADER in r.headers for r in records],
-        )
-        self._check_quality(fetched, decoded)
         values = [r.value for r in records]
         kept = kept_of(values, decoded.rejections, self._config.letters)
         # Only now: what is too old is no sign of a broken sender.
@@ -315,24 +323,34 @@ class EventWriter(Service):  # type: ignore[misc]
             _newest(fetched),
         )
 
-    def _check_quality(self, fetched: Records, decoded: Decoded) -> None:
+    def _with_too_many_bad_lines(
+        self, fetched: Records, decoded: Decoded
+    ) -> dict[TopicPartition, tuple[int, str]]:
         starts = np.concatenate([[0], np.cumsum(decoded.lines)])
         flags = np.zeros(starts[-1], dtype=np.bool_)
         flags[[starts[r.record] + r.line for r in decoded.rejections]] = True
-        record = 0
+        record, found = 0, {}
         for partition, part in fetched.items():
             lines = flags[starts[record] : starts[record + len(part)]]
             record += len(part)
-            quality = self._reader.held.get(partition, PartitionState()).bad.update(lines)
+            place = self._reader.held.get(partition, PartitionState())
+            if part[0].offset < place.released:
+                continue
+            quality = place.bad.update(lines)
             if quality.exceeded:
                 codes = sorted({str(r.code) for r in decoded.rejections})
-                raise Rejected(
-                    "too_many_bad_lines",
-                    f"{quality.worst} of {WINDOW_LINES} lines in a row on {partition.topic} "
-                    f"partition {partition.partition} up to offset {part[-1].offset} are no events "
-                    f"({', '.join(codes)}; at most {MAX_BAD_LINES}). Nothing of this batch was "
-                    "taken. Stop the producer that sends them, then start the worker again",
+                found[partition] = (
+                    part[0].offset,
+                    (
+                        f"too_many_bad_lines: {quality.worst} of {WINDOW_LINES} lines in a row on"
+                        f" {partition.topic} partition {partition.partition} from offset"
+                        f" {part[0].offset} to {part[-1].offset} are no events ({', '.join(codes)};"
+                        f" at most {MAX_BAD_LINES}). It is not read on; other partitions are. Stop"
+                        f" what sends them, then `driftline deadletters take"
+                        f" {partition.partition}` makes dead letters of them"
+                    ),
                 )
+        return found
 
     async def _deliver(self, batch: Batch) -> None:
         decoded = batch.decoded
@@ -360,7 +378,7 @@ class EventWriter(Service):  # type: ignore[misc]
                 )
             await self._insert("dead_letters", letters)
             await self._produce_dead_letters(letters)
-        # Whoever reads on after a crash must know of these marks; nothing says so after the commit.
+        # The next reader after a crash must know of these marks; nothing says so after the commit.
         reached = Checkpoint(batch.commits, _latest(events))
         progress = self._progress(reached)
         await asyncio.gather(self._insert("ledger", books), self._insert("watermarks", progress))
@@ -426,7 +444,23 @@ class EventWriter(Service):  # type: ignore[misc]
                     self._reported = time.monotonic()
                     rows = self._progress()
                     await asyncio.to_thread(self._store.insert, "watermarks", rows)
+                await self._release()
                 await self._beat()
+
+    async def _release(self) -> None:
+        """Read on parked partitions that somebody released."""
+        parked = {p.partition: place for p, place in self._reader.held.items() if place.parked}
+        if not parked:
+            return
+        found = await asyncio.to_thread(
+            self._store.query,
+            "SELECT partition, max(until) AS until FROM released_partitions"
+            " WHERE log_id = {log_id:String} GROUP BY partition",
+            {"log_id": self._kafka.log_id},
+        )
+        for partition, until in found.iter_rows():
+            if partition in parked:
+                parked[partition].release(until)
 
     def _is_quiet(self) -> bool:
         """Whether no partition has moved for a while: rows would only say the same again."""
@@ -459,7 +493,7 @@ class EventWriter(Service):  # type: ignore[misc]
         self._marked = [max(some) for some in zip_longest(self._marked, *marked, fillvalue=0)]
         found = []
         for partition, place in held.items():
-            end = self._reader.end(partition)
+            heard, end = self._reader.heard(partition), self._reader.end(partition)
             if end is None or place.stored is None:
                 continue  # nothing fetched yet: to claim no lag would be a guess
             watermark, stored, advanced = reached.by(partition, place)
@@ -467,10 +501,20 @@ class EventWriter(Service):  # type: ignore[misc]
             found.append(
                 (
                     self._kafka.log_id, *partition, watermark, stored, lag,
-                    list(self._marked), advanced, datetime.now(UTC),
+                    list(self._marked), advanced, datetime.now(UTC), int(bool(place.parked)), heard,
                 )
             )  # fmt: skip
-        return pl.DataFrame(found, orient="row", schema=sealing.SCHEMA)
+        schema = sealing.SCHEMA | {"parked": pl.UInt8(), "heard": pl.Datetime("ms", "UTC")}
+        return pl.DataFrame(found, orient="row", schema=schema)
+
+
+def _decoded(fetched: Records) -> Decoded:
+    records = [r for part in fetched.values() for r in part]
+    return decode(
+        [r.value for r in records],
+        [r.timestamp * 1_000_000 for r in records],
+        [CANONICAL_HEADER in r.headers for r in records],
+    )
 
 
 def _after(fetched: Records) -> dict[TopicPartition, int]:

@@ -181,8 +181,12 @@ def _result(name: str, events: list[Event], ratings: list[int]) -> Row:
     calls = [e for e in others if e["kind"] == "llm_call"]
     tools = [e for e in others if e["kind"] in TOOLS]
     failed = [e for e in others if e.get("status") == "error"]
-    costs = [round(e["cost_usd"] * 1e9) for e in others if "cost_usd" in e]
-    priced = bool(costs) and all("cost_usd" in e for e in calls)
+    # What the closing events say of all calls counts only where no call says any.
+    used = calls if any(_USED & e.keys() for e in calls) else closing
+    paid = others if used is calls else [*others, *closing]
+    costs = [round(e["cost_usd"] * 1e9) for e in paid if "cost_usd" in e]
+    complete = all("cost_usd" in e for e in used if _TOKENS & e.keys())
+    priced = bool(costs) and complete
     speaker, status = (closing or order)[0], ""
     if closing:
         status = closing[-1].get("status", "ok")
@@ -209,13 +213,13 @@ def _result(name: str, events: list[Event], ratings: list[int]) -> Row:
         "user_id": min((e["user_id"] for e in events if "user_id" in e), default=""),
         "start": start,
         "end": end,
-        "duration": round((end - start) / 1e3) if closing else None,
+        "duration": _microseconds(end - start) if closing else None,
         "events": len(events),
         "llm_calls": len(calls),
         "tool_calls": len(tools),
         "tool_errors": sum(e.get("status") == "error" for e in tools),
-        "input_tokens": _known(calls, "input_tokens"),
-        "output_tokens": _known(calls, "output_tokens"),
+        "input_tokens": _known(used, "input_tokens"),
+        "output_tokens": _known(used, "output_tokens"),
         "cost": sum(costs) if priced else None,
         "status": status,
         "success": 0 if source == "structure" else {"ok": 1, "error": 0}.get(status),
@@ -224,8 +228,12 @@ def _result(name: str, events: list[Event], ratings: list[int]) -> Row:
         "failure_reason": reason,
         "rating": sum(ratings),
         "ratings": len(ratings),
-        "complete": not any("cost_usd" not in e for e in calls),
+        "complete": complete,
     }
+
+
+_TOKENS = {"input_tokens", "output_tokens"}
+_USED = {*_TOKENS, "cost_usd"}
 
 
 def _signs(order: list[Event], closing: list[Event]) -> set[str]:
@@ -293,7 +301,7 @@ def _session(rows: list[tuple[str, Row]]) -> Row:
         **{name: first[name] for name in ("environment", "agent", "agent_version")},
         "start": start,
         "end": end,
-        "duration": round((end - start) / 1e3),
+        "duration": _microseconds(end - start),
         "interactions": len(parts),
         "failed": len(failed),
         **{column: sum(row[column] for row in parts) for column in _ADDED},
@@ -304,6 +312,11 @@ def _session(rows: list[tuple[str, Row]]) -> Row:
         "rating": sum(row["rating"] for row in parts),
         "ratings": sum(row["ratings"] for row in parts),
     }
+
+
+def _microseconds(ns: int) -> int:
+    """Of a duration that is stored in milliseconds, by whose last digit a half is rounded."""
+    return round(round(ns / 1e6, 6) * 1e3)
 
 
 def _known_of(rows: list[Row], name: str) -> int | None:

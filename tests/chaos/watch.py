@@ -32,11 +32,9 @@ class Watch(threading.Thread):
         super().__init__(daemon=True, name="watch")
         self._cluster, self._store, self._group, self._topic = cluster, store, group, topic
         self._ending = threading.Event()
-        self._committed: dict[int, int] = {}
         self.processes: list[subprocess.Popen[bytes]] = []
         self.peak_mib = 0.0
         self.looks = 0
-        self.steps_back = 0
         self.violations: list[str] = []
 
     def stop(self) -> None:
@@ -88,9 +86,6 @@ class Watch(threading.Thread):
                 self._note(
                     f"partition {partition}: {offset} committed, {booked.get(partition, 0)} booked"
                 )
-            if offset < self._committed.get(partition, 0):
-                self.steps_back += 1
-        self._committed = committed
         self.looks += 1
 
     def _note(self, violation: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from processors.regressions import export
+from processors.regressions import export, write
 from tests.unit.processors.test_regressions import HOSTILE, failure, made, turn
 
 pytestmark = pytest.mark.clients
@@ -42,6 +43,28 @@ def test_inspect_deepeval_and_langsmith_load_what_was_exported(tmp_path):
             assert case.messages[-1]["content"] in row["said"], name
     assert {row["split"] for row in loaded["langsmith"]} == {"base"}
     assert {row["expected"] for row in loaded["deepeval"]} == {None}
+
+
+def test_openai_evals_grades_what_was_exported(tmp_path):
+    found = cases()
+    write(found, "openai-evals", tmp_path)
+    done = subprocess.run(
+        [HERE / "env-evals" / "bin" / "python", HERE / "loaders" / "grade.py", tmp_path],
+        env=os.environ | {"OPENAI_API_KEY": "unused"},
+        capture_output=True, text=True, check=False, timeout=170, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ran = json.loads(done.stdout.splitlines()[-1])
+    # The agent answers one of them, and the grader passes whoever is answered.
+    assert ran["report"]["score"] == pytest.approx(1 / len(found))
+    assert len(ran["asked"]) == len(ran["graded"]) == len(found)
+    for case in found:
+        said = case.messages[-1]["content"].strip()
+        assert any(said in asked for asked in ran["asked"])
+        # It doubles braces, so that they are no places to fill in.
+        said = re.sub(r"([{}])+", r"\1", said)
+        graded = [re.sub(r"([{}])+", r"\1", text) for text in ran["graded"]]
+        assert any(case.rubric in text and said in text for text in graded)
 
 
 @pytest.mark.skipif(not PROMPTFOO.exists(), reason="promptfoo needs npm: make clients")

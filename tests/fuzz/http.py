@@ -71,7 +71,7 @@ def fuzz(seconds: float, requests: int) -> Counter[str]:
             assert time.monotonic() - start < SLOWEST_S
             case.validate_response(answer, checks=must_hold)
             seen[f"{case.operation.path} {answer.status_code}"] += 1
-            gateway.link.stored.clear()
+            gateway.producer.stored.clear()
 
         with suppress(Enough):
             send()

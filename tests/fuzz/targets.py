@@ -89,9 +89,10 @@ def redaction(data: bytes) -> None:
     """Redaction of any text: what is planted goes, and other texts make no difference."""
     text = data.decode("utf-8", "replace")
     once = _REDACTOR.redact_text(text)
-    planted = _REDACTOR.redact_text(f"{text} ; ann@example.org ; AKIAIOSFODNN7EXAMPLE ;")
-    assert "ann@example.org" not in planted
-    assert "AKIAIOSFODNN7EXAMPLE" not in planted
+    secrets = "ann@example.org", "AKIAIOSFODNN7EXAMPLE"
+    planted = _REDACTOR.redact_text(f"{text} ; {secrets[0]} ; {secrets[1]} ;")
+    for secret in secrets:  # the text may hold one as a part of a longer word, which is none
+        assert planted.count(secret) <= once.count(secret)
     one = Event(event_id="e", time_unix_nano=1, agent="a", kind="llm_call", content=text)
     other = Event(event_id="f", time_unix_nano=1, agent="a", kind="llm_call", content="b@c.io")
     together = _REDACTOR.apply([other, one, other])
@@ -107,12 +108,12 @@ def _door(read: Callable[[], routes.Found]) -> None:
         assert rejected.code in _CODES
         return
     assert all(refusal.code in _CODES for refusal in found.refusals)
-    intake = admit(found.events, found.refusals, ANYONE, _REDACTOR.apply, 4, NOW_NS)
-    assert intake.accepted + len(intake.refusals) == len(found.events) + len(found.refusals)
-    records = [parcel.lines for parcel in intake.parcels]
+    admitted = admit(found.events, found.refusals, ANYONE, _REDACTOR.apply, 4, NOW_NS)
+    assert admitted.accepted + len(admitted.refusals) == len(found.events) + len(found.refusals)
+    records = [batch.lines for batch in admitted.batches]
     decoded = codec.decode(records, [NOW_NS] * len(records))
     assert not decoded.rejections, decoded.rejections
-    assert len(decoded.frame) == intake.accepted
+    assert len(decoded.frame) == admitted.accepted
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {

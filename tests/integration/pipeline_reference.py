@@ -219,53 +219,150 @@ def split(trace: str, events: list[Event]) -> Iterator[tuple[str, list[Event], l
         yield name, parts[one.event_id], closing
 
 
-def repeated(events: list[Event]) -> set[str]:
-    """Ids of calls that another instrumentation tells as well: one within the other."""
+def repeated(events: list[Event]) -> tuple[set[str], dict[str, float]]:
+    """Ids of calls that another instrumentation tells as well, and costs that only these know."""
     known: dict[str, Event] = {}
     for event in sorted(events, key=_order):
         known.setdefault(event.event_id, event)
-    found = set()
-    for event in events:
-        above = known.get(event.parent_id or "")
-        steps = 0
+
+    def outer(event: Event) -> Event | None:
+        above, steps = known.get(event.parent_id or ""), 0
         while above is not None and above.kind == "span" and steps < 32:
             above, steps = known.get(above.parent_id or ""), steps + 1
-        if above is None or above is event or above.kind != event.kind:
-            continue
-        if event.kind == "tool_call" and (event.name or "") == (above.name or ""):
-            found.add(event.event_id)
-        if event.kind == "llm_call":
-            better = _has_tokens(event) and not _has_tokens(above)
-            found.add(above.event_id if better else event.event_id)
+        return above if above is not event and above and above.kind == event.kind else None
+
+    def chain(event: Event) -> list[Event]:
+        found: list[Event] = []
+        above = outer(event)
+        while above is not None and len(found) < 32:
+            found.append(above)
+            above = outer(above)
+        return found
+
+    twice = set()
+    chains = {e.event_id: chain(e) for e in events if e.kind == "llm_call"}
+    by_id = {e.event_id: e for e in events}
+    for event in events:
+        above = outer(event)
+        same = above is not None and (event.name or "") == (above.name or "")
+        if above and (event.kind == "human_input" or (event.kind == "tool_call" and same)):
+            twice.add(event.event_id)
+    told = {e.event_id for i, above in chains.items() if _has_tokens(by_id[i]) for e in above}
+    for name, above in chains.items():
+        if _has_tokens(by_id[name]):
+            counts = not any(map(_has_tokens, above))
+        else:
+            counts = not above and name not in told
+        if not counts:
+            twice.add(name)
+    return twice, _costs(chains, by_id, twice)
+
+
+def _costs(
+    chains: dict[str, list[Event]], events: dict[str, Event], twice: set[str]
+) -> dict[str, float]:
+    found: dict[str, float] = {}
+    asking = [n for n in chains if n not in twice and events[n].cost_usd is None]
+    paid: set[str] = set()
+    inner: dict[str, list[float]] = defaultdict(list)
+    for name, above in chains.items():
+        cost, counting = events[name].cost_usd, [e for e in above if e.event_id not in twice]
+        outside = any(e.cost_usd is not None for e in above)
+        if name in twice and cost is not None and not outside and counting:
+            inner[counting[0].event_id].append(round(cost, 9))
+    for name in sorted(asking, key=lambda n: _order(events[n])):
+        priced = [e for e in chains[name] if e.cost_usd is not None]
+        if priced:
+            found[name] = 0.0 if priced[-1].event_id in paid else priced[-1].cost_usd or 0.0
+            paid.add(priced[-1].event_id)
+        elif name in inner:
+            found[name] = math.fsum(inner[name])
     return found
+
+
+def _sums(events: list[Event]) -> list[Event]:
+    """Agent spans that say tokens or cost, below none that does."""
+    known: dict[str, Event] = {}
+    for event in sorted(events, key=_order):
+        known.setdefault(event.event_id, event)
+
+    def says(event: Event) -> bool:
+        used = _has_tokens(event) or event.cost_usd is not None
+        return event.kind == "interaction" and used
+
+    def highest(event: Event) -> Event:
+        found, above, seen = event, known.get(event.parent_id or ""), {event.event_id}
+        while above is not None and above.event_id not in seen:
+            found = above if says(above) else found
+            seen.add(above.event_id)
+            above = known.get(above.parent_id or "")
+        return found
+
+    return [e for e in events if says(e) and highest(e) is e]
+
+
+CALLS = ("llm_call", "tool_call", "retrieval", "decision", "handoff")
+
+
+def _cost(event: Event, costs: dict[str, float]) -> float | None:
+    return costs.get(event.event_id, event.cost_usd)
+
+
+def _says(event: Event, name: str) -> str | None:
+    return (event.attributes or {}).get(name)
+
+
+def _agent(closing: list[Event], order: list[Event]) -> str:
+    """The closing span's own name, else the first one below it, else its service's."""
+
+    def named(event: Event) -> bool:
+        return _says(event, "driftline.agent_from") != "service"
+
+    own = next((e for e in closing if named(e)), None)
+    closers = {e.event_id for e in closing}
+    below = [e for e in order if e.kind == "interaction" and e.event_id not in closers]
+    first = min(filter(named, below), key=lambda e: (_began(e), -e.time_unix_nano), default=None)
+    return (own or (closing and first) or (closing or order)[0]).agent
 
 
 def _interaction(
     key: str, events: list[Event], closing: list[Event], trace: list[Event], quiet_since: int
 ) -> Row:
-    twice = repeated(trace)
+    twice, costs = repeated(trace)
     order = sorted(events, key=_order)
     closing = sorted(closing, key=_order)
     closers = {e.event_id for e in closing}
     once = [e for e in order if e.event_id not in twice]
-    failed = [e for e in once if e.status == "error" and e.event_id not in closers]
+    inner = [e for e in once if e.event_id not in closers and e.kind != "span"]
+    failed = [e for e in inner if e.status == "error"]
     models = [e for e in once if e.kind == "llm_call"]
     tools = [e for e in once if e.kind in ("tool_call", "retrieval")]
-    spenders = _spenders(once)
+    users, spenders = models, _spenders(once)
+    if not any(_has_tokens(e) or _cost(e, costs) is not None for e in models):
+        sums = {e.event_id for e in _sums(trace)}
+        users = [e for e in order if e.event_id in sums]
+        spenders = [*spenders, *users]
     first, last = (closing or order)[0], failed[-1] if failed else None
-    same = [e.agent_version for e in order if e.agent == first.agent and e.agent_version]
+    agent = _agent(closing, order)
+    same = [e.agent_version for e in order if e.agent == agent and e.agent_version]
     timed = closing and all(e.duration_ms is not None for e in closing)
     start = min(map(_began, closing if timed else order))
     end = closing[-1].time_unix_nano if closing else order[-1].time_unix_nano
     quiet = order[-1].time_unix_nano <= quiet_since
     state = "ended" if closing else "unfinished" if quiet else "open"
-    priced = [e.cost_usd for e in spenders if e.cost_usd is not None]
-    unpriced = sum(e.cost_usd is None and _has_tokens(e) for e in models)
+    priced = [cost for e in spenders if (cost := _cost(e, costs)) is not None]
+    unpriced = sum(_cost(e, costs) is None and _has_tokens(e) for e in users)
     status = closing[-1].status if closing else ""
-    wrong = status == "error" or (state == "unfinished" and any(e.status == "error" for e in order))
+    if closing and _says(closing[-1], "driftline.status_from") == "parts":
+        done = [e for e in inner if e.kind in ("llm_call", "tool_call", "retrieval")]
+        at = max((e.time_unix_nano for e in done if e.status == "ok"), default=0)
+        bad = [e for e in failed if e.kind in (*CALLS, "interaction") and e.time_unix_nano >= at]
+        status = "error" if bad else status
+    errors = any(e.status == "error" and e.kind != "span" for e in order)
+    wrong = status == "error" or (state == "unfinished" and errors)
     row = {
         "environment": first.environment,
-        "agent": first.agent,
+        "agent": agent,
         "agent_version": next((v for v in [*(e.agent_version for e in closing), *same] if v), ""),
         "session_id": _least(e.session_id for e in closing)
         or _least(e.session_id for e in events)
@@ -276,13 +373,14 @@ def _interaction(
         "state": state,
         "status": status,
         "duration_ms": (end - start) / 1e6 if closing else None,
+        "waiting_ms": _waiting(order, start, end) if closing else None,
         "events": len(events),
         "llm_calls": len(models),
         "models": sorted({e.model for e in models if e.model}),
         "tool_calls": len(tools),
         "tool_errors": sum(e.status == "error" for e in tools),
-        "input_tokens": _known(e.input_tokens for e in models),
-        "output_tokens": _known(e.output_tokens for e in models),
+        "input_tokens": _known(e.input_tokens for e in users),
+        "output_tokens": _known(e.output_tokens for e in users),
         "priced": len(priced),
         "unpriced": unpriced,
         "cost_usd": _sum(priced, 9) if priced and not unpriced else None,
@@ -318,11 +416,12 @@ def _structure(
     found: Row = {"_codes": [], "_fails": False, "_notes": [], **dict.fromkeys(ESTIMATES)}
     if row["state"] == "open":
         return found
-    twice, closers = repeated(trace), {e.event_id for e in closing}
+    (twice, _), closers = repeated(trace), {e.event_id for e in closing}
     rows = [
         {
             **{f: getattr(e, f) for f in e.__struct_fields__},
             "interaction_id": name,
+            "attributes": None,
             "closes": e.event_id in closers,
             "kind": "span" if e.kind == "interaction" and e.event_id not in closers else e.kind,
         }
@@ -375,6 +474,20 @@ def _success(row: Row, outcomes: list[Event], scores: list[Event]) -> Row:
             "fingerprint": fingerprint(why, row["_tool"], row["_text"]),
         }
     return row
+
+
+def _waiting(events: list[Event], start: int, end: int) -> float:
+    """Milliseconds between ``start`` and ``end`` in which a person was waited for."""
+    edges = [
+        (max(_began(e), start), min(e.time_unix_nano, end))
+        for e in events
+        if e.kind == "human_input"
+    ]
+    waited, until = 0, start
+    for begins, ends in sorted(edges):
+        waited += max(0, ends - max(begins, until))
+        until = max(until, ends)
+    return waited / 1e6
 
 
 def _rating(given: list[Event]) -> Row:
@@ -501,7 +614,12 @@ def rollups(rows: Iterable[Row], width: int) -> dict[tuple[Any, ...], Row]:
 
 
 def _rollup(rows: list[Row]) -> Row:
-    timed = [r["duration_ms"] for r in rows if r["duration_ms"] is not None]
+    # The agent's own time; a session lasts from its start to its end.
+    timed = [
+        r["duration_ms"] - (r.get("waiting_ms") or 0.0)
+        for r in rows
+        if r["duration_ms"] is not None
+    ]
     return {
         "n": len(rows),
         "open": sum(r.get("state") == "open" for r in rows),
@@ -533,6 +651,15 @@ WORDS = (
     "Hi! How can I help you?", "Your order has been updated.", "I cannot help with that.",
     "KeyError: 'id'", "Which order do you mean?",
 )  # fmt: skip
+
+
+MARKS = (
+    None,
+    None,
+    {"driftline.agent_from": "service"},
+    {"driftline.status_from": "parts"},
+)
+"""What spans say of agents that do not know their name, or how they ended."""
 
 
 def traffic(seed: int, count: int = 400, start: int = 1_759_996_700) -> list[Event]:
@@ -595,6 +722,7 @@ def traffic(seed: int, count: int = 400, start: int = 1_759_996_700) -> list[Eve
                 output_tokens=pick(None, rng.randrange(900)) if spends else None,
                 cached_tokens=pick(None, rng.randrange(90)) if spends else None,
                 cost_usd=pick(None, 0.0, rng.random(), rng.random() / 1e4) if spends else None,
+                attributes=MARKS[number % len(MARKS)] if kind == "interaction" else None,
                 value=pick(None, 0.0, 0.25, 1.0, rng.random()) if judges else None,
                 reason=pick(None, "wrong", "rude", "timeout") if judges else None,
                 target=pick(None, None, f"i{n}", f"s{n % 11}", "nobody") if judges else None,

@@ -14,15 +14,9 @@ from processors.clickhouse import ClickHouseConfig, Store
 from processors.derive import dirty_marks, windows
 from processors.write import rows
 from processors.write.cardinality import CardinalityLimiter
+from processors.write.ended_logs import book_ended_logs
 
 T0 = 1_760_000_000 * 10**9
-
-
-@pytest.fixture
-def store(clickhouse):
-    return Store(
-        ClickHouseConfig(clickhouse.url, clickhouse.user, clickhouse.password, clickhouse.database)
-    )
 
 
 def event(number, **fields):
@@ -172,6 +166,24 @@ def test_what_is_stored_and_not_booked_is_told_apart(store, monkeypatch, stored,
         store.insert(table, record[table])
     unbooked = sum(len(record[table]) for table in stored)
     assert account(store) == before | {"balanced": False, "unbooked": unbooked}
+
+
+def test_what_is_stored_of_a_log_that_ended_is_booked(store):
+    """Nobody reads it again, so the books would never balance."""
+    fill(store)
+    before = account(store)
+    record = written([UNDER_WAY], partition=1, first=5)  # 3 and 4 came to nothing
+    store.insert("events", record["events"])
+    new = written([encode([event(99)])], log="strange", partition=7, first=3)
+    store.insert("events", new["events"])
+    assert book_ended_logs(store, "log") == 1
+    assert book_ended_logs(store, "new") == 5
+    assert book_ended_logs(store, "new") == 0
+    books = account(store)
+    assert (books["balanced"], books["unbooked"]) == (True, 0)
+    gained = {"accepted": 6, "stored": 4, "duplicates": 1, "collisions": 1, "dead_lettered": 0}
+    assert {name: books[name] - before[name] for name in gained} == gained
+    assert [p["passed_over"] for p in books["partitions"]] == [0, 2, 0, 0]
 
 
 def test_what_is_about_to_be_booked_is_awaited(store):

@@ -207,6 +207,9 @@ def test_a_topic_full_of_something_else_stops_the_door_with_its_reason(doored: R
     status, body = ask(doored.status()["addresses"]["health"])
     assert status == 503
     assert "receiver is stopped: too_many_bad_messages" in json.dumps(body)
+    assert doored.driftline("status").returncode == 1
+    with doored.client() as client:
+        assert client.command("SELECT 1") == 1  # the others go on
 
 
 def ask(address: str) -> tuple[int, Any]:

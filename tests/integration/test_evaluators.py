@@ -34,13 +34,6 @@ T0 = datetime(2026, 11, 2, 12, tzinfo=UTC)
 LO, HI = int(T0.timestamp()), int(T0.timestamp()) + 3600
 
 
-@pytest.fixture
-def store(clickhouse):
-    return Store(
-        ClickHouseConfig(clickhouse.url, clickhouse.user, clickhouse.password, clickhouse.database)
-    )
-
-
 def evaluator(**fields):
     plain = {"name": "polite", "kind": "rule", "forbids": "damn"}
     return parse(json.dumps({"evaluators": [plain | fields]}).encode())[0]

@@ -31,7 +31,7 @@ def gateway() -> Iterator[Served]:
 @pytest.fixture(autouse=True)
 def _cheap(gateway: Served) -> Iterator[None]:
     """Nothing here may take long or much memory, and the gateway must stay well."""
-    gateway.link.stored.clear()
+    gateway.producer.stored.clear()
     before, start = resource.getrusage(resource.RUSAGE_SELF), time.process_time()
     yield
     after = resource.getrusage(resource.RUSAGE_SELF)
@@ -161,7 +161,7 @@ def test_nothing_secret_reaches_kafka(gateway: Served) -> None:
     assert gateway.post("/v1/events", body).status == 200
     rating = {"session_id": "s", "stars": 1, "comment": said}
     assert gateway.post("/v1/feedback", rating).status == 200
-    stored = b"".join(record for _, record in gateway.link.stored).decode()
+    stored = b"".join(record for _, record in gateway.producer.stored).decode()
     assert len(gateway.events()) == 2
     assert not any(secret in stored for secret in secrets)
     assert stored.count("[card]") == 4

@@ -23,7 +23,7 @@ from tests.support.common import eventually, free_port
 
 SOON = {
     "DRIFTLINE_HEALTH_UNREADY_AFTER_S": "3",
-    "DRIFTLINE_HEALTH_UNHEALTHY_AFTER_S": "9",
+    "DRIFTLINE_HEALTH_UNHEALTHY_AFTER_S": "15",
 }
 
 
@@ -44,8 +44,8 @@ def ask(address: str, path: str) -> tuple[int, Any]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
-    except urllib.error.URLError:
-        return 0, None  # it does not listen yet
+    except OSError:
+        return 0, {}  # it does not listen yet, or is busy
 
 
 def part(runtime: Runtime, name: str) -> dict[str, Any]:
@@ -53,12 +53,12 @@ def part(runtime: Runtime, name: str) -> dict[str, Any]:
 
 
 def lags(address: str) -> list[int | None]:
-    partitions = ask(address, "/readyz")[1]["partitions"]
+    partitions = ask(address, "/readyz")[1].get("partitions", ())
     return [p["lag"] for p in partitions if p["topic"] == "driftline.events"]
 
 
 def stalled(address: str) -> Any:
-    reasons = ask(address, "/readyz")[1]["reasons"]
+    reasons = ask(address, "/readyz")[1].get("reasons", ())
     return next((reason for reason in reasons if reason["code"] == "stalled"), None)
 
 
@@ -90,9 +90,9 @@ def simulate(runtime: Runtime, seed: int) -> None:
 
 def test_a_frozen_store_turns_a_worker_unready_then_unhealthy_and_back(impatient: Runtime) -> None:
     worker, whole = part(impatient, "worker-1")["health"], impatient.status()["addresses"]["health"]
-    eventually(lambda: ask(worker, "/readyz")[0] == 200, within_s=30)
+    eventually(lambda: ask(worker, "/readyz")[0] == 200, within_s=60)
     simulate(impatient, 1)
-    eventually(lambda: lags(worker) == [0, 0, 0, 0], within_s=30)
+    eventually(lambda: lags(worker) == [0, 0, 0, 0], within_s=60)
     time.sleep(5)  # idle for longer than its patience, and ready all the same
     assert ask(worker, "/readyz")[0] == ask(whole, "/readyz")[0] == 200
     pid = part(impatient, "clickhouse")["pid"]
@@ -100,9 +100,9 @@ def test_a_frozen_store_turns_a_worker_unready_then_unhealthy_and_back(impatient
     try:
         with watched(worker) as seen:
             simulate(impatient, 2)
-            reason = eventually(lambda: stalled(whole), within_s=20)
+            reason = eventually(lambda: stalled(whole), within_s=60)
             assert ask(worker, "/readyz")[0] == ask(whole, "/readyz")[0] == 503
-            eventually(lambda: ask(worker, "/healthz")[0] == 503, within_s=20)
+            eventually(lambda: ask(worker, "/healthz")[0] == 503, within_s=60)
         assert (503, 200) in seen  # it was unready first
         assert ask(worker, "/healthz")[1]["status"] == "unhealthy"
         assert reason["topic"] == "driftline.events"
@@ -112,8 +112,8 @@ def test_a_frozen_store_turns_a_worker_unready_then_unhealthy_and_back(impatient
         assert "insert into" in reason["text"]
     finally:
         os.kill(pid, signal.SIGCONT)
-    eventually(lambda: ask(worker, "/readyz")[0] == 200, within_s=30)
-    eventually(lambda: ask(whole, "/healthz")[0] == 200, within_s=10)
+    eventually(lambda: ask(worker, "/readyz")[0] == 200, within_s=60)
+    eventually(lambda: ask(whole, "/healthz")[0] == 200, within_s=60)
     assert ask(worker, "/readyz")[1]["reasons"] == []
 
 
@@ -130,7 +130,7 @@ def test_probes_and_status_name_every_station(impatient: Runtime) -> None:
         told.append(json.loads(impatient.driftline("status", "--json").stdout)["stations"])
         return all([station["station"] for station in one] == names for one in told)
 
-    eventually(named, within_s=30)
+    eventually(named, within_s=60)
     for station in ask(whole, "/readyz")[1]["stations"]:
         assert {"lag_s", "stalled_s", "buckets", "streams", "error"} <= station.keys()
         assert station["lag_s"] >= 0

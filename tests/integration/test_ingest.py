@@ -245,7 +245,7 @@ def test_commands(topic: Broker, driftline: Run, tmp_path: Path) -> None:
         (("replay", "{tmp}/bad.ndjson", "--format", "events"), 4, "refused, missing_field"),
         (("replay", "{retail}"), 4, "give --info FILE or --agent NAME"),
         (("simulate", "--rate", "much"), 2, "expected requests per second"),
-        (("simulate", "--duration", "long"), 2, "write 90s, 40m, 6h or 2d"),
+        (("simulate", "--duration", "long"), 2, "as in 7d, 5h45m or 90s"),
         (("simulate", "--end", "later"), 2, "expected now or ISO 8601"),
         (("simulate", "--incident", "fire@3m"), 2, "choose one of tool_outage"),
         (("simulate", "--to-file", "{tmp}/no/file"), 2, "cannot be written"),

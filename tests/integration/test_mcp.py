@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -14,6 +13,7 @@ from mcp import Client, StdioServerParameters
 from tests.support.board_data import FAILED, FINDING, HOSTILE, SESSION, fill
 from tests.support.common import eventually, free_port
 from tests.support.findings import store_of
+from tests.support.receivers import is_listening
 
 TOOLS = {
     "what_is_wrong", "incident", "cluster", "interaction", "session", "compare", "sql",
@@ -128,7 +128,7 @@ def test_over_http_it_needs_the_token_and_this_host(clickhouse, tmp_path):
     )  # fmt: skip
     try:
         token = process.stderr.readline().rpartition("Bearer ")[2].strip()
-        eventually(lambda: listening(port), 30)
+        eventually(lambda: is_listening(port), 30)
         asked = {
             "jsonrpc": "2.0", "id": 1, "method": "initialize",
             "params": {"protocolVersion": "2025-06-18", "capabilities": {},
@@ -159,8 +159,3 @@ def test_over_http_it_needs_the_token_and_this_host(clickhouse, tmp_path):
         process.terminate()
         process.wait(20)
         process.stderr.close()
-
-
-def listening(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

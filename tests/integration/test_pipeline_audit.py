@@ -20,9 +20,10 @@ from ingest.core.errors import Unavailable
 from ingest.core.events import DIRTY_TOPIC, EVALUATION_KINDS, EVENTS_TOPIC
 from processors import audit
 from processors.clickhouse import Store
-from processors.derive import dirty_marks, result_audit, sealing, windows
+from processors.derive import dirty_marks, result_audit, scopes, sealing, windows
 from tests.integration.pipeline_harness import Pipeline, batches, check, collided
 from tests.integration.pipeline_reference import Truth, traffic
+from tests.integration.test_scope import event, of
 from tests.support.common import eventually
 
 
@@ -202,6 +203,40 @@ def test_feedback_that_results_have_not_heard_of_is_found(pipeline: Pipeline) ->
     check(pipeline, Truth(events))
 
 
+@pytest.mark.parametrize("scope", ["", "production/bank"])
+def test_feedback_on_a_further_interaction_of_a_trace_is_found(
+    pipeline: Pipeline, scope: str
+) -> None:
+    """Also where another keeps the id of the trace: then it is named within its scope."""
+
+    events = of(
+        scope,
+        [
+            event("web", "span", 1, "t"),
+            event("e1", "interaction", 1, "t", parent_id="web"),
+            event("e2", "interaction", 2, "t", parent_id="web"),
+            event("u1", "interaction", 1, "u"),
+        ],
+    )
+    if scope:  # whoever is trusted keeps both ids
+        events += [event(f"trusted {trace}", "interaction", 1, trace) for trace in "tu"]
+    pipeline.deliver(events)
+    pipeline.recompute()
+    named = pipeline.store.query("SELECT interaction_id FROM interactions")["interaction_id"]
+    (further,) = (name for name in named if "/" in name)
+    (other,) = (name for name in named if name.startswith("u@" if scope else "u"))
+    assert scopes.MARK in further if scope else further.startswith("t/")
+
+    pipeline.deliver(
+        [event(f"f {n}", "feedback", 9, target=n, value=0.0) for n in (further, other)]
+    )
+    pipeline.dirty.clear()
+    assert result_audit.repair(pipeline.results) == 2
+    heard = pipeline.store.query("SELECT interaction_id FROM interactions WHERE satisfaction = 0")
+    assert set(heard["interaction_id"]) == {further, other}
+    assert result_audit.repair(pipeline.results) == 0
+
+
 @pytest.mark.parametrize("at_once", [10**9, 40])
 @pytest.mark.parametrize("made", [1, 2])
 def test_minutes_and_hours_that_stayed_behind_are_found_and_computed(
@@ -300,6 +335,7 @@ def test_a_comparison_that_failed_is_not_tried_again_all_the_time(
     service._look()
     assert len(tried) == 1
     monkeypatch.setattr(audit, "_SHARE", 100.0)
+    monkeypatch.setattr(audit, "_EVERY_S", 0.0)
     service._due = 0.0
     for _ in range(2):
         with pytest.raises(Unavailable):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import re
+import signal
 from collections import defaultdict
 from decimal import Decimal
 from typing import Any
@@ -185,34 +187,66 @@ def test_two_thousand_bad_lines_among_twenty_thousand(runtime: Runtime) -> None:
     assert (after["pid"], after["restarts"]) == (before["pid"], before["restarts"])
 
 
-def test_too_many_bad_lines_stop_the_worker_with_its_reason(runtime: Runtime) -> None:
-    """Last, for it leaves the worker stopped. Nothing of the batch is stored or dead-lettered."""
+def test_a_partition_with_too_many_bad_lines_is_parked_until_it_is_taken(runtime: Runtime) -> None:
+    """Others go on, in this worker and in one that is started anew; nothing of it is lost."""
     rng = random.Random(9)
     produce(runtime, [(1, b"\n".join(good(rng, 5_000_000 + n) for n in range(1_000)))])
-    count = "SELECT (SELECT count() FROM events), (SELECT count() FROM dead_letters)"
+
+    def stored(client: Any, like: str) -> int:
+        found = client.command(
+            f"SELECT uniqExact(event_id) FROM events WHERE event_id LIKE 'good{like}'"
+        )
+        return int(found)
+
+    distinct = "SELECT uniqExact(event_id) FROM events"
+    count = f"SELECT ({distinct}), (SELECT count() FROM dead_letters FINAL)"
     with runtime.client() as client:
-        there = "SELECT count() FROM events WHERE event_id LIKE 'good5______'"
-        eventually(lambda: client.command(there) == 1_000, within_s=30, every_s=0.3)
+        eventually(lambda: stored(client, "5______") == 1_000, 30, 0.3)
         before = client.query(count).result_rows
-    mixed = [good(rng, 6_000_000 + n) for n in range(750)] + [b"{broken"] * 250
-    rng.shuffle(mixed)
-    (place,) = produce(runtime, [(1, b"\n".join(mixed))])
-    stopped = eventually(
-        lambda: worker(runtime) if worker(runtime)["state"] == "stopped" else None, 30, 0.3
-    )
-    for word in ("too_many_bad_lines", "of 1000 lines", "partition 1", f"offset {place[1]}"):
-        assert word in stopped["detail"]
-    assert "invalid_json" in stopped["detail"]
-    assert runtime.driftline("status").returncode == 1
-    assert "too_many_bad_lines" in " ".join(runtime.driftline("status").stdout.split())
-    # run again by hand it says the same, with the exit code of data that is refused
-    done = runtime.driftline("worker", timeout=60)
-    assert done.returncode == 4
-    assert "too_many_bad_lines" in done.stderr.splitlines()[-1]
-    again = worker(runtime)
-    assert (again["state"], again["restarts"]) == ("stopped", stopped["restarts"])
-    with runtime.client() as client:
+        mixed = [good(rng, 6_000_000 + n) for n in range(750)] + [b"{broken"] * 250
+        rng.shuffle(mixed)
+        (place,) = produce(runtime, [(1, b"\n".join(mixed))])
+        said = parked(runtime)
+        for word in ("of 1000 lines", "partition 1", f"{place[1]}", "invalid_json", "take 1"):
+            assert word in said
+        eventually(lambda: "too_many_bad_lines" in runtime.driftline("status").stdout, 30)
         assert client.query(count).result_rows == before
+        waits = "SELECT lag, parked FROM watermarks FINAL WHERE topic = 'driftline.events'"
+        here = f"{waits} AND partition = 1"
+        eventually(lambda: client.query(here).result_rows == [(1, 1)], 30, 0.3)
+        # events of other partitions are stored, and their windows computed
+        produce(runtime, [(2, b"\n".join(good(rng, 7_000_000 + n) for n in range(10)))])
+        eventually(lambda: stored(client, "7______") == 10, 30, 0.3)
+        counted = "SELECT sum(events) FROM windows FINAL WHERE width_s = 10 AND scope = 'all'"
+        eventually(lambda: client.command(counted) == client.command(distinct), 60, 0.3)
+        # a worker that is started anew finds the same
+        ended = worker(runtime)["pid"]
+        os.kill(int(ended), signal.SIGKILL)
+        eventually(lambda: worker(runtime)["pid"] not in (None, ended), 60, 0.3)
+        produce(runtime, [(1, good(rng, 8_000_000))])
+        parked(runtime)
+        refused = runtime.driftline("deadletters", "take", "77")
+        assert refused.returncode == 2
+        assert "no partition 77" in refused.stderr
+        assert stored(client, "6______") == 0
+        assert runtime.driftline("deadletters", "take", "1").returncode == 0
+        eventually(
+            lambda: (stored(client, "6______"), stored(client, "8______")) == (750, 1), 60, 0.3
+        )
+        letters = "SELECT count() FROM dead_letters FINAL WHERE partition = 1 AND offset ="
+        eventually(lambda: client.command(f"{letters} {place[1]}") == 250, 60, 0.3)
+    eventually(lambda: not json.loads(runtime.driftline("status", "--json").stdout)["reasons"], 60)
+    eventually(lambda: json.loads(runtime.driftline("accounting", "--json").stdout)["balanced"], 60)
+
+
+def parked(runtime: Runtime) -> str:
+    """Why the worker is not ready, once it says that a partition is parked."""
+
+    def said() -> str:
+        reasons = json.loads(runtime.driftline("status", "--json").stdout)["reasons"]
+        return " ".join(text for text in reasons if "too_many_bad_lines" in text)
+
+    return str(eventually(said, 60, 0.3))
 
 
 def test_the_judge_is_not_the_code_under_test() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -16,9 +17,12 @@ import pytest
 
 from dashboards import agent_report
 from dashboards.accounting import account
+from dashboards.lookup import Lookup
+from detectors.sketch import bin_index
 from ingest.core.events import Event
 from processors import audit
-from processors.derive import result_store, windows
+from processors.derive import result_store, rollups, windows
+from processors.stations.storage import ClickHouseStations
 from tests.integration.pipeline_harness import (
     DERIVED,
     FAR,
@@ -141,6 +145,49 @@ def test_an_event_of_any_allowed_size_and_age_can_be_computed(pipeline: Pipeline
     (entry, *_) = agent_report.collect(pipeline.store)
     assert entry["events"]["n"] == len(extremes)
     assert entry["events"]["duration_ms"]["p99"] == pytest.approx(1e15, rel=0.01)
+
+
+def test_bins_of_rollups_are_those_of_sketches(pipeline: Pipeline) -> None:
+    values = [0.0, 5e-324, 1e-290, 1e-285, 0.5, 1.0, 1e3, 1e15, 1e285, 1e290, 1.7e308]
+    found = pipeline.store.query(
+        f"SELECT {rollups.bin_sql('v')} AS bin FROM (SELECT arrayJoin({values}) AS v)"
+    )
+    assert found["bin"].to_list() == bin_index(values).tolist()
+
+
+def test_waiting_for_a_person_is_not_the_agents_own_time(pipeline: Pipeline) -> None:
+    """An hour, 50 minutes of which a person took to answer."""
+
+    def event(event_id: str, kind: str, at_min: int, lasted_min: int, **more: Any) -> Event:
+        return Event(
+            event_id=event_id, kind=kind, time_unix_nano=(1_760_000_000 + at_min * 60) * 10**9,
+            duration_ms=lasted_min * 60_000.0, interaction_id="t", agent="shop", status="ok",
+            environment="production", agent_version="v1", **more,
+        )  # fmt: skip
+
+    events = [
+        event("run", "interaction", 60, 60),
+        event("ask", "human_input", 55, 50, parent_id="run"),
+        event("told twice", "human_input", 55, 50, parent_id="ask"),
+    ]
+    pipeline.deliver(events)
+    pipeline.recompute()
+    check(pipeline, Truth(events))
+    raw = pipeline.store.query("SELECT duration_ms, waiting_ms FROM interactions")
+    assert raw.rows() == [(3_600_000.0, 3_000_000.0)]
+    rolled = pipeline.store.query(
+        "SELECT unit, duration_ms, duration_n FROM rollups FINAL WHERE width_s = 86400 ORDER BY 1"
+    )
+    assert rolled.rows() == [("interactions", 600_000.0, 1), ("sessions", 3_600_000.0, 1)]
+    (entry, *_) = agent_report.collect(pipeline.store)
+    assert entry["interactions"]["duration_ms"]["p50"] == pytest.approx(600_000, rel=0.01)
+    stations = ClickHouseStations(pipeline.store, "log", pipeline.results)
+    read = stations.results(1_760_000_000, 1_760_004_000)
+    assert read["duration_ms"].to_list() == [600_000.0]
+    lookup = Lookup(pipeline.store)
+    since, until = (datetime.fromtimestamp(1_760_000_000 + at, UTC) for at in (0, 4_000))
+    assert lookup.versions("shop", since, until)[0]["mean_duration_ms"] == 600_000.0
+    assert lookup.agents(since, until)[0]["p95_ms"] == 600_000.0
 
 
 @pytest.mark.parametrize("ranges", [10, 0])

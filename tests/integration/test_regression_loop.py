@@ -21,7 +21,7 @@ from processors.stations.detection import Detection, DetectionConfig
 from processors.stations.incidents import Incidents
 from processors.stations.runner import Stations
 from processors.stations.storage import ClickHouseStations
-from tests.integration.test_stations import LOG, insert, seal, store  # noqa: F401 - a fixture
+from tests.integration.test_stations import LOG, insert, seal
 from tests.support.receivers import webhook
 from tests.support.stations import T0, failed, results, run
 
@@ -68,7 +68,7 @@ def traffic(agent, version, hours):
     return results(rows)
 
 
-def test_incident_cluster_cases_fix_and_regression(store, clickhouse, monkeypatch, tmp_path):  # noqa: F811
+def test_incident_cluster_cases_fix_and_regression(store, clickhouse, monkeypatch, tmp_path):
     names: dict = {}
     exec(AGENT, names)
     agent = names["agent"]
@@ -161,3 +161,28 @@ def test_incident_cluster_cases_fix_and_regression(store, clickhouse, monkeypatc
     assert "version v3" in page["title"]
     (told,) = [f for f in page["findings"] if f["finding_id"] == found["finding_id"]]
     assert (told["cluster"], told["agent_version"]) == (cluster["cluster"], "v3")
+
+
+def test_of_more_failures_than_are_read_the_newest_are(store, clickhouse, monkeypatch):
+    for name in ("url", "user", "password", "database"):
+        monkeypatch.setenv(f"DRIFTLINE_CLICKHOUSE_{name.upper()}", getattr(clickhouse, name))
+    requests = ["a refund"] * 3 + ["an address", "a refund"]
+    rows = [
+        (T0 + 60 * n, {"request": r, "session_id": f"s{n}"} | failed())
+        for n, r in enumerate(requests)
+    ]
+    insert(store, results(rows))
+
+    def listed(*options):
+        done = CliRunner().invoke(
+            app, ["regressions", "list", "--agent", "shop", *options, "--json"],
+            catch_exceptions=False,
+        )  # fmt: skip
+        return {r["messages"][-1]["content"]: r["last_seen"] for r in json.loads(done.stdout)}, done
+
+    every, done = listed()
+    assert "not read" not in done.stderr
+    newest, done = listed("--limit", "2")
+    assert newest == every
+    assert "3 older failures were not read" in done.stderr
+    assert listed("--limit", "5")[1].stderr == ""

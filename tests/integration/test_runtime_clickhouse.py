@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from infra.embedded.process import stop
 from infra.schema.migrate import Migration, migrate
 from ingest.core.errors import Unavailable, UsageError
 from tests.conftest import PASSWORD, READER_PASSWORD, ClickHouse
-from tests.support.common import free_port
+from tests.support.common import eventually, free_port
 
 
 @pytest.fixture
@@ -212,12 +213,12 @@ def test_queries_run_at_the_same_time(clickhouse: ClickHouse, client: Any) -> No
 
     def sleep(_: int) -> int:
         with clickhouse.client() as own:
-            return int(own.command("SELECT sum(a) + sleep(0.5) FROM t"))
+            return int(own.command("SELECT sum(a) + sleep(1) FROM t"))
 
     started = time.monotonic()
     with ThreadPoolExecutor(6) as pool:
         assert set(pool.map(sleep, range(6))) == {499500}
-    assert time.monotonic() - started < 2.5  # one after the other: 3 s
+    assert time.monotonic() - started < 5  # one after the other: 6 s
 
 
 def test_inserts_beside_queries_lose_nothing(clickhouse: ClickHouse, client: Any) -> None:
@@ -468,9 +469,10 @@ def test_a_crash_at_the_start_is_tried_again_and_says_where(
 
     begin = clickhouse_process.start
     monkeypatch.setattr(clickhouse_process, "start", start_what_crashes)
+    monkeypatch.setattr(clickhouse_process, "_LONGEST_WAIT_S", 0.01)
     with pytest.raises(Unavailable, match=r"crashed at its start \(-6\): Aborted \| .*File "):
         start(tmp_path, free_port())
-    assert len(started) == 5
+    assert len(started) == 10
 
 
 def test_a_folder_or_port_in_use_is_named(tmp_path: Path) -> None:
@@ -519,8 +521,13 @@ def test_a_full_disk_is_said_and_nothing_acknowledged_is_lost(tmp_path: Path) ->
             with pytest.raises(DatabaseError, match=r"code: 243"):
                 client.command("INSERT INTO t SELECT * FROM t")
             filler.unlink()
-            time.sleep(0.5)
-            acknowledged += insert()
+
+            def insert_again() -> int:
+                with suppress(DatabaseError):
+                    return insert()
+                return 0
+
+            acknowledged += eventually(insert_again, 10)
             client.command("OPTIMIZE TABLE t FINAL")
             assert client.command("SELECT count() FROM t") == acknowledged
     finally:
@@ -574,9 +581,7 @@ def test_slow_readers_keep_no_insert_waiting(clickhouse: ClickHouse, reader: Any
 
         reading = [pool.submit(read, number) for number in range(12)]
         time.sleep(0.3)
-        started = time.monotonic()
         client.raw_insert("t", ["a", "b"], b"9,x\n", fmt="CSV")
-        assert time.monotonic() - started < 0.7
-        assert sum(done.done() for done in reading) < 12
+        assert sum(done.done() for done in reading) < 8  # four at a time; behind them it would be 9
         for done in reading:
             done.result()

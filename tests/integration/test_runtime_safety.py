@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from infra.embedded.reserve import RESERVE_BYTES
 from tests.conftest import Runtime
 from tests.support.common import eventually, free_port
 
@@ -70,16 +71,8 @@ def test_a_death_on_a_full_disk_stops_nothing(small_disk: Path) -> None:
     filler = small_disk / "filler"
     try:
         supervisor = runtime.status()["pid"]
-        with filler.open("wb") as file:
-            while os.statvfs(small_disk).f_bavail:
-                free = os.statvfs(small_disk)
-                try:
-                    os.posix_fallocate(
-                        file.fileno(), file.tell(), max(1, free.f_bavail * free.f_bsize)
-                    )
-                except OSError:
-                    break
-                file.seek(0, os.SEEK_END)
+        fill(filler)
+        assert os.statvfs(small_disk).f_bavail * 4096 < RESERVE_BYTES // 4
         dead = int(str(part(runtime, "worker-1")["pid"]))
         os.kill(dead, signal.SIGKILL)
         shown = eventually(lambda: reasons(runtime, "the disk is full"), 30)
@@ -93,6 +86,19 @@ def test_a_death_on_a_full_disk_stops_nothing(small_disk: Path) -> None:
     finally:
         filler.unlink(missing_ok=True)
         runtime.driftline("down")
+
+
+def fill(filler: Path) -> None:
+    """Leave no room; a step that no longer fits, because others write too, is tried smaller."""
+    step = 64 << 20
+    with filler.open("wb") as file:
+        while step >= 4096:
+            try:
+                os.posix_fallocate(file.fileno(), file.tell(), step)
+            except OSError:
+                step //= 2
+            else:
+                file.seek(0, os.SEEK_END)
 
 
 def reasons(runtime: Runtime, words: str) -> list[str]:

@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 from infra import erasing
-from processors.clickhouse import ClickHouseConfig, Store
+from ingest.core.errors import NotFound, Rejected, UsageError
 from processors.derive import sealing
+from processors.derive.judging import ResultsConfig
 from processors.derive.result_store import ResultStore
 from processors.stations.base import RESULTS
 from processors.stations.clusters import Clusters, ClustersConfig
@@ -20,22 +21,13 @@ from processors.stations.incidents import Incidents
 from processors.stations.runner import Stations
 from processors.stations.storage import ClickHouseStations, MemoryStations
 from processors.stations.versions import Versions
+from processors.watching import watch
 from processors.write.erased import namer
 from tests.support.stations import T0, failed, results, run
 from tests.unit.processors.test_stations import traffic
 
 CONFIG = DetectionConfig(warm_up=600)
 LOG = "log"
-
-
-@pytest.fixture
-def store(clickhouse):
-    return Store(
-        ClickHouseConfig(
-            url=clickhouse.url, user=clickhouse.user, password=clickhouse.password,
-            database=clickhouse.database,
-        )
-    )  # fmt: skip
 
 
 def insert(store, rows):
@@ -150,6 +142,22 @@ def test_who_is_erased_leaves_the_states_that_a_worker_holds(store, monkeypatch,
     assert not said()
 
 
+def test_what_was_read_since_the_states_were_stored_is_not_late(store):
+    insert(store, traffic(7200, incident=(0, 0)))
+    real = stations_of(store)
+    stations = Stations(real, all_stations(), save_every_s=1e9)
+    for until in (2700, 3600, 5400, 7200):
+        seal(store, until)
+        run(real, stations)
+        if until == 2700:
+            stations.flush()
+    assert watch(store, ResultsConfig())["late"] == 0
+    stations.flush()
+    late = traffic(600, incident=(0, 0))
+    insert(store, late.with_columns(interaction_id="late" + pl.col("interaction_id")))
+    assert watch(store, ResultsConfig())["late"] == len(late)
+
+
 def test_commands_read_what_stations_wrote(store, clickhouse, monkeypatch):
     from typer.testing import CliRunner
 
@@ -187,7 +195,42 @@ def test_commands_read_what_stations_wrote(store, clickhouse, monkeypatch):
     shown = ask("clusters", "show", clusters[0]["cluster"])
     assert shown["size"] == clusters[0]["size"]
     assert ask("clusters", "lineage")[0]["what"] == "born"
+    known = clusters[0]["cluster"]
+    now = datetime.now(UTC)
+    for name, when in (("before", now - timedelta(hours=1)), ("after", now + timedelta(hours=1))):
+        row = {"finding_id": name, "version": 1, "cluster": known, "status": "open"}
+        row |= {"severity": "page", "began": when, "found": when}
+        times = dict.fromkeys(("began", "found"), pl.Datetime("ms", "UTC"))
+        store.insert("findings", pl.DataFrame([row], schema_overrides=times))
+    ask("clusters", "ack", known)
+    said = {f["finding_id"]: f["status"] for f in ask("findings", "list")}
+    assert (said["before"], said["after"]) == ("acknowledged", "open")
+    alerts = "SELECT alert_key, status, muted FROM alerts WHERE cluster != '' ORDER BY found"
+    assert store.query(alerts).rows() == [("before", "acknowledged", 0), ("after", "open", 0)]
+    assert ask("clusters", "show", known)["status"] == "acknowledged"
+    ask("clusters", "mute", known)
+    assert {f["status"] for f in ask("findings", "list") if f["cluster"]} == {"muted"}
+    assert store.query(alerts)["muted"].to_list() == [1, 1]
+    assert ask("clusters", "show", known)["status"] == "muted"
     watching = ask("watching")
     assert {"signal", "agent", "warm", "last_sealed"} <= set(watching["streams"][0])
-    compared = ask("compare", "--agent", "shop", "--baseline", "v1", "--candidate", "v1")
+
+    def refused(error, *arguments):
+        with pytest.raises(error) as caught:
+            runner.invoke(app, [*arguments, "--json"], catch_exceptions=False)
+        return str(caught.value)
+
+    for command in (["findings", "show"], ["clusters", "show"], ["interaction"], ["session"]):
+        assert "nowhere" in refused(NotFound, *command, "nowhere")
+    versions = "--agent", "shop", "--baseline", "v1", "--candidate"
+    assert "there are 'v1'" in refused(Rejected, "compare", *versions, "v99")
+    assert "'production'" in refused(Rejected, "compare", *versions, "v2", "--environment", "prod")
+    assert "no interaction of nobody" in refused(
+        Rejected, "compare", *versions, "v2", "--agent", "nobody"
+    )
+    assert "both versions" in refused(UsageError, "compare", *versions, "v1")
+    other = {"interaction_id": "v2" + pl.col("interaction_id"), "agent_version": pl.lit("v2")}
+    insert(store, traffic(7200, incident=(3600, 7200)).with_columns(**other))
+    compared = ask("compare", *versions, "v2")
     assert {m["verdict"] for m in compared} <= {"equivalent", "undecided"}
+    assert {m["effect"] for m in compared} <= {0.0, None}

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -131,21 +132,28 @@ class Deployment:
         return int(low) if low == high else 0
 
     def holder(self) -> dict[str, Any]:
-        """The worker that holds the stations of the agent."""
+        """The worker that holds the stations of the agent; nothing while none does."""
         for part in (self.part("worker-1"), self.part("worker-2")):
-            with urllib.request.urlopen(f"{part['health']}/readyz", timeout=5) as answer:
-                held = {(p["topic"], p["partition"]) for p in json.load(answer)["partitions"]}
+            health = _answer(f"{part['health']}/readyz")
+            held = {(p["topic"], p["partition"]) for p in health.get("partitions", ())}
             if ("driftline.dirty", bucket_of(AGENT)) in held:
                 return part
-        raise AssertionError("nobody holds it")
+        return {}
+
+
+def _answer(url: str) -> Any:
+    """What a worker says of itself, also while it is busy; nothing while it is not there."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as busy:
+        return json.load(busy)
+    except OSError:
+        return {}
 
 
 def _buckets(address: str) -> int:
-    try:
-        with urllib.request.urlopen(f"{address}/healthz", timeout=5) as answer:
-            stations = json.load(answer)["stations"]
-    except OSError:
-        return 0
+    stations = _answer(f"{address}/healthz").get("stations", ())
     return next((s["buckets"] for s in stations if s["station"] == "detection"), 0)
 
 
@@ -203,7 +211,7 @@ def test_incident_page_recovery_and_relapse_over_workers_that_come_and_go(
 
     # 1. The outage is found and paged, with its cause, examples and cluster.
     deployment.send(next(parts))
-    page = eventually(lambda: deployment.pages("firing"), within_s=60)[0]
+    page = eventually(lambda: deployment.pages("firing"), within_s=120)[0]
     (found,) = [f for f in page["findings"] if not f["incident"]]
     listed = deployment.ask("clusters", "list", "--agent", AGENT)
     (cluster,) = [c["cluster"] for c in listed if c["tool"] == TOOL]
@@ -214,12 +222,12 @@ def test_incident_page_recovery_and_relapse_over_workers_that_come_and_go(
     assert (example["agent"], example["success"], example["failure_tool"]) == (AGENT, 0, TOOL)
 
     # 2. The worker that steps the agent's stations dies at it, and another goes on.
-    eventually(lambda: len(deployment.shares()) == 2, within_s=30)
+    eventually(lambda: len(deployment.shares()) == 2, within_s=120)
     begun = deployment.position()
     deployment.send(next(parts))
-    eventually(lambda: deployment.position() > begun + PAUSE_S, within_s=60)
-    os.kill(deployment.holder()["pid"], signal.SIGKILL)
-    (ended,) = eventually(lambda: deployment.pages("resolved"), within_s=60)
+    eventually(lambda: deployment.position() > begun + PAUSE_S, within_s=120)
+    os.kill(eventually(deployment.holder, within_s=120)["pid"], signal.SIGKILL)
+    (ended,) = eventually(lambda: deployment.pages("resolved"), within_s=120)
     assert ended["incident"] == page["incident"]
 
     # 3. A third worker joins; the same outage is a relapse, and its page says so.
@@ -230,12 +238,12 @@ def test_incident_page_recovery_and_relapse_over_workers_that_come_and_go(
     )  # fmt: skip
     try:
         at = f"http://127.0.0.1:{health}"
-        eventually(lambda: len(deployment.shares(at)) == 3, within_s=60)
+        eventually(lambda: len(deployment.shares(at)) == 3, within_s=120)
         deployment.send(next(parts))
-        again = eventually(lambda: deployment.pages("firing")[1:], within_s=60)[0]
-        sealed = eventually(deployment.at_rest, within_s=60)
+        again = eventually(lambda: deployment.pages("firing")[1:], within_s=120)[0]
+        sealed = eventually(deployment.at_rest, within_s=120)
         stored = {f["finding_id"]: f for f in deployment.ask("findings", "list", "--members")}
-        eventually(lambda: deployment.exported() == set(stored), within_s=30)
+        eventually(lambda: deployment.exported() == set(stored), within_s=120)
     finally:
         stop(third)
     relapse = stored[again["incident"]]
@@ -247,11 +255,12 @@ def test_incident_page_recovery_and_relapse_over_workers_that_come_and_go(
     known = deployment.ask("clusters", "show", cluster)
     assert (known["status"], known["episode"]) == ("regressed", 1)
 
-    # Nothing was told twice, and all is as one process finds it that never dies.
+    # Nothing was late or told twice, and all is as one process finds it that never dies.
     told = [(r.json["event"], r.json["incident"]) for r in deployment.hook.got]
     assert told == [
         ("firing", page["incident"]), ("resolved", page["incident"]), ("firing", again["incident"])
     ]  # fmt: skip
+    assert deployment.ask("watching")["late"] == 0
     memory = in_memory(deployment.store, sealed)
     for table in ("station_changes", "findings", "clusters", "cluster_members"):
         expected = memory.rows(table)

@@ -142,7 +142,11 @@ def _interaction(events: list[Event], rated: int, outcome: float | None) -> dict
         sums.update(_sums(event))
     calls = [e for e in events if e.kind == "llm_call"]
     closing = [e for e in events if e.kind == "interaction"]
-    priced = sums["priced"] > 0 and all(e.cost_usd is not None for e in calls)
+    # What the closing event says of all calls counts only where no call says any.
+    used = calls if any(map(_uses, calls)) else closing
+    costs = [e.cost_usd for e in used if e.cost_usd is not None] if used is closing else []
+    priced = sums["priced"] + len(costs) > 0 and all(e.cost_usd is not None for e in used)
+    cost = sums["cost"] + sum(round(given * 1e9) for given in costs)
     timed = closing and closing[0].duration_ms is not None
     begun = closing if timed else events
     said = {"ok": 1, "error": 0}[closing[0].status] if closing else None
@@ -158,15 +162,19 @@ def _interaction(events: list[Event], rated: int, outcome: float | None) -> dict
         "llm_calls": len(calls),
         "tool_calls": sums["tool_calls"],
         "tool_errors": sums["tool_errors"],
-        "input_tokens": _known(e.input_tokens for e in calls),
-        "output_tokens": _known(e.output_tokens for e in calls),
-        "cost": sums["cost"] if priced else None,
+        "input_tokens": _known(e.input_tokens for e in used),
+        "output_tokens": _known(e.output_tokens for e in used),
+        "cost": cost if priced else None,
         # None of the traffic is as old as what is given up.
         "state": "ended" if closing else "open",
         "status": closing[0].status if closing else "",
         "success": said if outcome is None else int(outcome >= 0.5),
         "satisfaction_n": rated,
     }
+
+
+def _uses(event: Event) -> bool:
+    return any(v is not None for v in (event.input_tokens, event.output_tokens, event.cost_usd))
 
 
 def _known(values: Iterable[int | None]) -> int | None:

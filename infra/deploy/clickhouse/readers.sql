@@ -35,6 +35,7 @@ REVOKE SELECT ON driftline.regression_results FROM driftline_production;
 REVOKE SELECT ON driftline.ignored_records FROM driftline_production;
 REVOKE SELECT ON driftline.evaluation_calls FROM driftline_production;
 REVOKE SELECT ON driftline.erasures FROM driftline_production;
+REVOKE SELECT ON driftline.released_partitions FROM driftline_production;
 REVOKE SELECT ON driftline.evaluator_agreement FROM driftline_production;
 
 CREATE ROW POLICY IF NOT EXISTS driftline_production ON

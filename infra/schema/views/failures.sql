@@ -18,7 +18,7 @@ ALTER TABLE failures
     COMMENT COLUMN reasons 'what went wrong, the primary reason first',
     COMMENT COLUMN success_source 'outcome, score, structure, status, or empty',
     COMMENT COLUMN satisfaction 'mean of explicit feedback, 0 to 1',
-    COMMENT COLUMN duration_ms 'start to end, ms',
+    COMMENT COLUMN duration_ms 'start to end with waiting for a person, ms',
     COMMENT COLUMN cost_usd 'null when nothing is priced or a model call with tokens has no price',
     COMMENT COLUMN request 'the user''s words, redacted and capped',
     COMMENT COLUMN answer 'the final answer, redacted and capped',

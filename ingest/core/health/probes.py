@@ -82,7 +82,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Whoever asked has gone; the next one asks again."""
+        """The client has gone; the next one asks again."""
 
 
 class _Handler(BaseHTTPRequestHandler):

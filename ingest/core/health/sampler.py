@@ -1,6 +1,6 @@
 """Samples of progress: what a process knows of its partitions, as facts to be judged and metrics.
 
-Shared by whoever consumes a topic: the worker's event writer and the OTLP Kafka receiver.
+Shared by all that consume a topic: the worker's event writer and the OTLP Kafka receiver.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ class PartitionPosition:
     """What the sink, or the recomputation, knows of one of its partitions.
 
     ``position`` is the next offset to store and ``end`` the one after the last record, None while
-    not known; ``heard_ms`` is when the broker last answered for it, ms since 1970.
+    not known; ``heard_ms`` is when the broker last answered for it, ms since 1970. ``parked`` says
+    why it is not read for now.
     """
 
     topic: str
@@ -26,6 +27,7 @@ class PartitionPosition:
     position: int | None
     end: int | None
     heard_ms: int | None = None
+    parked: str = ""
 
     @property
     def lag(self) -> int | None:
@@ -85,6 +87,8 @@ class Sampler:
         since = now - track.since
         heard = since if place.heard_ms is None else (clock_ms - place.heard_ms) / 1000
         standing = track.at(now, min(max(heard, 0.0), since))
+        if place.parked:
+            return replace(standing, parked=place.parked)
         if place.topic == DIRTY_TOPIC:
             rested = max(0.0, standing.stalled_s - self._marks_rest)
             return replace(standing, stalled_s=rested, silent_s=None)
@@ -104,7 +108,7 @@ def _measure(standing: PartitionHealth) -> None:
 
 
 def _forget(topic: str, partition: int) -> None:
-    """A partition that has moved away is told of by whoever holds it now."""
+    """A partition that has moved away is reported by its new holder."""
     if topic == DIRTY_TOPIC:
         telemetry.MARKS_PENDING.remove(str(partition))
         return

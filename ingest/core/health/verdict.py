@@ -37,6 +37,8 @@ class PartitionHealth:
         How long ago its newest row was stored; None when this process has stored none.
     silent_s
         How long ago the broker last answered a request for its records; None when not known.
+    parked
+        Why it is not read for now; '' when it is.
     """
 
     topic: str
@@ -45,6 +47,7 @@ class PartitionHealth:
     stalled_s: float = 0.0
     age_s: float | None = None
     silent_s: float | None = None
+    parked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +214,11 @@ def judge(facts: Snapshot, now: float, limits: Limits) -> Verdict:
         reasons.append(Reason("process_stuck", text, max(since, limits.unready_after)))
     valid = sorted((r for r in reasons if r.for_s >= limits.unready_after), key=lambda r: -r.for_s)
     healthy = all(r.for_s < limits.unhealthy_after for r in valid)
+    valid += [  # to be started again would not help
+        Reason("too_many_bad_lines", s.parked, s.stalled_s, s.topic, s.partition, s.lag)
+        for s in standings
+        if s.parked
+    ]
     return Verdict(not valid, healthy, tuple(valid), standings, tuple(facts.stations))
 
 
@@ -225,6 +233,8 @@ def _still(station: StationHealth) -> Reason:
 
 def _stalled(standing: PartitionHealth, doing: Mapping[str, float]) -> Reason | None:
     where = (standing.topic, standing.partition, standing.lag)
+    if standing.parked:
+        return None
     if standing.lag:
         longest = sorted(doing.items(), key=lambda item: -item[1])[:3]
         told = ", ".join(f"{what}: {age:.0f} s" for what, age in longest)

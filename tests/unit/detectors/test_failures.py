@@ -112,10 +112,10 @@ def test_any_text_gives_a_bounded_single_line(message: str):
 def test_hostile_messages_take_bounded_time(hostile: str):
     import time
 
-    begin = time.perf_counter()
+    begin = time.thread_time()
     fingerprint._masked.cache_clear()
     fingerprint.template(hostile)
-    assert time.perf_counter() - begin < 0.5
+    assert time.thread_time() - begin < 0.5
 
 
 def test_fingerprints_are_those_of_every_other_day():
@@ -128,15 +128,3 @@ def test_fingerprints_are_those_of_every_other_day():
 
 def test_parts_cannot_be_shifted_into_each_other():
     assert fingerprint.fingerprint("ab", "c", "d") != fingerprint.fingerprint("a", "bc", "d")
-
-
-def test_many_at_once_equal_one_by_one():
-    reasons, tools = ["timeout", "timeout", ""], ["get", "put", ""]
-    messages = ["after 3 s", "after 4 s", "boom"]
-    names, templates = fingerprint.fingerprints(reasons, tools, messages)
-    assert templates == ["after <num>", "after <num>", "boom"]
-    assert names == [
-        fingerprint.fingerprint(*parts) for parts in zip(reasons, tools, templates, strict=True)
-    ]
-    with pytest.raises(ValueError, match="zip"):
-        fingerprint.fingerprints(["a"], [], ["b"])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
+from bench.sequences import SequenceModel
 from detectors.outcomes import Traffic
 from detectors.satisfaction import FEATURES, Estimator, turns
 from detectors.satisfaction import features as described
@@ -24,7 +25,6 @@ from detectors.satisfaction.fitting import fit, splits
 from detectors.satisfaction.labels import labels
 from detectors.satisfaction.language import language
 from detectors.satisfaction.quality import auc, auc_interval, f1, intervals_that_cover
-from detectors.satisfaction.sequences import SequenceModel
 from tests.unit.detectors.outcome_events import agent, closing, failing, frame, tool, user
 
 CONTENT = [user("where is my order"), agent("It is on its way."), closing()]

@@ -65,7 +65,6 @@ def test_what_is_not_a_duration_is_refused(bad: float):
 def test_empty():
     assert sketch.bin_index([]).shape == (0,)
     assert np.isnan(sketch.quantile([], [], 0.5))
-    assert sketch.quantile_interval([], [], 0.5) == (0.0, math.inf)
     assert sketch.merge([])[0].shape == (0,)
     bins, counts = sketch.merge([([3], [0])])
     assert bins.size == counts.size == 0
@@ -77,29 +76,3 @@ def test_quantile_does_not_need_order():
     )
     with pytest.raises(ValueError, match="q must"):
         sketch.quantile([1], [1], 1.5)
-
-
-@pytest.mark.parametrize(("q", "n"), [(0.5, 30), (0.5, 400), (0.95, 400), (0.05, 400), (0.99, 90)])
-def test_interval_covers_at_least_as_often_as_it_says(q: float, n: int):
-    rng = np.random.default_rng(11)
-    truth = math.exp(6 + 1.2 * float(np.sqrt(2)) * _erfinv(2 * q - 1))
-    covered = 0
-    runs = 600
-    for _ in range(runs):
-        low, high = sketch.quantile_interval(
-            *sketch.histogram(rng.lognormal(6, 1.2, n)), q, confidence=0.9
-        )
-        covered += low <= truth <= high
-    assert covered / runs >= 0.9 - 3 * math.sqrt(0.09 / runs)
-
-
-def test_interval_is_open_where_the_sample_cannot_bound_it():
-    low, high = sketch.quantile_interval(*sketch.histogram(np.arange(1.0, 21.0)), 0.99)
-    assert 0 < low < 21
-    assert high == math.inf
-
-
-def _erfinv(y: float) -> float:
-    from scipy.special import erfinv
-
-    return float(erfinv(y))

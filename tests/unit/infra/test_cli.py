@@ -76,6 +76,7 @@ def test_it_says_its_version(tmp_path: Path) -> None:
         (["sql", "  ;"], 2, "there is no query"),
         (["sql", "SELECT 1"], 3, "driftline up"),
         (["migrate"], 3, "driftline up"),
+        (["regressions", "export", "--agent", "a", "--format", "nope"], 2, "there are jsonl"),
     ],
 )
 def test_errors_are_one_line_that_says_what_to_do(

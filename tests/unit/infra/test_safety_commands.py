@@ -49,6 +49,9 @@ def test_the_settings_name_another_file(home: Path, monkeypatch: pytest.MonkeyPa
     assert len(Tokens.load(home / "other.json")) == 1
     with pytest.raises(UsageError, match="name"):
         tokens.add(" ", None, None, None, None, as_json=True)
+    for environment, agent in (("eu/test", "shop"), ("test", "shop,bank")):
+        with pytest.raises(UsageError, match="slash"):
+            tokens.add("team", environment, [agent], None, None, as_json=True)
 
 
 def test_pseudonyms_outlive_a_restart(home: Path) -> None:

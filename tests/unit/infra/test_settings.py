@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from infra.settings import describe, load
+from infra.settings.detection import detection_config
 from ingest.core.errors import UsageError
+from processors.stations.detection import AgentDetection
 
 
 @pytest.fixture(autouse=True)
@@ -137,3 +139,17 @@ def test_every_setting_says_what_it_is_for() -> None:
     assert len({setting.variable for setting in described}) == len(described) > 25
     for setting in described:
         assert len(setting.description) > 15, setting.name
+
+
+def test_detection_differs_by_agent() -> None:
+    write(
+        "[detection]\nwarm_up = 300\n[detection.agents.shop]\nseverity = 'notice'\n"
+        "[detection.agents.bank]\nmin_effect = 0.2\n"
+    )
+    found = detection_config(load().detection)
+    assert (found.warm_up, found.min_effect) == (300, 0.01)
+    assert found.agents == {
+        "shop": AgentDetection("notice"), "bank": AgentDetection(min_effect=0.2)
+    }  # fmt: skip
+    write("[detection.agents.shop]\nseverity = 'loud'\n")
+    assert "detection.agents.shop.severity" in error()

@@ -1,4 +1,4 @@
-"""A gateway on loopback with a link in memory, in a thread of its own."""
+"""A gateway on loopback with a producer in memory, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ingest.gateway.server import Gateway, Policy, serve
 
 
 @dataclass
-class EagerLink(MemoryRecordProducer):
+class EagerProducer(MemoryRecordProducer):
     """Acknowledges at once, or fails at once while it has an error."""
 
     error: Exception | None = None
@@ -45,12 +45,14 @@ class Answer(NamedTuple):
 @dataclass
 class Served:
     port: int
-    link: EagerLink
+    producer: EagerProducer
     box: Batcher
     loop: asyncio.AbstractEventLoop = field(repr=False)
 
     def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for _, record in self.link.stored for line in record.split(b"\n")]
+        return [
+            json.loads(line) for _, record in self.producer.stored for line in record.split(b"\n")
+        ]
 
     def request(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] = {}
@@ -90,14 +92,14 @@ def served(
     stop: list[Callable[[], None]] = []
 
     async def main() -> None:
-        link = EagerLink(partitions=2)
+        producer = EagerProducer(partitions=2)
         box = Batcher(
-            lambda: link, lambda: None, config.queue_bytes, config.linger_s, config.answer_s
+            lambda: producer, lambda: None, config.queue_bytes, config.linger_s, config.answer_s
         )
         loop, end = asyncio.get_running_loop(), asyncio.Event()
         stop.append(lambda: loop.call_soon_threadsafe(end.set))
         async with serve(config, Gateway(config, Policy(grant, redact, **policy), box)) as port:
-            found.append(Served(port, link, box, loop))
+            found.append(Served(port, producer, box, loop))
             started.set()
             await end.wait()
         await box.close(1.0)

@@ -777,7 +777,7 @@ def codex_logs(p: Program) -> list[Emitted]:
     for step in p.steps:
         if isinstance(step, Tool):
             said = {"tool_name": step.name, "arguments": step.arguments,
-                    "success": str(step.error is None).lower(),
+                    "success": str(step.error is None).lower(), "agent_name": "/root",
                     "output": step.error or step.result}  # fmt: skip
             said |= {} if step.error is None else {"error.message": step.error}
             logs.append(_codex("tool_result", {**same, **said}))

@@ -134,7 +134,7 @@ def passed(mode: str, route: str, body: dict[str, Any]) -> bytes:
     with served(redact=redactor(mode, body).apply) as gateway:
         answer = gateway.post(route, poison)
         broken = gateway.post(route, poison[:-9] + CANARY.encode())
-        stored = b"\n".join(record for _, record in gateway.link.stored)
+        stored = b"\n".join(record for _, record in gateway.producer.stored)
         metrics = gateway.request("GET", "/metrics").body
     assert (answer.status, broken.status) == (200, 400), answer.body
     for place in (stored, answer.body, broken.body, metrics):

@@ -26,6 +26,7 @@ def test_every_recorded_span_is_understood_by_kind() -> None:
     assert tokens == {
         Use("llm_call", "gen_ai", "gen_ai.usage.input_tokens", "input_tokens"): 308,
         Use("llm_call", "openinference", "llm.token_count.prompt", "input_tokens"): 45,
+        Use("interaction", "openinference", "llm.token_count.prompt", "input_tokens"): 2,
     }
 
 

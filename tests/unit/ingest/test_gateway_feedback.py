@@ -60,6 +60,7 @@ def test_a_rating_becomes_a_value(given: dict[str, object], name: str, value: fl
         ({"stars": "5"}, "Expected `int | float | null`, got `str`"),
         ({"csat": 11, "scale": [0, 10]}, "expected a number from 0 to 10"),
         ({"csat": 1, "scale": [1, 1]}, "expected two different numbers"),
+        ({"csat": 1e308, "scale": [-1e308, 1e308]}, "not too far apart"),
         ({"stars": 1, "scale": [1, 10]}, "only csat has a scale"),
         ({"stars": 1, "session_id": None}, "expected exactly one of session_id"),
         ({"stars": 1, "trace_id": "a" * 32}, "got session_id and trace_id"),

@@ -381,7 +381,7 @@ def test_feedback_of_every_kind_and_a_retry_counts_once() -> None:
 def test_200_comes_after_kafka_and_503_without_it() -> None:
     config = GatewayConfig(port=0, answer_s=0.5)
     with served(config) as gateway:
-        gateway.link.hold = True
+        gateway.producer.hold = True
         answers: list[int] = []
         poster = threading.Thread(
             target=lambda: answers.append(gateway.post("/v1/events", event()).status)
@@ -389,7 +389,7 @@ def test_200_comes_after_kafka_and_503_without_it() -> None:
         poster.start()
         time.sleep(0.2)
         assert answers == []
-        gateway.loop.call_soon_threadsafe(gateway.link.settle)
+        gateway.loop.call_soon_threadsafe(gateway.producer.settle)
         poster.join(5)
         assert answers == [200]
         for _ in range(2):  # the second is refused though its body never came to Kafka
@@ -399,7 +399,7 @@ def test_200_comes_after_kafka_and_503_without_it() -> None:
         ready = gateway.request("GET", "/readyz")
         assert (ready.status, ready.json()["reasons"][0]["code"]) == (503, "kafka_away")
         assert gateway.request("GET", "/healthz").status == 200
-        gateway.link.hold = False
+        gateway.producer.hold = False
         assert gateway.post("/v1/events", event()).status == 200
         assert gateway.request("GET", "/readyz").status == 200
 
@@ -408,7 +408,7 @@ def test_a_full_queue_is_429_at_once_and_memory_stays_bounded() -> None:
     config = GatewayConfig(port=0, answer_s=2.0, queue_bytes=200_000)
     body = [event(n, content="x" * 1000) for n in range(100)]
     with served(config) as gateway:
-        gateway.link.hold = True
+        gateway.producer.hold = True
         found: list[tuple[int, str | None]] = []
 
         def post() -> None:
@@ -424,7 +424,7 @@ def test_a_full_queue_is_429_at_once_and_memory_stays_bounded() -> None:
         assert found
         assert set(found) == {(429, "1")}
         assert gateway.box.held_bytes <= 200_000
-        gateway.loop.call_soon_threadsafe(gateway.link.settle)
+        gateway.loop.call_soon_threadsafe(gateway.producer.settle)
         for thread in threads:
             thread.join(5)
         assert sum(status == 200 for status, _ in found) == 12 - found.count((429, "1")) >= 1
@@ -435,13 +435,15 @@ def test_a_full_queue_is_429_at_once_and_memory_stays_bounded() -> None:
 def test_requests_under_way_are_answered_when_it_stops() -> None:
     found: list[int] = []
     with served() as gateway:
-        gateway.link.hold = True
+        gateway.producer.hold = True
         poster = threading.Thread(
             target=lambda: found.append(gateway.post("/v1/events", event()).status)
         )
         poster.start()
         time.sleep(0.2)
-        threading.Timer(0.3, lambda: gateway.loop.call_soon_threadsafe(gateway.link.settle)).start()
+        threading.Timer(
+            0.3, lambda: gateway.loop.call_soon_threadsafe(gateway.producer.settle)
+        ).start()
     poster.join(5)
     assert found == [200]
 

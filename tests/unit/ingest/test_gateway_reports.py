@@ -35,7 +35,7 @@ def test_a_refused_span_becomes_a_redacted_dead_letter() -> None:
     with served(redact_text=Redactor().redact_text) as gateway:
         assert gateway.post("/v1/traces", traces(GOOD, BAD)).status == 200
         assert gateway.post("/v1/traces", b"{no json").status == 400
-    rows = foreign_rows(gateway.link.reported).to_dicts()
+    rows = foreign_rows(gateway.producer.reported).to_dicts()
     assert [row["code"] for row in rows] == ["invalid_field", "invalid_json"]
     assert [row["topic"] for row in rows] == ["v1/traces"] * 2
     assert "[email]" in rows[0]["text"]
@@ -46,7 +46,7 @@ def test_a_refused_span_becomes_a_redacted_dead_letter() -> None:
 def test_where_content_is_not_kept_only_a_fingerprint_is() -> None:
     with served() as gateway:
         gateway.post("/v1/traces", traces(BAD))
-    [row] = foreign_rows(gateway.link.reported).to_dicts()
+    [row] = foreign_rows(gateway.producer.reported).to_dicts()
     assert (row["text"], row["kept"]) == ("", "")
     assert row["bytes"] > 0
     assert len(row["sha256"]) == 64
@@ -56,8 +56,8 @@ def test_ignored_records_are_counted_and_repeats_do_not_add_up() -> None:
     with served() as gateway:
         for count in (3, 4):
             assert gateway.post("/v1/logs", logs(count)).json() == {}
-    rows = ignored_rows(gateway.link.reported)
-    assert foreign_rows(gateway.link.reported).is_empty()
+    rows = ignored_rows(gateway.producer.reported)
+    assert foreign_rows(gateway.producer.reported).is_empty()
     assert rows["records"].max() == 7
     assert rows["reason"].unique().to_list() == ["no_agent_work"]
 
@@ -65,13 +65,13 @@ def test_ignored_records_are_counted_and_repeats_do_not_add_up() -> None:
 def test_a_gateway_says_that_it_lives() -> None:
     before = datetime.now(UTC)
     with served() as gateway:
-        eventually(lambda: gateway.link.reported, 10)
-    [row] = beat_rows(gateway.link.reported).to_dicts()
+        eventually(lambda: gateway.producer.reported, 10)
+    [row] = beat_rows(gateway.producer.reported).to_dicts()
     assert row["component"] == "gateway"
     assert row["instance"].endswith(f":{os.getpid()}")
     assert before - timedelta(seconds=1) <= row["ts"] <= datetime.now(UTC)
-    assert foreign_rows(gateway.link.reported).is_empty()
-    assert ignored_rows(gateway.link.reported).is_empty()
+    assert foreign_rows(gateway.producer.reported).is_empty()
+    assert ignored_rows(gateway.producer.reported).is_empty()
 
 
 def test_letters_and_names_have_bounds() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.core import telemetry
+from ingest.core.health.sampler import PartitionPosition, Sampler
 from ingest.core.health.verdict import (
     LOOP_SECONDS,
     Limits,
@@ -81,6 +83,19 @@ def test_a_silent_broker_is_told_from_an_idle_topic() -> None:
     for standing in (silent, never):
         verdict = judge(facts(standing), 1000.0, LIMITS)
         assert [reason.code for reason in verdict.reasons] == ["broker_silent"]
+
+
+def test_a_parked_partition_is_told_and_to_start_again_would_not_help() -> None:
+    place = PartitionPosition(TOPIC, 3, position=7, end=900, parked="too many bad lines")
+    sampler = Sampler(0.0)
+    for now in (0.0, 10_000.0):
+        found = sampler.sample([place], {"read": now}, now, 10**6)
+        verdict = judge(found, now, LIMITS)
+        assert (verdict.ready, verdict.healthy) == (False, True)
+        (reason,) = verdict.reasons
+        assert (reason.code, reason.partition, reason.lag) == ("too_many_bad_lines", 3, 893)
+        assert (reason.text, reason.for_s) == ("too many bad lines", now)
+    assert telemetry.STALLED.labels(TOPIC, "3")._value.get() == 10_000.0  # which alerts watch
 
 
 def test_a_loop_that_stands_still_is_found_without_any_partition() -> None:

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from ingest import codec
+from ingest.core.durations import seconds
 from ingest.core.errors import UsageError
 from ingest.core.events import EVALUATION_KINDS, Event
 from ingest.simulate import Simulation, SimulationConfig
 from ingest.simulate.agents import AGENTS
-from ingest.simulate.incidents import KINDS, parse_incident, seconds
+from ingest.simulate.incidents import KINDS, parse_incident
 
 START = 1_754_064_000 * 10**9
 INCIDENTS = (
@@ -322,7 +323,7 @@ def test_truth_is_json_and_names_every_incident() -> None:
         ("tool_outage@3m:bank", "no agent 'bank'"),
         ("tool_outage@3m:retail/hammer", "no tool 'hammer'"),
         ("model_outage@3m:retail/get_order", "hits no tool"),
-        ("tool_outage@3m+1y", "no length of time"),
+        ("tool_outage@3m+1y", "no span of time"),
     ],
 )
 def test_wrong_incidents(text: str, problem: str) -> None:
@@ -335,5 +336,7 @@ def test_incidents_as_text() -> None:
     assert (found.agent, found.tool, found.id) == ("coding", "run_tests", "3-tool_outage")
     assert (found.start_ns, found.end_ns) == (90 * 10**9, 210 * 10**9)
     assert parse_incident("bad_version@1m:coding", 1).version == "0.10.0-hotfix"
+    long = parse_incident("tool_outage@0s+5h45m", 1)
+    assert (long.start_ns, long.end_ns) == (0, 20_700 * 10**9)
     assert seconds("2d") == 172_800
     assert math.isclose(seconds("0.5h"), 1800)

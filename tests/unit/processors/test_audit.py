@@ -6,8 +6,11 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from ingest.core.errors import Unavailable
 from ingest.core.health.verdict import Limits, Snapshot, judge
+from processors import audit as module
 from processors.audit import Audit
 
 
@@ -39,3 +42,38 @@ def test_an_audit_that_fails_or_hangs_is_told_by_health() -> None:
     audit._since = 1_000.0  # a look that does not come back
     assert verdict(1_000)[0] == "ready"
     assert verdict(1_830)[0] == "unready"
+
+
+def test_an_engine_that_stood_still_once_does_not_put_looks_off_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sixty seconds at a share of three percent would be a pause of more than half an hour."""
+    clock = [1_000.0]
+    took = [0.1, 60.0, 0.1, *[60.0] * 9]
+    pauses = []
+
+    def search(_: Any) -> None:
+        clock[0] += took.pop(0)
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(Audit, "_search", search)
+    monkeypatch.setattr(module, "differences", away)
+    monkeypatch.setattr(module.sealing, "read", lambda *_: None)
+    audit = Audit(SimpleNamespace(store=None), "log", lambda: True, lambda: 60.0)  # type: ignore[arg-type]
+    for _ in range(len(took)):
+        audit._due = 1e9
+        audit._look()
+        pauses.append(audit._rest)
+    assert pauses[:4] == [10, 20, 10, 20]
+    assert pauses[-1] == pytest.approx(2_000)  # what always takes long rests as long as it must
+
+    def frozen(_: Any) -> None:
+        clock[0] += 60
+        away()
+
+    monkeypatch.setattr(Audit, "_search", lambda _: None)
+    monkeypatch.setattr(module, "differences", frozen)
+    audit._due = 0.0
+    with pytest.raises(Unavailable):
+        audit._look()
+    assert audit._due - clock[0] == 20

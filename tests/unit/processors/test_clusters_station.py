@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import zlib
+
 import numpy as np
 import polars as pl
 from sklearn.metrics import adjusted_rand_score
 
-from processors.stations.base import Action
+from processors.stations.base import Action, Change, Sealed, empty_results
 from processors.stations.clusters import Clusters, ClustersConfig
 from processors.stations.runner import Stations
 from processors.stations.storage import MemoryStations
@@ -121,3 +124,119 @@ def test_a_cluster_that_somebody_resolved_regresses_when_it_returns():
     store.feed(traffic(hours=1, start=3600, seed=2), T0 + 7200)
     run(store, worker)
     assert statuses(store)["find"] == "regressed"
+
+
+def regressed():
+    """A cluster that had ended and is back; its page is open."""
+    rest = ("refund", "login")
+    back = traffic(hours=1, start=5 * 3600, seed=3)
+    store, worker = clustered(
+        traffic(hours=2), traffic(hours=3, start=7200, tools=rest, seed=2), back
+    )
+    (change,) = [c for c in store.rows("station_changes") if c["signal"] == "cluster_regressed"]
+    return store, worker, change
+
+
+def said_of(store, change):
+    changes = store.rows("station_changes")
+    return [c["status"] for c in changes if c["change_id"] == change["change_id"]]
+
+
+def test_the_page_of_a_cluster_that_somebody_resolves_ends():
+    store, worker, change = regressed()
+    store.decided = [Action(change["value"], "resolve", at=1.0)]
+    quiet = traffic(hours=1, start=6 * 3600, seed=4, tools=("login",))
+    store.feed(quiet, T0 + 7 * 3600)
+    run(store, worker)
+    assert said_of(store, change) == ["open", "resolved"]
+    assert statuses(store)["find"] == "resolved"
+    store.feed(traffic(hours=1, start=7 * 3600, seed=5), T0 + 8 * 3600)
+    run(store, worker)
+    later = [c for c in store.rows("station_changes") if c["value"] == change["value"]]
+    assert [c["status"] for c in later if c["change_id"] != change["change_id"]] == ["open"]
+
+
+def test_a_finding_of_a_cluster_that_somebody_accepts_ends_and_stays_away():
+    store, worker, change = regressed()
+    store.decided = [Action(change["change_id"], "accept")]
+    store.feed(traffic(hours=2, start=6 * 3600, seed=4), T0 + 8 * 3600)
+    run(store, worker)
+    assert said_of(store, change) == ["open", "accepted"]
+    assert statuses(store)["find"] == "open"
+    signals = [c["signal"] for c in store.rows("station_changes") if c["value"] == change["value"]]
+    assert signals.count("cluster_regressed") == 2  # as it opened and as it ended
+
+
+def test_a_rate_counts_from_the_first_failure_that_waited():
+    rows = [(T0 + 600 * n, failed() if n % 2 == 0 else {}) for n in range(60)]
+    store, _ = clustered(results(rows))
+    (row,) = store.rows("clusters")
+    assert (row["size"], row["opportunities"]) == (30, 59)
+
+
+def step(station, state, day, rows, hours=1):
+    lo = T0 + day * 86_400
+    sealed = Sealed(lo, lo + hours * 3600, rows, empty_results())
+    return station.step(sealed, state)
+
+
+def test_agents_that_did_nothing_for_long_are_forgotten_and_their_findings_end():
+    station = Clusters(ClustersConfig(retire_days=3))
+    state, owner = station.begin(), ("production", "shop")
+    once = [(T0 + n, {"agent": f"once {n}"}) for n in range(60)]
+    state, _ = step(station, state, 0, pl.concat([results(once), traffic(hours=1)]))
+    assert list(state.owned) == [owner]
+    assert station.size(state) == 61 + len(state.owned[owner].life)
+    cluster = next(iter(state.owned[owner].life))
+    change = Change(
+        change_id="c", at=T0, status="open", severity="page", station="clusters",
+        signal="cluster_regressed", direction="up", environment="production", agent="shop",
+        value=cluster, began=T0, found=T0, e_value=1.0,
+    )  # fmt: skip
+    state.owned[owner].open[cluster] = change
+    restored = station.load(station.dump(state))
+    assert (restored.met, restored.day) == (state.met, state.day)
+    state, outputs = step(station, restored, 5, empty_results())
+    assert (station.size(state), state.owned) == (0, {})
+    assert [(o.change_id, o.status) for o in outputs] == [("c", "retired")]
+
+
+def test_interactions_before_the_first_failure_are_counted():
+    """Of a kind that never failed in them a few failures say much."""
+    plain = results([(T0 + 10 * n, {"interaction_id": f"p{n}"}) for n in range(300)])
+    sudden = traffic(hours=1, start=3600, rate=0.3, tools=("find",))
+    store, _ = clustered(plain, sudden)
+    assert "cluster_emerging" in {c["signal"] for c in store.rows("station_changes")}
+
+
+def test_a_state_of_before_agents_were_met_loads():
+    station = Clusters()
+    state, _ = step(station, station.begin(), 0, traffic(hours=1))
+    raw = json.loads(zlib.decompress(station.dump(state)))
+    del raw["met"], raw["day"]
+    for owned in raw["owned"]:
+        owned[6] = [waiting[:3] for waiting in owned[6]]
+    old = station.load(zlib.compress(json.dumps(raw).encode()))
+    assert list(old.met) == list(state.owned) == [("production", "shop")]
+    state, _ = step(station, old, 1, empty_results())
+    assert list(state.owned) == [("production", "shop")]
+
+
+def test_another_warm_up_applies_to_a_stored_state():
+    state, _ = step(Clusters(), Clusters().begin(), 0, traffic(hours=1))
+    eager = Clusters(ClustersConfig(warm_up=100))
+    (owned,) = eager.load(Clusters().dump(state)).owned.values()
+    assert owned.surges.warm_up == 100
+    assert not owned.surges.update({"fresh": 1}, 60)._rates.warm[-1]
+    assert owned.surges.update({}, 60)._rates.warm[-1]
+
+
+def test_a_cluster_that_takes_in_one_that_still_fails_has_not_ended():
+    station = Clusters()
+    state, _ = step(station, station.begin(), 0, traffic(hours=1))
+    ((owner, owned),) = state.owned.items()
+    (gone, into, *_) = owned.life
+    owned.life[into].status, owned.life[into].last = "resolved", T0
+    last = owned.life[gone].last
+    station._merged(owner, owned, gone, into, T0 + 3600)
+    assert (owned.life[into].status, owned.life[into].last) == ("new", last)

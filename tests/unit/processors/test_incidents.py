@@ -10,6 +10,7 @@ import pytest
 from ingest.core.errors import Rejected
 from processors.notify.finding import Finding, decode
 from processors.notify.incidents import FIRING, RESOLVED, UPDATE, Pace, Rules, State
+from processors.notify.outbox import _decided
 from processors.notify.text import headline, inert, lines, payload
 from processors.stations.rehearsal import told
 
@@ -144,6 +145,30 @@ def test_mute_and_acknowledgement_hold_back_until_they_end(world):
     )
     assert world.at(59) == []
     assert [m.incident for m in world.at(61)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("own", "of_cluster", "status", "muted"),
+    [
+        (None, None, "open", False),
+        (None, {"decided": "ack"}, "acknowledged", False),
+        (None, {"decided": "ack", "decided_at": NOW - timedelta(hours=1)}, "open", False),
+        (None, {"decided": "accept"}, "open", False),
+        ({"decided": "open"}, {"decided": "ack"}, "open", False),
+        ({"decided": "ack"}, None, "acknowledged", False),
+        (None, {"muted_until": NOW + timedelta(days=7)}, "open", True),
+        ({"muted_until": NOW - timedelta(days=7)}, {"muted_until": NOW + timedelta(1)}, "open", 1),
+    ],
+)
+def test_what_is_said_of_a_cluster_holds_for_its_findings(own, of_cluster, status, muted):
+    """An acknowledgement for those that were there, so that a relapse is told."""
+    plain = {"decided": "", "decided_at": NOW, "muted_until": None}
+    said = {"f": own, "c": of_cluster}
+    actions = {subject: plain | given for subject, given in said.items() if given}
+    found = _decided(finding("f", cluster="c"), actions)
+    assert found.status == status
+    assert found.is_muted(NOW) == bool(muted or status == "acknowledged")
+    assert _decided(finding("x"), actions) == finding("x")
 
 
 def test_a_restart_repeats_nothing_and_goes_on_counting(world):

@@ -15,7 +15,6 @@ from processors.evaluators.parsing import MAX_CHARACTERS, parse, passes
 from tests.support.common import data_file
 
 FILE = "tau2_retail_llm_judge_verdicts.jsonl.gz"
-ANSWER = {"verdict": "pass", "justification": "it {works}", "issues": ["a", "b"]}
 
 
 def records() -> list[dict[str, Any]]:

@@ -26,11 +26,12 @@ class Partition(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.place = PartitionState()
-        self.begun = 0
+        self.begun = self.done = 0
         self.read: set[int] = set()
         self.empty: set[int] = set()
-        self.waiting: list[tuple[int, int]] = []
+        self.waiting: list[tuple[list[int], int]] = []
         self.latest = 0
+        self.judged = True  # of what was taken last it is known whether it is parked
         self.steps = 0
 
     @precondition(lambda self: self.place.begun is None)
@@ -38,7 +39,8 @@ class Partition(RuleBasedStateMachine):
     def begin(self, offset: int, watermark: int) -> None:
         assert not self.place.may_commit(10**9)
         self.place.begin(offset, watermark, (1, 2))
-        self.begun, self.latest = offset, watermark
+        self.begun = self.done = offset
+        self.latest = watermark
         assert self.place.progress[:2] == (watermark, offset)
 
     @precondition(lambda self: self.place.begun is not None)
@@ -54,7 +56,8 @@ class Partition(RuleBasedStateMachine):
             assert not self.empty & set(range(first, after))
             self.empty |= set(range(first, after))
         self.read |= set(offsets)
-        self.waiting.append((offsets[-1] + 1, time))
+        self.waiting.append((offsets, time))
+        self.judged = False
 
     @precondition(lambda self: self.place.begun is not None and self.read)
     @rule()
@@ -67,23 +70,41 @@ class Partition(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule()
     def store(self) -> None:
-        offset, time = self.waiting.pop(0)
+        offsets, time = self.waiting.pop(0)
+        offset = offsets[-1] + 1
         self.latest, self.steps = max(self.latest, time), self.steps + 1
         reached = self.place.after(offset, time, NOW + timedelta(seconds=self.steps))
         assert self.place.progress != reached  # told before it is so
         self.place.store(reached)
+        self.done = offset
         assert self.place.progress == reached
         assert self.place.may_commit(offset)
+
+    @precondition(lambda self: self.waiting and not self.judged)
+    @rule()
+    def park(self) -> None:
+        """What was read last is given back, and read again once somebody says so."""
+        self.judged = True
+        (first, *others), _ = self.waiting.pop()
+        self.place.park(first, "too many bad lines")
+        self.read -= {first, *others}
+        self.empty -= set(range(first, others[-1] if others else first))
+        self.place.release(first)
+        assert (self.place.parked, self.place.released) == ("too many bad lines", 0)
+        self.place.release(first + 1)
+        assert (self.place.parked, self.place.released) == ("", first + 1)
+        self.place.released = 0
 
     @precondition(lambda self: self.place.begun is not None)
     @rule(by=st.integers(0, 4))
     def skip(self, by: int) -> None:
         expected = self.place.expected or 0
         passed = self.place.skip(expected + by)
-        if self.waiting or not by:
+        if self.done < expected or not by:
             assert passed is None
         else:
             assert passed == (expected, expected + by)
+            self.done = expected + by
             self.empty |= set(range(*passed))
 
     @invariant()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ class Buffered:
         self.first: int | KafkaError = 0
         self.positions: dict[TopicPartition, int] = {}
         self.ends: dict[TopicPartition, int] = {}
+        self.heard_ms: dict[TopicPartition, int] = {}
 
     def assignment(self) -> set[TopicPartition]:
         return set(self.records)
@@ -59,6 +61,9 @@ class Buffered:
 
     def highwater(self, partition: TopicPartition) -> int | None:
         return self.ends.get(partition)
+
+    def last_poll_timestamp(self, partition: TopicPartition) -> int:
+        return self.heard_ms.get(partition, 0)
 
     async def position(self, partition: TopicPartition) -> int:
         if partition not in self.records:
@@ -140,6 +145,39 @@ def test_a_partition_that_has_nothing_holds_up_none() -> None:
     buffered.records[TopicPartition("driftline.events", 0)] = []
     reader.held[TopicPartition("driftline.events", 0)] = PartitionState(begun=0, stored=0)
     assert sum(map(len, asyncio.run(taken(reader)))) == 50
+
+
+def test_a_parked_partition_holds_up_none_and_is_read_again_once_it_is_released() -> None:
+    reader, buffered = reader_of([record(p, at, at, 1000) for p in range(2) for at in range(50)])
+    parked, other = (TopicPartition("driftline.events", p) for p in range(2))
+    buffered.ends = {parked: 50, other: 50}
+    reader.held[other].stored = 50
+
+    reader.park(parked, 7, "too many bad lines")
+    assert buffered.sought == [(parked, 7)]
+    assert reader.is_fresh(0, {})  # windows of the others are computed
+    assert sum(map(len, asyncio.run(taken(reader)))) == 50
+    assert len(buffered.records[parked]) == 50
+
+    reader.held[parked].release(8)
+    assert not reader.is_fresh(0, {})
+    del buffered.records[parked][:7]
+    assert sum(map(len, asyncio.run(taken(reader)))) == 43
+
+
+def test_no_lag_is_as_old_as_what_kafka_last_said_but_for_what_is_parked() -> None:
+    """What is parked is not fetched, and event time does not wait for it."""
+    partitions = parked, quiet, unknown = [TopicPartition("driftline.events", p) for p in range(3)]
+    reader, buffered = reader_of([record(p.partition, 0, 0, 10) for p in partitions])
+    buffered.ends = dict.fromkeys(partitions, 1)
+    buffered.heard_ms = {parked: 5_000, quiet: 5_000}
+    reader.park(parked, 0, "too many bad lines")
+    assert reader.heard(quiet).timestamp() == 5
+    assert reader.heard(unknown).timestamp() == 0
+    buffered.heard_ms[quiet] = 10**13  # a clock that was set back
+    began = datetime.now(UTC)
+    assert began <= reader.heard(parked) <= datetime.now(UTC)
+    assert began <= reader.heard(quiet) <= datetime.now(UTC)
 
 
 def test_large_records_are_taken_few_at_a_time() -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from ingest.core.errors import UsageError
 from processors.regressions import (
-    FILES,
     FORMATS,
     case_id,
     cases,
@@ -20,6 +19,7 @@ from processors.regressions import (
     read_results,
     rubric,
     standing,
+    write,
 )
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
@@ -94,10 +94,7 @@ def test_an_unknown_format_is_wrong_use():
 
 def test_the_pytest_set_runs_and_its_results_are_read_back(tmp_path):
     found = made(failure(1), failure(2, tools=["find"], session="u"))
-    name, others = FILES["pytest"]
-    (tmp_path / name).write_text(export(found, "pytest"))
-    for other, content in others.items():
-        (tmp_path / other).write_text(content)
+    write(found, "pytest", tmp_path)
     (tmp_path / "conftest.py").write_text(
         "import pytest\n"
         "@pytest.fixture\ndef agent():\n    return lambda messages: 'sorry'\n"
@@ -122,6 +119,14 @@ def test_the_pytest_set_runs_and_its_results_are_read_back(tmp_path):
 def test_what_are_no_results_is_refused(data):
     with pytest.raises(ValueError):
         read_results(data)
+
+
+@pytest.mark.parametrize("runs", [(True, False), (False, True), (True, True)])
+def test_a_case_that_failed_in_one_of_several_runs_has_failed(runs):
+    lines = [f'{{"id": "rc_1", "passed": {str(passed).lower()}}}\n' for passed in runs]
+    tests = [f'<testcase name="rc_{1:016}">{"" if p else "<failure/>"}</testcase>' for p in runs]
+    for data in ("".join(lines), f"<testsuite>{''.join(tests)}</testsuite>"):
+        assert [r.passed for r in read_results(data.encode())] == [all(runs)]
 
 
 def test_results_of_jsonl_have_a_version():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -67,6 +68,7 @@ def test_what_a_batch_says_of_its_partitions_counts_the_batch(
     record: Any = ConsumerRecord(
         EVENTS_TOPIC, 0, 4, 10**12, 0, None, encode([event]), None, -1, 9, ()
     )
+    heard = datetime(2026, 1, 5, tzinfo=UTC)
     said: list[pl.DataFrame] = []
     stored_before: list[int | None] = []
 
@@ -87,11 +89,15 @@ def test_what_a_batch_says_of_its_partitions_counts_the_batch(
     monkeypatch.setattr(made._names, "admit", lambda _: 0)
     monkeypatch.setattr(made._reader, "commit", done)
     monkeypatch.setattr(made._reader, "end", lambda _: 5)
+    monkeypatch.setattr(made._reader, "heard", lambda _: heard)
     monkeypatch.setattr(made._tombstones, "apply", lambda events: events)
     monkeypatch.setattr(made._horizons, "refresh", Horizons)
-    asyncio.run(made._deliver(made._decode({partition: [record]}, [])))
-    (row,) = said[0].select("offset", "lag", pl.col("watermark").to_physical()).rows()
-    assert row == (5, 0, 77)
+    batch, parked = made._decode({partition: [record]}, [])
+    assert not parked
+    assert batch is not None
+    asyncio.run(made._deliver(batch))
+    told = said[0].select("offset", "lag", pl.col("watermark").to_physical(), "heard")
+    assert told.rows() == [(5, 0, 77, heard)]
     assert stored_before == [4]  # of ourselves only what is booked
     place = made._reader.held[partition]
     assert (place.stored, place.watermark) == (5, 77)

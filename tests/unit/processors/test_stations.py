@@ -12,18 +12,39 @@ import polars as pl
 import pytest
 
 from ingest.core.errors import Unavailable
+from ingest.core.events import EVENTS_TOPIC
 from ingest.core.health.verdict import Limits, Snapshot, judge
+from processors import watching
 from processors.derive import dirty_marks
+from processors.derive.sealing import NS, Sealing
 from processors.findings import Cause, of_change, title
-from processors.stations.base import BUCKETS, FLEET, Action, Change, bucket_of, owned
-from processors.stations.detection import Detection, DetectionConfig
+from processors.stations.base import (
+    BUCKETS,
+    FLEET,
+    Action,
+    Change,
+    Sealed,
+    bucket_of,
+    empty_results,
+    owned,
+)
+from processors.stations.detection import AgentDetection, Detection, DetectionConfig
 from processors.stations.incidents import Incidents
+from processors.stations.mixes import MixStreams, mixtures
 from processors.stations.runner import StationRunner, Stations
+from processors.stations.service import all_stations
 from processors.stations.storage import MemoryStations
+from processors.stations.streams import Thresholds
+from processors.stations.traffic import TrafficStreams, counts
 from tests.support.stations import ALL, T0, failed, results, run
 
 CONFIG = DetectionConfig(warm_up=600)
 INCIDENT = (3600, 5400)
+_WATERMARKS = {
+    "topic": pl.String, "partition": pl.UInt32, "watermark": pl.Int64, "offset": pl.UInt64,
+    "lag": pl.UInt64, "marked": pl.List(pl.UInt64), "advanced": pl.Int64, "updated": pl.Int64,
+    "heard": pl.Int64,
+}  # fmt: skip
 
 
 def traffic(end, rate=0.03, during=0.5, incident=INCIDENT, seed=1, start=0, agent="shop"):
@@ -72,6 +93,56 @@ def test_an_incident_is_one_page_with_its_cause_and_recovers():
     assert (cause["attribute"], cause["value"]) == ("tool", "find")
     assert cause["low"] > 5
     assert "back near" in found["title"]
+
+
+def test_agents_have_settings_of_their_own():
+    def severities(**own):
+        config = replace(CONFIG, agents={"shop": AgentDetection(**own)})
+        store = MemoryStations()
+        feed(store, traffic(5400), 5400)
+        run(store, Stations(store, all_stations(config), save_every_s=0))
+        return {(f["agent"], f["severity"]) for f in store.rows("findings")}
+
+    assert severities() == {("shop", "page"), ("shop", "notice")}
+    assert severities(severity="notice") == {("shop", "notice")}
+    assert severities(severity="off") == set()
+    # Who was told of a page is told of its end, whatever the settings say by then.
+    for severity, ends in (("notice", 7200), ("off", 5000)):
+        store = MemoryStations()
+        feed(store, traffic(4500), 4500)
+        run(store, stations(store))
+        assert {(f["severity"], f["status"]) for f in heads(store)} == {("page", "open")}
+        config = replace(CONFIG, agents={"shop": AgentDetection(severity)})
+        store.feed(traffic(7200, start=4500), T0 + ends)
+        run(store, Stations(store, all_stations(config), save_every_s=0))
+        assert {(f["severity"], f["status"]) for f in heads(store)} == {("page", "recovered")}
+    # Half of all fail instead of 3 %, which is then not worth a page; a reason still is one.
+    store = MemoryStations()
+    feed(store, traffic(5400), 5400)
+    other = AgentDetection(min_effect=0.9)
+    run(store, stations(store, replace(CONFIG, agents={"shop": other, "bank": AgentDetection()})))
+    loud = {r["signal"] for r in store.rows("station_changes") if r["severity"] == "page"}
+    assert "failure" not in loud
+    assert loud
+
+
+def test_of_very_many_agents_that_come_once_little_is_kept():
+    rows = [(T0 + 10 * (n % 360), {"agent": f"once-{n}"}) for n in range(3_000)]
+    rows += [(T0 + 10 * n, {"agent": "shop"}) for n in range(360)]
+    store = MemoryStations()
+    store.feed(results(rows), T0 + 3_600)
+    held = stations(store)
+    run(store, held)
+    families = [s.state for s in held._held.values() if hasattr(s.state, "tails")]
+    assert {key[2] for s in families for key in s.tails.register.keys} == {"shop"}
+    assert {key[2] for s in families for key in s.mixes.register.keys} == {"shop"}
+    assert sum(len(s.tails.register.met) for s in families) == 3_001
+    for state in families:
+        state.tails.retire(T0 + 86_400, T0 + 86_400)
+        state.mixes.retire(T0 + 86_400, T0 + 86_400)
+        assert not state.tails.register.keys
+    again = [s.tails.register.met for s in families]
+    assert sum(map(len, again)) <= 1
 
 
 def test_no_change_no_finding():
@@ -213,6 +284,30 @@ def test_a_silent_agent_is_noticed():
     assert 60 <= change["found"].timestamp() - (T0 + 5 * 3600) <= 600
 
 
+def test_a_deployment_with_little_traffic_that_dies_is_a_page():
+    """Five interactions an hour: it takes hours that only the clock can bring."""
+    rng, end = np.random.default_rng(1), 8 * 86_400
+    at = np.sort(rng.uniform(0, end, 5 * end // 3600).astype(int)) // 10 * 10
+    traffic, event_time, last = TrafficStreams(Thresholds(1, 10, BUCKETS)), Sealing(), int(at[-1])
+    plain = results([(T0 + int(s), {}) for s in at]).with_columns(
+        minute=pl.col("decided") // 60 * 60
+    )
+    traffic.step(counts(plain), T0, T0 + end)
+    found, reached = [], T0 + end
+    for waited in range(600, 8 * 3600, 600):
+        now = T0 + last + waited
+        said = (
+            EVENTS_TOPIC, 0, (T0 + last) * NS, 9, 0, [0], (T0 + last) * 1000, *[now * 1000] * 2
+        )  # fmt: skip
+        rows = pl.DataFrame([said], schema=_WATERMARKS, orient="row")
+        sealed = event_time.update(rows, now * NS).sealed // NS
+        found += traffic.step(counts(plain.clear()), reached, sealed) if sealed > reached else []
+        reached = max(reached, sealed)
+    (change,) = [c for c in found if c.signal == "silence"]
+    assert (change.severity, change.status) == ("page", "open")
+    assert 2 * 3600 <= change.found - T0 - last <= 6 * 3600
+
+
 @pytest.mark.parametrize(("factor", "told"), [(1.15, False), (2.0, True)])
 def test_slowness_below_the_smallest_effect_is_certain_and_not_told(factor, told):
     """As every afternoon that is somewhat slower than the morning of the baseline."""
@@ -338,9 +433,203 @@ def test_hostile_names_are_inert_in_titles(text):
     assert not set(shown.replace(" -> ", " ")) & set("<>[]`\n\r\x1b\x07\u202e\ud800")
 
 
+def test_an_incident_stays_while_any_of_its_changes_is_open():
+    """Defect: a notice that outlived its page by two weeks stayed open for ever."""
+    station = Incidents()
+    state, day = station.begin(), 86_400
+
+    def take(lo, hi, *changes):
+        rows = pl.DataFrame([{f: getattr(c, f) for f in Change.__slots__} for c in changes])
+        nothing = empty_results()
+        _, found = station.step(Sealed(T0 + lo, T0 + hi, nothing, nothing, rows), state)
+        return {f.finding_id: f.status for f in found}
+
+    page = change(change_id="P", at=T0 + 100)
+    notice = change(change_id="N", at=T0 + 110, signal="model", severity="notice", value="gpt")
+    take(0, 120, page, notice)
+    assert take(120, 4000, replace(page, status="recovered", at=T0 + 3900))["P"] == "recovered"
+    for n in range(1, 30):
+        take(n * day, n * day + 3600)
+    over = replace(notice, status="recovered", at=T0 + 30 * day)
+    assert take(30 * day, 30 * day + 100, over)["N"] == "recovered"
+    take(31 * day, 31 * day + 100)
+    assert state.incidents == []
+
+
+def followed(station, state):
+    kept = watching._state(b"{}\n" + station.dump(state), station.config)
+    return {s["signal"]: s for s in watching._streams(kept, T0)}
+
+
+def test_watching_says_what_the_settings_and_the_state_say():
+    station = Detection(DetectionConfig(warm_up=300))
+    state, end = station.begin(), 9 * 86_400
+    seen = results([(T0 + at, {}) for at in range(0, end, 300)])
+    for lo in range(0, end + 86_400, 86_400):
+        part = seen.filter((seen["decided"] >= T0 + lo) & (seen["decided"] < T0 + lo + 86_400))
+        station.step(Sealed(T0 + lo, T0 + lo + 86_400, part, empty_results()), state)
+        if lo == 86_400:
+            early = followed(station, state)["failure"]
+            assert (early["warm"], early["progress"]) == (True, 1.0)
+            assert not followed(station, state)["silence"]["changed"]
+    streams = followed(station, state)
+    assert streams["silence"]["changed"]
+    assert not streams["failure"]["changed"]
+
+
+def test_a_title_says_the_day_of_what_began_long_ago():
+    late = of_change(change(began=T0 + 36_000, found=T0 + 3 * 86_400, at=T0 + 3 * 86_400))
+    assert "since 2026-01-05 10:00 UTC" in title(late)
+    soon = of_change(change(began=T0 + 36_000, found=T0 + 40_000, at=T0 + 40_000))
+    assert "since 10:00 UTC" in title(soon)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("recovered", "back near 1.0%"),
+        ("accepted", ", accepted as the new normal"),
+        ("retired", ", no longer watched: no traffic"),
+        ("unwatched", ", no longer watched"),
+        ("resolved", ", said to be fixed"),
+    ],
+)
+def test_a_title_of_what_is_over_says_why(status, said):
+    over = of_change(change(status=status))
+    assert (over.status, over.ended, over.ending) == ("recovered", over.version, status)
+    assert said in title(over)
+    assert ("back near" in title(over)) == (status == "recovered")
+    quiet = of_change(change(signal="silence", status=status))
+    assert ("back now" in title(quiet)) == (status == "recovered")
+
+
 def test_the_message_is_what_the_schema_says():
     folder = Path(__file__).parents[3] / "docs" / "schemas"
     schema = json.loads((folder / "finding.json").read_text())
     causes = [Cause("tool", "search_articles", 13, 9, 20, 0.9)]
     for found in (of_change(change()), replace(of_change(change()), ended=T0, causes=causes)):
         jsonschema.validate(json.loads(found.message()), schema)
+
+
+class Asked(MemoryStations):
+    """Notes what it is asked, apart from how far event time is sealed."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+        self.somebody_erased = 0
+
+    def erased(self):
+        self.asked.append("erased")
+        return self.somebody_erased
+
+    def actions(self, since):
+        self.asked.append("actions")
+        return super().actions(since)
+
+    def positions(self):
+        self.asked.append("positions")
+        return super().positions()
+
+
+def test_who_stands_where_it_stood_asks_nothing():
+    store = Asked()
+    feed(store, traffic(600), 600)
+    held = stations(store)
+    run(store, held)
+    held.step(ALL)
+    store.asked.clear()
+    assert held.step(ALL) == ([], False)
+    assert store.asked == []
+    # More buckets, more time or a step that failed are something to do.
+    held.step(ALL[:-1])
+    assert store.asked
+    held.step(ALL)
+    store.asked.clear()
+    feed(store, traffic(900, start=600), 900)
+    run(store, held)
+    assert {"erased", "actions", "positions"} <= set(store.asked)
+    held.step(ALL)
+    held.reset()
+    store.asked.clear()
+    held.step(ALL)
+    assert store.asked
+
+
+def test_an_erasure_while_nothing_is_sealed_is_seen_before_anything_is_read():
+    store = Asked()
+    feed(store, traffic(600), 600)
+    held = stations(store)
+    run(store, held)
+    store.somebody_erased = 1
+    feed(store, traffic(900, start=600), 900)
+    held.step(ALL)
+    assert held._erased == 1
+
+
+def incident_of(*changes):
+    """What is told of an incident after each of its changes."""
+    station, nothing, told = Incidents(), empty_results(), []
+    state = station.begin()
+    for c in changes:
+        rows = pl.DataFrame([{f: getattr(c, f) for f in Change.__slots__}])
+        _, found = station.step(Sealed(c.at - 10, c.at, nothing, nothing, rows), state)
+        told.append(next(f for f in found if not f.incident))
+    return told
+
+
+def test_an_incident_lasts_as_long_as_what_its_title_tells():
+    """Defect: with ratings, which come late, an outage of half an hour lasted two hours."""
+    outage = change(change_id="P")
+    rated = change(
+        change_id="S", signal="dissatisfaction", at=T0 + 1500, severity="notice", began=T0
+    )
+    over = replace(outage, status="recovered", at=T0 + 1800)
+    loud = replace(rated, severity="page", at=T0 + 2550)
+    end = replace(loud, status="recovered", at=T0 + 7700)
+    told = incident_of(outage, rated, over, loud, end)
+    assert [f.status for f in told] == ["open", "open", "recovered", "open", "recovered"]
+    assert "failures" in told[0].title
+    assert "dissatisfied ratings 1.0% -> 27.1%" in told[3].title  # failures are over by then
+    assert "failures were 27.1% for 30 min" in told[4].title
+    assert told[4].ended == T0 + 1800
+
+
+def test_a_notice_that_joins_later_moves_no_end():
+    outage = change(change_id="P")
+    over = replace(outage, status="recovered", at=T0 + 1800)
+    late = change(change_id="N", signal="reason", value="x", severity="notice", at=T0 + 2300)
+    after = change(change_id="Q", at=T0 + 3600, began=T0 + 1800 + 950)
+    assert [f.status for f in incident_of(outage, over, late)] == ["open", *["recovered"] * 2]
+    assert incident_of(outage, over, late, after)[-1].finding_id == "Q"
+
+
+def test_what_people_say_of_an_incident_half_an_hour_later_belongs_to_it():
+    outage = change(change_id="P")
+    over = replace(outage, status="recovered", at=T0 + 1800)
+    quiet = change(change_id="O", agent="other", at=T0 + 3000, began=T0 + 3000)
+    rated = change(change_id="S", signal="dissatisfaction", at=T0 + 3900, began=T0 + 60)
+    assert [f.finding_id for f in incident_of(outage, over, quiet, rated)] == ["P", "P", "O", "P"]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_new_model_among_many_is_named_by_what_it_is(restarts):
+    """Defect: it was named as the commonest of those beyond the first four."""
+    rng = np.random.default_rng(0)
+    names, p = [f"m{n}" for n in range(8)], [0.4, 0.2, 0.15, 0.1, *[0.0375] * 4]
+    rows = [
+        (
+            T0 + at,
+            {"models": ["new" if at >= 14_400 and rng.random() < 0.3 else rng.choice(names, p=p)]},
+        )
+        for at in range(0, 18_000, 10)
+    ]
+    seen = mixtures(results(rows).with_columns(minute=pl.col("decided") // 60 * 60))
+    streams, found = MixStreams(Thresholds(1, 10, BUCKETS), 600), []
+    for part in seen.partition_by("minute"):
+        found += streams.step(part)
+        if restarts:
+            streams = MixStreams(Thresholds(1, 10, BUCKETS), 600).load(streams.dump())
+    (told,) = [c for c in found if c.signal == "models"]
+    assert told.value == "new"
+    assert "share of model new and others 1" in title(of_change(told))

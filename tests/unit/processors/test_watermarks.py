@@ -22,6 +22,7 @@ SCHEMA = {
     "marked": pl.List(pl.UInt64),
     "advanced": pl.Int64,
     "updated": pl.Int64,
+    "heard": pl.Int64,
 }
 
 
@@ -29,17 +30,20 @@ def rows(*found):
     return pl.DataFrame(list(found), schema=SCHEMA, orient="row")
 
 
-def partition(number, watermark, *, lag=0, marked=(0, 0), updated=NOW, offset=1, still_s=60):
+def partition(
+    number, watermark, *, lag=0, marked=(0, 0), updated=NOW, offset=1, still_s=60, heard=None
+):
     """What the sink says of a partition that has stood still for a while; times in ns."""
     return (
         EVENTS_TOPIC, number, watermark, offset, lag, list(marked),
         updated // 10**6 - round(still_s * 1000), updated // 10**6,
+        (updated if heard is None else heard) // 10**6,
     )  # fmt: skip
 
 
 def done(number, offset):
     """What a recompute agent says of a partition of marks."""
-    return (DIRTY_TOPIC, number, 0, offset, 0, [], NOW // 10**6, NOW // 10**6)
+    return (DIRTY_TOPIC, number, 0, offset, 0, [], *[NOW // 10**6] * 3)
 
 
 def test_nothing_is_known_before_the_first_report():
@@ -82,12 +86,45 @@ def test_idle_live_traffic_follows_the_clock_at_a_distance(age_s):
     assert found.watermark == max(NOW - age_s * S, NOW - 30 * S)
 
 
+def given_up(reached, updated):
+    """What the leader of the stations says of event time that was reached; times in ns."""
+    return (watermarks.GIVEN_UP, 0, reached, 0, 0, [], *[updated // 10**6] * 3)
+
+
+@pytest.mark.parametrize("away_h", [0.5, 1, 1.5, 5, 100])
+def test_live_traffic_that_stays_away_is_followed_by_the_clock_for_as_long(away_h):
+    """An agent with little traffic is silent for hours before that is sure."""
+    later = NOW + round(away_h * 3600) * S
+    still = rows(partition(0, NOW, updated=later, still_s=away_h * 3600))
+    assert report(still, later).watermark == later - 30 * S
+
+
+@pytest.mark.parametrize("down_h", [0.1, 5])
+@pytest.mark.parametrize("since_h", [0.01, 3])
+def test_a_restart_does_not_forget_that_traffic_was_live(since_h, down_h):
+    """A worker that starts takes its partitions for such that have just moved."""
+    stopped = NOW + round(since_h * 3600) * S
+    later = stopped + round(down_h * 3600) * S
+    kept = given_up(stopped - 60 * S, stopped)
+    assert report(rows(partition(0, NOW, updated=later), kept), later).watermark == later - 30 * S
+
+
+def test_what_was_live_long_ago_does_not_make_a_replay_live():
+    """What is replayed was not there yet when event time last went along with the clock."""
+    later = NOW + 90 * 24 * 3600 * S
+    replayed = partition(0, NOW + 50 * 24 * 3600 * S, updated=later)
+    found = report(rows(replayed, given_up(NOW - 60 * S, NOW)), later)
+    assert found.watermark == NOW + 50 * 24 * 3600 * S + 60 * S
+
+
 def test_idle_traffic_of_the_past_ends_shortly_after_its_last_event():
     """So that what is replayed from last year can go on with its next file."""
     last = NOW - 400 * 24 * 3600 * S
     assert report(rows(partition(0, last)), NOW).watermark == last + 60 * S
     much_later = rows(partition(0, last, updated=NOW + 9_000 * S))
     assert report(much_later, NOW + 9_000 * S).watermark == last + 60 * S
+    followed = rows(partition(0, last), given_up(last + 45 * S, NOW))
+    assert report(followed, NOW).watermark == last + 60 * S
 
 
 def test_a_dead_reporter_says_nothing_of_the_clock():
@@ -97,6 +134,43 @@ def test_a_dead_reporter_says_nothing_of_the_clock():
     dead = rows(partition(0, last, updated=NOW), partition(1, last - S, updated=late))
     assert report(dead, late).watermark == last
     assert report(rows(partition(0, last, updated=late)), late).watermark == late - 30 * S
+
+
+def test_a_replay_is_sealed_as_far_as_idle_partitions_have_heard_of_it():
+    """Its records in other partitions may be on their way to a worker that has not seen them."""
+    sealing, past = Sealing(), NOW - 90 * 24 * 3600 * S
+    idle = [partition(0, past), partition(1, past)]
+    before = sealing.update(rows(*idle), NOW).sealed
+    assert before == past + 60 * S - 20 * S
+
+    replayed = partition(0, past + 3_600 * S, updated=NOW + 2 * S, lag=5)
+    silent = partition(1, past, updated=NOW + S)
+    assert sealing.update(rows(replayed, silent), NOW + 2 * S).sealed == before
+    says_the_same = partition(1, past, updated=NOW + 3 * S, heard=NOW + S)
+    assert sealing.update(rows(replayed, says_the_same), NOW + 3 * S).sealed == before
+
+    full = partition(1, past + 90 * S, updated=NOW + 4 * S, lag=3)
+    assert sealing.update(rows(replayed, full), NOW + 4 * S).sealed == past + 90 * S - 20 * S
+    empty = partition(1, past + 3_500 * S, updated=NOW + 9 * S)
+    assert sealing.update(rows(replayed, empty), NOW + 9 * S).sealed == past + 3_580 * S
+
+
+def test_what_a_replay_has_reached_is_all_when_everybody_heard_of_it():
+    sealing, past = Sealing(), NOW - 90 * 24 * 3600 * S
+    last = partition(0, past + 3_600 * S)
+    silent = partition(1, past, updated=NOW - S)
+    assert sealing.update(rows(last, silent), NOW).sealed == past - 20 * S
+    silent = partition(1, past, updated=NOW + 8 * S)
+    assert sealing.update(rows(last, silent), NOW + 8 * S).sealed == past + 3_640 * S
+
+
+def test_live_traffic_waits_for_no_report_of_an_idle_partition():
+    """Whatever comes later happened later."""
+    live = partition(0, NOW, lag=1, updated=NOW)
+    silent = partition(1, NOW - 5_000 * S, updated=NOW - 8 * S)
+    assert Sealing().update(rows(live, silent), NOW).sealed == NOW - 20 * S
+    dead = partition(1, NOW - 5_000 * S, updated=NOW - 60 * S)
+    assert Sealing().update(rows(live, dead), NOW).sealed == NOW - 60 * S
 
 
 def test_no_events_no_event_time():

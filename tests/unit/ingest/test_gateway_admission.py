@@ -21,7 +21,7 @@ def event(number: int = 0, **fields: object) -> Event:
     return Event(event_id=f"e{number}", **given)  # type: ignore[arg-type]
 
 
-def intake(events: list[Event], grant: Grant = ANYONE) -> AdmissionResult:
+def admitted(events: list[Event], grant: Grant = ANYONE) -> AdmissionResult:
     return admit(events, [], grant, lambda same: same, PARTITIONS, NOW)
 
 
@@ -31,26 +31,26 @@ def test_every_event_is_in_one_parcel_of_its_partition(shapes: list[tuple[int, i
         event(number, interaction_id=f"i{which}", content="x" * size)
         for number, (which, size) in enumerate(shapes)
     ]
-    found = intake(events)
+    found = admitted(events)
     lines = {}
-    for parcel in found.parcels:
-        assert parcel.events == parcel.lines.count(b"\n") + 1 <= MAX_EVENTS
-        assert len(parcel.lines) <= MAX_BYTES or parcel.events == 1
-        for line in parcel.lines.split(b"\n"):
-            lines[line] = parcel.partition
+    for batch in found.batches:
+        assert batch.events == batch.lines.count(b"\n") + 1 <= MAX_EVENTS
+        assert len(batch.lines) <= MAX_BYTES or batch.events == 1
+        for line in batch.lines.split(b"\n"):
+            lines[line] = batch.partition
     assert lines == {codec.encode([e]): partition_of(locality_key(e), PARTITIONS) for e in events}
     assert found.accepted == len(events)
     assert not found.refusals
 
 
 def test_more_events_than_a_record_holds_are_cut() -> None:
-    found = intake([event(n, session_id="s") for n in range(2 * MAX_EVENTS + 1)])
-    assert [parcel.events for parcel in found.parcels] == [MAX_EVENTS, MAX_EVENTS, 1]
+    found = admitted([event(n, session_id="s") for n in range(2 * MAX_EVENTS + 1)])
+    assert [batch.events for batch in found.batches] == [MAX_EVENTS, MAX_EVENTS, 1]
 
 
 def test_what_no_worker_takes_is_refused() -> None:
     huge = event(1, attributes={str(n): "y" * 60_000 for n in range(6)}, session_id="s")
-    found = intake([event(0, session_id="s"), huge, event(2, session_id="s")])
+    found = admitted([event(0, session_id="s"), huge, event(2, session_id="s")])
     assert found.accepted == 2
     assert [refused.code for refused in found.refusals] == ["line_too_long"]
 
@@ -58,28 +58,28 @@ def test_what_no_worker_takes_is_refused() -> None:
 def test_the_past_is_taken_and_the_future_is_not() -> None:
     limit = NOW + MAX_FUTURE_NS
     times = (0, NOW, limit, limit + 1, 4_102_444_800_000_000_000)
-    found = intake([event(n, time_unix_nano=time) for n, time in enumerate(times)])
+    found = admitted([event(n, time_unix_nano=time) for n, time in enumerate(times)])
     assert found.accepted == 3
     assert found.reasons() == "future_time (2): more than 5 minutes ahead of the gateway"
 
 
 def test_what_is_refused_twice_under_one_id_counts_twice() -> None:
-    found = intake([event(1, time_unix_nano=NOW + 2 * MAX_FUTURE_NS) for _ in range(2)])
+    found = admitted([event(1, time_unix_nano=NOW + 2 * MAX_FUTURE_NS) for _ in range(2)])
     assert [refused.code for refused in found.refusals] == ["future_time"] * 2
 
 
 def test_a_token_binds_environment_and_agents() -> None:
     grant = Grant("team", "staging", frozenset({"shop", "help"}))
     events = [event(0, environment="production"), event(1, agent="bank"), event(2, agent="help")]
-    found = intake(events, grant)
+    found = admitted(events, grant)
     assert found.accepted == 2
     assert [refused.code for refused in found.refusals] == ["forbidden"]
-    assert all(b'"environment":"staging"' in parcel.lines for parcel in found.parcels)
-    assert all(b"bank" not in parcel.lines for parcel in found.parcels)
+    assert all(b'"environment":"staging"' in batch.lines for batch in found.batches)
+    assert all(b"bank" not in batch.lines for batch in found.batches)
 
 
 def attributes(found: AdmissionResult) -> dict[str, dict[str, str]]:
-    lines = [line for parcel in found.parcels for line in parcel.lines.split(b"\n")]
+    lines = [line for batch in found.batches for line in batch.lines.split(b"\n")]
     events = [msgspec.json.decode(line, type=Event) for line in lines]
     return {event.event_id: event.attributes or {} for event in events}
 
@@ -87,17 +87,17 @@ def attributes(found: AdmissionResult) -> dict[str, dict[str, str]]:
 def test_what_a_bound_token_sends_says_what_it_may_speak_of() -> None:
     forged = {"driftline.scope": "production/bank", "a": "b"}
     events = [event(0, attributes=forged, target="i-of-bank", kind="outcome"), event(1)]
-    found = attributes(intake(events, Grant("team", "staging", frozenset({"shop", "help"}))))
+    found = attributes(admitted(events, Grant("team", "staging", frozenset({"shop", "help"}))))
     assert found == {
         "e0": {"a": "b", "driftline.scope": "staging/help,shop"},
         "e1": {"driftline.scope": "staging/help,shop"},
     }
-    assert attributes(intake([event()], Grant("team", "staging"))) == {
+    assert attributes(admitted([event()], Grant("team", "staging"))) == {
         "e0": {"driftline.scope": "staging"}
     }
-    assert attributes(intake([event()])) == {"e0": {}}
+    assert attributes(admitted([event()])) == {"e0": {}}
     full = event(0, attributes={str(n): "" for n in range(256)})
-    assert len(attributes(intake([full], Grant("team", "staging")))["e0"]) == 256
+    assert len(attributes(admitted([full], Grant("team", "staging")))["e0"]) == 256
 
 
 def test_events_that_name_no_agent_belong_to_the_tokens() -> None:
@@ -111,8 +111,8 @@ def test_events_that_name_no_agent_belong_to_the_tokens() -> None:
     ]
 
     def agents(*allowed: str) -> dict[str, str]:
-        parcels = intake(events, Grant("team", None, frozenset(allowed))).parcels
-        lines = [line for parcel in parcels for line in parcel.lines.split(b"\n")]
+        batches = admitted(events, Grant("team", None, frozenset(allowed))).batches
+        lines = [line for batch in batches for line in batch.lines.split(b"\n")]
         found = [msgspec.json.decode(line, type=Event) for line in lines]
         return {event.event_id: event.agent for event in found}
 
@@ -125,7 +125,7 @@ def test_redaction_sees_every_event_before_it_is_packed() -> None:
         return [event(number) for number, _ in enumerate(events)]
 
     found = admit([event(7, content="secret")], [], ANYONE, blank, PARTITIONS, NOW)
-    assert b"secret" not in found.parcels[0].lines
+    assert b"secret" not in found.batches[0].lines
 
 
 def test_refusals_of_the_decoder_stay() -> None:

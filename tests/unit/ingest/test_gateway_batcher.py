@@ -1,4 +1,4 @@
-"""Micro-batches, waiting, bounds and outages, on a link in memory."""
+"""Micro-batches, waiting, bounds and outages, on a producer in memory."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ def run(
     body: Callable[[Batcher, MemoryRecordProducer], Awaitable[None]], queue_bytes: int = 1000
 ) -> None:
     async def main() -> None:
-        link = MemoryRecordProducer(partitions=2)
-        box = Batcher(lambda: link, lambda: None, queue_bytes, LINGER_S, answer_s=0.2)
-        await body(box, link)
+        producer = MemoryRecordProducer(partitions=2)
+        box = Batcher(lambda: producer, lambda: None, queue_bytes, LINGER_S, answer_s=0.2)
+        await body(box, producer)
 
     asyncio.run(main())
 
 
-async def sent(link: MemoryRecordProducer, records: int) -> None:
+async def sent(producer: MemoryRecordProducer, records: int) -> None:
     async with asyncio.timeout(2):
-        while len(link.waiting) < records:
+        while len(producer.waiting) < records:
             await asyncio.sleep(0.001)
 
 
 def test_small_requests_share_a_record_and_each_waits_for_its_own() -> None:
-    async def body(box: Batcher, link: MemoryRecordProducer) -> None:
+    async def body(box: Batcher, producer: MemoryRecordProducer) -> None:
         first = asyncio.create_task(
             box.deliver([EncodedRecord(0, b"a", 1), EncodedRecord(1, b"b", 1)])
         )
         second = asyncio.create_task(box.deliver([EncodedRecord(0, b"c", 1)]))
-        await sent(link, 2)
-        assert sorted(item[:2] for item in link.waiting) == [(0, b"a\nc"), (1, b"b")]
-        zero = next(item for item in link.waiting if item[0] == 0)
+        await sent(producer, 2)
+        assert sorted(item[:2] for item in producer.waiting) == [(0, b"a\nc"), (1, b"b")]
+        zero = next(item for item in producer.waiting if item[0] == 0)
         zero[2](None)
         await asyncio.wait_for(second, 1)
         assert not first.done()
-        link.settle()
+        producer.settle()
         await asyncio.wait_for(first, 1)
 
     run(body)
 
 
 def test_a_full_record_leaves_at_once() -> None:
-    async def body(box: Batcher, link: MemoryRecordProducer) -> None:
+    async def body(box: Batcher, producer: MemoryRecordProducer) -> None:
         tasks = [
             asyncio.create_task(box.deliver([EncodedRecord(0, b"x", MAX_EVENTS - 1)])),
             asyncio.create_task(box.deliver([EncodedRecord(0, b"y", 2)])),
@@ -60,25 +60,25 @@ def test_a_full_record_leaves_at_once() -> None:
         ]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert [record for _, record, _ in link.waiting] == [b"x", b"y\nz"]
-        link.settle()
+        assert [record for _, record, _ in producer.waiting] == [b"x", b"y\nz"]
+        producer.settle()
         await asyncio.gather(*tasks)
 
     run(body)
 
 
 def test_one_failed_record_fails_the_request_and_says_when_to_come_again() -> None:
-    async def body(box: Batcher, link: MemoryRecordProducer) -> None:
+    async def body(box: Batcher, producer: MemoryRecordProducer) -> None:
         task = asyncio.create_task(
             box.deliver([EncodedRecord(0, b"a", 1), EncodedRecord(1, b"b", 1)])
         )
-        await sent(link, 2)
-        link.waiting[0][2](ConnectionError("gone"))
+        await sent(producer, 2)
+        producer.waiting[0][2](ConnectionError("gone"))
         with pytest.raises(KafkaAway) as caught:
             await task
         assert 5 <= caught.value.retry_after <= 6
         assert box.unwell is not None and box.unwell.code == "kafka_away"
-        link.waiting[1][2](None)
+        producer.waiting[1][2](None)
         await asyncio.sleep(0)
         assert box.unwell is None
 
@@ -86,7 +86,7 @@ def test_one_failed_record_fails_the_request_and_says_when_to_come_again() -> No
 
 
 def test_a_link_that_never_answers_is_not_waited_for() -> None:
-    async def body(box: Batcher, link: MemoryRecordProducer) -> None:
+    async def body(box: Batcher, producer: MemoryRecordProducer) -> None:
         with pytest.raises(KafkaAway):
             await asyncio.wait_for(box.deliver([EncodedRecord(0, b"a", 1)]), 3)
         assert box.unwell is not None and box.unwell.code == "kafka_away"
@@ -97,7 +97,7 @@ def test_a_link_that_never_answers_is_not_waited_for() -> None:
 def test_while_kafka_is_away_one_request_at_a_time_tries_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def body(box: Batcher, link: MemoryRecordProducer) -> None:
+    async def body(box: Batcher, producer: MemoryRecordProducer) -> None:
         with pytest.raises(KafkaAway):
             await box.deliver([EncodedRecord(0, b"a", 1)])
         box.check()
@@ -121,7 +121,7 @@ def test_while_kafka_is_away_one_request_at_a_time_tries_it(
 
 
 def test_the_queue_is_bounded_by_bytes_but_takes_one_large_request() -> None:
-    async def body(box: Batcher, link: MemoryRecordProducer) -> None:
+    async def body(box: Batcher, producer: MemoryRecordProducer) -> None:
         with box.reserve() as hold:
             hold(5000)
             hold(6000)
@@ -143,12 +143,12 @@ def test_the_queue_is_bounded_by_bytes_but_takes_one_large_request() -> None:
 
 def test_a_link_that_fails_for_long_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batcher, "PROBE_S", 0.02)
-    links: list[MemoryRecordProducer] = []
+    producers: list[MemoryRecordProducer] = []
     kafka = {"there": False}
 
     def connect() -> MemoryRecordProducer:
-        links.append(MemoryRecordProducer(partitions=2))
-        return links[-1]
+        producers.append(MemoryRecordProducer(partitions=2))
+        return producers[-1]
 
     def probe() -> None:
         if not kafka["there"]:
@@ -160,15 +160,15 @@ def test_a_link_that_fails_for_long_is_replaced(monkeypatch: pytest.MonkeyPatch)
         async with asyncio.timeout(60):
             while box.unwell is None:  # found out without any request
                 await asyncio.sleep(0.01)
-            assert len(links) == 1
+            assert len(producers) == 1
             kafka["there"] = True
             while box.unwell is not None:
                 await asyncio.sleep(0.01)
-        assert len(links) == 2
-        assert links[0].closed
+        assert len(producers) == 2
+        assert producers[0].closed
         task = asyncio.create_task(box.deliver([EncodedRecord(0, b"a", 1)]))
-        await sent(links[1], 1)
-        links[1].settle()
+        await sent(producers[1], 1)
+        producers[1].settle()
         await task
         watch.cancel()
 
@@ -176,16 +176,16 @@ def test_a_link_that_fails_for_long_is_replaced(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_closing_sends_what_waits_and_takes_no_more() -> None:
-    async def body(box: Batcher, link: MemoryRecordProducer) -> None:
+    async def body(box: Batcher, producer: MemoryRecordProducer) -> None:
         task = asyncio.create_task(box.deliver([EncodedRecord(0, b"a", 1)]))
         await asyncio.sleep(0)
         closing = asyncio.create_task(box.close(1.0))
-        await sent(link, 1)
+        await sent(producer, 1)
         assert not closing.done()
         with pytest.raises(KafkaAway):
             box.check()
-        link.settle()
+        producer.settle()
         await asyncio.gather(task, closing)
-        assert link.closed
+        assert producer.closed
 
     run(body)
