@@ -170,7 +170,8 @@ class Incidents:
     def _previous(self, change: Change, state: IncidentsState) -> str:
         finding, at = state.recovered.get(_thing(change), ("", 0))
         recent = change.began - at <= self.config.regressed_days * 86_400
-        return finding if finding and recent else ""
+        own = _of(change, state)
+        return finding if recent and not (own and own.head == finding) else ""
 
     def _forget(self, state: IncidentsState, now: int) -> None:
         horizon = now - self.config.regressed_days * 86_400

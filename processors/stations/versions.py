@@ -304,7 +304,7 @@ class Versions:
         """Announce a version; it is told once for as long as it is worse."""
         if measure.name in pair.open:
             return []
-        text = "\x1f".join((*key, pair.baseline, measure.name))
+        text = "\x1f".join((*key, pair.baseline, measure.name, str(pair.first)))
         means = table[:, [1, 4]].sum(axis=0) / table[:, [0, 3]].sum(axis=0)
         before, after = np.exp(means) if measure.ratio else means
         worse = 1 - np.array([before, after]) if measure.higher_is_better else (before, after)
@@ -322,7 +322,8 @@ class Versions:
     def _retire(self, state: VersionsState, at: int) -> list[Output]:
         """End the findings of versions that are gone, and pairs that were watched long enough.
 
-        A night is no end: gone is who is missing while the agent works.
+        A night is no end: gone is who is missing while the agent works. Whoever comes back after
+        that is met and judged as new.
         """
         outputs: list[Output] = []
         for key, pair in list(state.pairs.items()):
@@ -332,9 +333,9 @@ class Versions:
             if done or missed >= _GONE_H:
                 reason = "unwatched" if done else "retired"
                 outputs += [ended(change, at, reason) for change in pair.open.values()]
-                pair.open.clear()
-            if done:
                 del state.pairs[key]
+                if not done:
+                    state.seen.get(key[:2], {}).pop(key[2], None)
             elif at % _HOUR == 0:
                 pair.keep_shared(at - 2 * _HOUR)  # feedback comes half an hour late
         return outputs

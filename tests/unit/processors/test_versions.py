@@ -73,13 +73,14 @@ def test_a_slower_version_is_worse_in_duration_alone():
     assert found["success"] != "worse"
 
 
-def office(days, *, canary_until=99):
+def office(days, *, canary_until=99, back_at=99):
     """Eight hours of work a day with two versions, of which the new one is worse."""
     rng = np.random.default_rng(1)
     rows = []
     for cell in range(0, days * 86_400, 20):
         if 8 <= cell // 3600 % 24 < 16:
-            new = cell < canary_until * 3600 and rng.random() < 0.5
+            hour = cell / 3600
+            new = not canary_until <= hour < back_at and rng.random() < 0.5
             fails = rng.random() < (0.3 if new else 0.05)
             version = {"agent_version": "v2" if new else "v1"}
             rows.append((T0 + cell, {**version, **(failed() if fails else {})}))
@@ -101,6 +102,22 @@ def test_a_version_that_is_gone_ends_its_finding_for_good():
     _, (at, status) = ends(compared(office(4, canary_until=36)))
     assert status == "retired"
     assert 36 + 3 <= at / 3600 <= 36 + 5
+
+
+def test_a_bad_version_that_comes_back_is_told_again_and_names_the_finding_before():
+    """Rolled back at noon of the second day, back on the third at noon."""
+    rows, store = office(4, canary_until=36, back_at=60), MemoryStations()
+    worker = Stations(store, [Versions(), Incidents()], save_every_s=0)
+    for lo in range(T0, T0 + 4 * 86_400, 3600):
+        part = rows.filter((rows["decided"] >= lo) & (rows["decided"] < lo + 3600))
+        store.feed(part, lo + 3600)
+        run(store, worker)
+    assert [status for _, status in ends(store)] == ["open", "retired", "open"]
+    assert 60 < ends(store)[-1][0] / 3600 < 60 + 3
+    latest = {row["finding_id"]: row for row in store.rows("findings")}
+    first, again = sorted(latest.values(), key=lambda row: row["began"])
+    assert (first["status"], again["status"]) == ("recovered", "regressed")
+    assert again["previous"] == first["finding_id"] != again["finding_id"]
 
 
 def test_an_accepted_version_is_judged_no_more_by_that_measure():
