@@ -20,7 +20,10 @@ BITS: Final = 1 << 14
 LEARNT: Final = 600
 """Requests whose words are learnt, and again as many that show how many unknown words are usual."""
 
-_WORD: Final = r"[^\W\d_]{3,}"
+_UNSPACED: Final = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+_WORD: Final = rf"[[^\W\d_]--{_UNSPACED}]{{3,}}|{_UNSPACED}{{2}}"
+"""Words; where a script writes none apart, every two neighbouring characters."""
+
 _LONGEST: Final = 600  # characters of a request that are looked at
 
 
@@ -94,6 +97,7 @@ class Novelty:
             words=pl.col("request")
             .str.slice(0, _LONGEST)
             .str.to_lowercase()
+            .str.replace_all(f"({_UNSPACED})", "$1 $1")
             .str.extract_all(_WORD)
             .list.unique(maintain_order=True),
         )
