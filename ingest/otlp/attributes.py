@@ -311,7 +311,7 @@ def is_control_flow(span: Span) -> bool:
 
 def is_cancelled(span: Span) -> bool:
     """Tell whether a span ended because somebody stopped it."""
-    if not span.failed and _is_broken_off(span.attributes):
+    if not span.failed and is_broken_off(span.attributes):
         return True
     if not _STOPPED.isdisjoint(span.attributes) and (
         any(_raised(span, name).lower() in conventions.CANCELLATIONS for name in _ENDS)
@@ -326,7 +326,8 @@ def is_cancelled(span: Span) -> bool:
     )
 
 
-def _is_broken_off(given: Mapping[str, Any]) -> bool:
+def is_broken_off(given: Mapping[str, Any]) -> bool:
+    """Tell whether a span that ought to say why it finished does not."""
     for name, kinds in FINISHES_WITH.items():
         kind = given.get(name)
         if isinstance(kind, str) and kind in kinds:

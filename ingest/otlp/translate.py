@@ -21,6 +21,7 @@ from ingest.otlp.attributes import (
     Span,
     Told,
     gather,
+    is_broken_off,
     is_cancelled,
     is_control_flow,
     is_human_interrupt,
@@ -232,7 +233,8 @@ def _translated(
     if kind == "interaction" and failure["status"] == "ok" and not span.of_log:
         if what.dialect in UNSAID_ENDS:
             ours.setdefault(END, "open")
-        if span.scope in UNSAID_STATUS and _NAMED_OR_SAID.isdisjoint(values):
+        unsaid = span.scope in UNSAID_STATUS and _NAMED_OR_SAID.isdisjoint(values)
+        if unsaid or is_broken_off(span.attributes):
             ours[STATUS_FROM] = "parts"
     service = values.get("service") or span.resource.get("service.name")
     name = _agent_name(span, what, values) or agent

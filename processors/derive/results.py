@@ -197,6 +197,7 @@ def _summed(work: pl.DataFrame) -> pl.DataFrame:
     def last(name: str, which: pl.Expr) -> pl.Expr:
         return c(name).filter(which).last()
 
+    ends_badly = (last("by_parts", c("closes")) & _ends_badly(failed, once)).fill_null(value=False)
     # One that only its service names is called as the first below that has a name.
     named = (kind == "interaction") & ~c("of_service") & (c("agent") != "")
     below = c("agent").filter(named & ~c("closes"))
@@ -224,10 +225,11 @@ def _summed(work: pl.DataFrame) -> pl.DataFrame:
         closing_timed=c("duration_ms").filter(c("closes")).is_not_null().all(),
         skewed=(c("skewed") & c("closes")).any(),
         closing_end=c("ns").filter(c("closes")).max(),
-        status=pl.when(last("by_parts", c("closes")) & _ends_badly(failed, once))
-        .then(pl.lit("error"))
-        .otherwise(last("status", c("closes"))),
-        ending=pl.coalesce(last("ending", c("closes") & (c("ending") != "")), _interrupted()),
+        status=pl.when(ends_badly).then(pl.lit("error")).otherwise(last("status", c("closes"))),
+        ending=pl.coalesce(
+            pl.when(~ends_badly).then(last("ending", c("closes") & (c("ending") != ""))),
+            _interrupted(),
+        ),
         closing_error=last("error_type", c("closes")),
         closing_template=last("error_template", c("closes")),
         inner_error=last("error_type", fails),

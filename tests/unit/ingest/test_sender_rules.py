@@ -905,6 +905,7 @@ class TestG_Failures:
     def test_a_stream_that_was_stopped_says_no_reason(self, said: dict[str, str]) -> None:
         event = event_of(span({"ai.operationId": "ai.streamText", **said}))
         assert (event.status, (event.attributes or {})["driftline.end"]) == ("ok", "cancelled")
+        assert event.attributes["driftline.status_from"] == "parts"
         failed = event_of(span({"ai.operationId": "ai.streamText", **said}, failed=True))
         assert failed.status == "error"
         assert "driftline.end" not in (

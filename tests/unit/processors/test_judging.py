@@ -292,6 +292,14 @@ def test_below_a_root_that_is_always_ok_the_last_work_decides(
     assert verdict(row) == ((1, "status", "") if success else (0, "status", "429"))
 
 
+def test_a_stream_that_was_stopped_has_failed_where_its_last_call_did() -> None:
+    silent = ALWAYS_OK | {"ending": "cancelled"}
+    (row,), _ = rows([MODEL | UNDER | LIMITED, silent])
+    assert verdict(row) == (0, "status", "429")
+    (row,), _ = rows([MODEL | UNDER, silent])
+    assert verdict(row) == (None, "", "")
+
+
 def test_who_only_its_service_names_is_called_as_the_first_agent_below() -> None:
     service = TOP | {"agent": "svc", "of_service": True}
     second = TRIAGE | {"agent": "billing", "start_ns": 5}
