@@ -142,6 +142,7 @@ class Alertmanager:
         self._alerts = alerts
         self._link = link
         self._now = now
+        self._labels: dict[str, dict[str, str]] = {}
 
     async def send(self, delivery: Delivery) -> None:
         """Post the state in which the incident is now, which is never older than the message."""
@@ -157,9 +158,22 @@ class Alertmanager:
 
     async def _post(self, alerts: Iterable[tuple[Incident, Finding]]) -> None:
         now = self._now()
-        body = [alert(incident.id, f, now, self._lasts, self._link) for incident, f in alerts]
+        posted = {
+            f.finding_id: (alert(i.id, f, now, self._lasts, self._link), f.active)
+            for i, f in alerts
+        }
+        body = [sent for sent, _ in posted.values()]
+        # What an incident is named for may change; under its former labels it is another alert.
+        for finding_id, (sent, _) in posted.items():
+            before = self._labels.get(finding_id, sent["labels"])
+            if before != sent["labels"]:
+                body.append({**sent, "labels": before, "endsAt": _rfc3339(now)})
         if body:
             await self._http.post(msgspec.json.encode(body))
+        for finding_id, (sent, active) in posted.items():
+            self._labels.pop(finding_id, None)
+            if active:
+                self._labels[finding_id] = sent["labels"]
 
 
 def alert(

@@ -136,6 +136,21 @@ def test_an_alertmanager_that_is_away_is_told_when_it_is_back(clickhouse, tmp_pa
             assert hook.got[0].json["alerts"][0]["labels"]["finding_id"] == "a"
 
 
+def test_an_alert_whose_labels_change_ends_under_its_former_ones(world, clickhouse):
+    _, url, store = world
+    row = finding_row("a", datetime.now(UTC), tool="search")
+
+    def tools():
+        return [alert["labels"].get("tool") for alert in alerts(url)]
+
+    with notifier(clickhouse, url):
+        insert_findings(store, row)
+        eventually(lambda: tools() == ["search"], 15)
+        insert_findings(store, {**row, "version": 2, "tool": "refund"})
+        eventually(lambda: "refund" in tools(), 45)
+        assert tools() == ["refund"]  # the other ended in the same request, not a minute later
+
+
 def sent(store):
     return store.query(
         "SELECT event FROM notifications FINAL WHERE incident != '' AND state = 'sent' ORDER BY seq"
