@@ -137,7 +137,7 @@ class Runtime:
 
 
 def run_driftline(
-    *arguments: str, home: Path, port_base: int | None = None, timeout: float = 90, **options: Any
+    *arguments: str, home: Path, port_base: int | None = None, timeout: float = 600, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, with a home of its own."""
     environment = {**os.environ, "DRIFTLINE_HOME": str(home), **options.pop("environment", {})}

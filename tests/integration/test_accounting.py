@@ -202,7 +202,7 @@ def test_what_is_about_to_be_booked_is_awaited(store):
 
 def test_under_traffic_that_never_ends_the_books_are_exact(store, monkeypatch):
     """Every record brings ten events, five repeats of the last one and a line that is none."""
-    monkeypatch.setattr(accounting, "_BOOKED_WITHIN_S", 20)
+    monkeypatch.setattr(accounting, "_BOOKED_WITHIN_S", 120)
     store.command("SYSTEM STOP MERGES events")
     ended = threading.Event()
 
@@ -223,7 +223,7 @@ def test_under_traffic_that_never_ends_the_books_are_exact(store, monkeypatch):
         while len(seen) < 6:
             began = time.monotonic()
             books = account(store)
-            assert time.monotonic() - began < 15
+            assert time.monotonic() - began < 100
             if not books["partitions"]:
                 continue
             records = books["partitions"][0]["last_offset"] + 1

@@ -45,7 +45,7 @@ def board(lookup, token=TOKEN):
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield port[0]
     finally:

@@ -16,7 +16,7 @@ def chaos(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m tests.chaos``; skip where Kafka cannot be had, fail where it must."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos", "--json", *arguments],
-        cwd=REPOSITORY, env=dict(os.environ), capture_output=True, text=True, timeout=280,
+        cwd=REPOSITORY, env=dict(os.environ), capture_output=True, text=True, timeout=880,
         check=False,
     )  # fmt: skip
     if done.returncode == 3:
@@ -25,7 +25,6 @@ def chaos(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_everything_at_once_and_nothing_is_lost_or_doubled() -> None:
     done = chaos("--short", "--only", "everything", "--seed", "5")
     assert done.returncode == 0, done.stderr
@@ -41,14 +40,14 @@ def test_everything_at_once_and_nothing_is_lost_or_doubled() -> None:
 def test_faults_are_listed_and_unknown_ones_refused() -> None:
     listed = subprocess.run(
         [sys.executable, "-m", "tests.chaos", "--list"],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True,
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     names = [line.split()[0] for line in listed.stdout.splitlines()]
     assert {"kill_worker", "zombie", "broker_lost", "disk_full", "cardinality"} <= set(names)
     assert len(names) == len(set(names))
     refused = subprocess.run(
         [sys.executable, "-m", "tests.chaos", "--only", "no_such_fault"],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert refused.returncode == 2
     assert "no_such_fault" in refused.stderr

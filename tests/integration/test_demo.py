@@ -58,8 +58,8 @@ def test_it_ends_with_a_page_and_cases(incident, tmp_path):
         await notifier.on_stop()
 
     with webhook() as hook:
-        asyncio.run(asyncio.wait_for(notify(hook), 60))
-        found = follow(store, sent, hook, tmp_path / "cases.jsonl", 30)
+        asyncio.run(asyncio.wait_for(notify(hook), 180))
+        found = follow(store, sent, hook, tmp_path / "cases.jsonl", 120)
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(hook.url, b"{}", timeout=10)
         assert len(hook.got) == 1

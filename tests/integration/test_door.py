@@ -214,7 +214,7 @@ def test_a_topic_full_of_something_else_stops_the_door_with_its_reason(doored: R
 
 def ask(address: str) -> tuple[int, Any]:
     try:
-        with urllib.request.urlopen(f"{address}/healthz", timeout=5) as answer:
+        with urllib.request.urlopen(f"{address}/healthz", timeout=60) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:

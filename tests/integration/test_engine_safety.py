@@ -177,7 +177,7 @@ def test_a_fatal_error_ends_the_process_and_names_the_statement(tmp_path: Path) 
     try:
         with pytest.raises((OSError, http.client.HTTPException)):
             started.ask(fatal, "owner", **unbounded)
-        assert started.process.wait(20) == FATAL_EXIT_CODE
+        assert started.process.wait(60) == FATAL_EXIT_CODE
         assert "fatal error of the engine while it ran" in started.log.read_text()
         assert "the one that did it" in started.log.read_text()
     finally:
@@ -309,7 +309,7 @@ def test_a_configured_host_is_taken(tmp_path: Path) -> None:
         tmp_path / "data", port, tmp_path / "log", PASSWORD, hosts=["ClickHouse.internal"]
     )
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/ping", headers={"Host": "clickhouse.internal:80"})
         assert connection.getresponse().status == 200
         connection.close()

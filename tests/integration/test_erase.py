@@ -26,8 +26,6 @@ from tests.integration.pipeline_harness import Pipeline
 from tests.integration.pipeline_reference import traffic
 from tests.support.common import free_port
 
-pytestmark = pytest.mark.timeout(900)  # for machines that are busy
-
 CANARY = "canary@people"
 WORDS = "xylophone quartz"
 KEY = b"key of the test"

@@ -245,7 +245,6 @@ class TestQuality:
         assert row["kappa_low"] < row["kappa"] < row["kappa_high"]
         assert row["pass_rate"] == pytest.approx(found.rate["value"])
 
-    @pytest.mark.timeout(600)
     @pytest.mark.parametrize("who", ["judge", "agent"])
     def test_a_changed_judge_and_a_changed_agent_are_two_findings(self, store, clickhouse, who):
         spec = judge()
@@ -343,7 +342,6 @@ class Flaky(Store):
 
 
 class TestFaults:
-    @pytest.mark.timeout(600)
     def test_the_record_balances_whatever_fails(self, store, clickhouse, monkeypatch):
         rows = [
             results.interaction(

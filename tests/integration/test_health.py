@@ -39,7 +39,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 def ask(address: str, path: str) -> tuple[int, Any]:
     try:
-        with urllib.request.urlopen(address + path, timeout=5) as answer:
+        with urllib.request.urlopen(address + path, timeout=60) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -140,7 +140,7 @@ def test_probes_and_status_name_every_station(impatient: Runtime) -> None:
 
 def test_what_a_worker_counts_agrees_with_the_books(impatient: Runtime) -> None:
     address = part(impatient, "worker-1")["health"]
-    with urllib.request.urlopen(f"{address}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"{address}/metrics", timeout=60) as answer:
         samples = dict(
             line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[0] != "#"
         )

@@ -330,7 +330,7 @@ def test_a_broker_that_dies_under_way_is_one_error(tmp_path: Path) -> None:
     create_topics(KafkaConfig(bootstrap_servers=address), [Topic(EVENTS_TOPIC, 2)])
     done = subprocess.run(
         [sys.executable, "-c", _DYING, address, str(process.pid)],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False,
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     process.wait()
     assert done.stdout.startswith(f"Kafka at {address} does not take events")

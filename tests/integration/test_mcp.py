@@ -142,7 +142,7 @@ def test_over_http_it_needs_the_token_and_this_host(clickhouse, tmp_path):
                  "Accept": "application/json, text/event-stream", **headers},
             )  # fmt: skip
             try:
-                with urllib.request.urlopen(request, timeout=10) as answer:
+                with urllib.request.urlopen(request, timeout=60) as answer:
                     return answer.status, json.load(answer)
             except urllib.error.HTTPError as error:
                 with error:
@@ -157,5 +157,5 @@ def test_over_http_it_needs_the_token_and_this_host(clickhouse, tmp_path):
         assert post(**good, Origin="http://evil.example")[0] == 403
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         process.stderr.close()

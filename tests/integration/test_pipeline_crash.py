@@ -28,8 +28,6 @@ SMALL_BATCHES = {
     "DRIFTLINE_PROCESSING_SESSION_TIMEOUT_S": "6",
 }
 
-pytestmark = pytest.mark.timeout(600)  # a busy machine takes its time
-
 
 @contextmanager
 def running(home: Path, environment: dict[str, str] | None = None) -> Iterator[Runtime]:

@@ -9,7 +9,6 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-import pytest
 from typer.testing import CliRunner
 
 from infra.cli import app
@@ -24,8 +23,6 @@ from processors.stations.storage import ClickHouseStations
 from tests.integration.test_stations import LOG, insert, seal
 from tests.support.receivers import webhook
 from tests.support.stations import T0, failed, results, run
-
-pytestmark = pytest.mark.timeout(600)  # a busy machine takes its time
 
 HOUR = 3600
 REQUESTS = ("refund order {}", "where is order {}", "change the address of order {}")

@@ -91,7 +91,6 @@ def size(pipeline: Pipeline, table: str) -> int:
     return int(pipeline.store.query(sql, {"t": table})["n"][0])
 
 
-@pytest.mark.timeout(900)
 def test_three_months(pipeline: Pipeline) -> None:
     rng, store, sent = random.Random(5), pipeline.store, 0
     sizes, early = [], []

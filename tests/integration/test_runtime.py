@@ -154,7 +154,7 @@ def test_ctrl_c_stops_everything_in_order(tmp_path: Path) -> None:
     eventually(lambda: runtime.status()["ready"], within_s=30)
     children = pids(runtime.status()).values()
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode == 0
     assert output.splitlines()[-2:] == ["stopping", "stopped"]
     assert f"127.0.0.1:{base}" in output

@@ -197,7 +197,7 @@ def test_a_query_is_stopped_at_its_limits(client: Any) -> None:
     endless = "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1"
     with pytest.raises(DatabaseError, match="code: 159"):
         client.command(endless, settings={"max_execution_time": 0.5})
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     with pytest.raises(DatabaseError, match="code: 241"):
         client.command(
             "SELECT groupArray(number) FROM numbers(10000000)",
@@ -213,12 +213,12 @@ def test_queries_run_at_the_same_time(clickhouse: ClickHouse, client: Any) -> No
 
     def sleep(_: int) -> int:
         with clickhouse.client() as own:
-            return int(own.command("SELECT sum(a) + sleep(1) FROM t"))
+            return int(own.command("SELECT sum(a) + sleep(3) FROM t"))
 
     started = time.monotonic()
     with ThreadPoolExecutor(6) as pool:
         assert set(pool.map(sleep, range(6))) == {499500}
-    assert time.monotonic() - started < 5  # one after the other: 6 s
+    assert time.monotonic() - started < 15  # one after the other: 18 s
 
 
 def test_inserts_beside_queries_lose_nothing(clickhouse: ClickHouse, client: Any) -> None:
@@ -340,7 +340,7 @@ def test_a_wrong_password_is_refused(clickhouse: ClickHouse, user: str, password
 
 
 def test_ping_needs_no_password(clickhouse: ClickHouse) -> None:
-    with urllib.request.urlopen(f"{clickhouse.url}/ping", timeout=5) as reply:
+    with urllib.request.urlopen(f"{clickhouse.url}/ping", timeout=60) as reply:
         assert reply.read() == b"Ok.\n"
 
 
@@ -447,7 +447,7 @@ def test_data_outlives_a_kill(tmp_path: Path) -> None:
         for block in range(5):
             client.insert("t", [[block]], ["a"])
     process.send_signal(signal.SIGKILL)
-    process.wait(10)
+    process.wait(60)
     process = start(tmp_path, port)
     try:
         with server.client() as client:

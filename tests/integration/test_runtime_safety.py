@@ -106,7 +106,6 @@ def reasons(runtime: Runtime, words: str) -> list[str]:
     return shown if any(words in text for text in shown) else []
 
 
-@pytest.mark.timeout(600)
 def test_a_broker_above_its_bound_begins_a_new_log_and_nothing_is_lost(tmp_path: Path) -> None:
     runtime = started(tmp_path / "home", DRIFTLINE_KAFKA_EMBEDDED_MEMORY_MB="32")
     try:
@@ -114,8 +113,7 @@ def test_a_broker_above_its_bound_begins_a_new_log_and_nothing_is_lost(tmp_path:
         accepted = 0
         for seed in range(6):
             ran = runtime.driftline(
-                *("simulate", "--duration", "1h", "--rate", "2/s", "--seed", str(seed), "--json"),
-                timeout=300,
+                "simulate", "--duration", "1h", "--rate", "2/s", "--seed", str(seed), "--json"
             )
             accepted += json.loads(ran.stdout)["accepted"]
             if runtime.status()["log_id"] != log_id:
@@ -124,7 +122,7 @@ def test_a_broker_above_its_bound_begins_a_new_log_and_nothing_is_lost(tmp_path:
         eventually(lambda: runtime.status()["healthy"], 180)
         ran = runtime.driftline("simulate", "--duration", "5m", "--rate", "1/s", "--json")
         accepted += json.loads(ran.stdout)["accepted"]
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 360
         while True:
             books = json.loads(runtime.driftline("accounting", "--json").stdout)
             if books["stored"] == accepted or time.monotonic() > deadline:

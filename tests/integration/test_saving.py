@@ -151,7 +151,6 @@ def test_what_a_server_refuses_is_said(clickhouse: ClickHouse, tmp_path: Path) -
     assert "is no name" in done.stderr
 
 
-@pytest.mark.timeout(900)
 def test_a_backup_under_load_and_what_kafka_has_since(tmp_path: Path) -> None:
     """The store is lost after it; restored and read on, it is as if nothing had happened."""
     events = collided(traffic(11, count=600))

@@ -28,8 +28,6 @@ from tests.conftest import ClickHouse
 from tests.integration.pipeline_harness import Pipeline, collided
 from tests.integration.pipeline_reference import traffic
 
-pytestmark = pytest.mark.timeout(900)  # for machines that are busy
-
 _CLUSTERS = (Cluster("main"), Cluster("main", sharded=True))
 
 

@@ -19,8 +19,6 @@ from tests.conftest import ClickHouse
 from tests.integration.pipeline_harness import Pipeline, check, collided
 from tests.integration.pipeline_reference import Truth, traffic
 
-pytestmark = pytest.mark.timeout(900)  # for machines that are busy
-
 EARLIER = ("0007_refused_names", "0011_notify")
 """Last migration of versions that are in use: before results were stored, and 0.1.0."""
 

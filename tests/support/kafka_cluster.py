@@ -225,7 +225,7 @@ class Cluster:
         found = self._patiently(lambda client: next(iter(client.describe_topics([topic]))))
         return list(found["partitions"])
 
-    def _patiently(self, ask: Callable[[Any], Any], within_s: float = 30.0) -> Any:
+    def _patiently(self, ask: Callable[[Any], Any], within_s: float = 90.0) -> Any:
         """Ask while brokers or coordinators come and go."""
         from kafka.errors import KafkaError
 

@@ -116,7 +116,7 @@ def alertmanager(folder: Path, port: int, hook_url: str) -> Iterator[str]:
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline and process.poll() is None:
             try:
                 urllib.request.urlopen(f"{url}/-/ready", timeout=2).close()
@@ -128,7 +128,7 @@ def alertmanager(folder: Path, port: int, hook_url: str) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         log.close()
 
 

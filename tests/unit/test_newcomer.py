@@ -138,7 +138,7 @@ def test_a_newcomer_adds_one(name: str, tmp_path: Path) -> None:
     def run(program: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
-            timeout=120, check=False,
+            timeout=600, check=False,
         )  # fmt: skip
 
     assert run(USES[name]).returncode != 0  # not yet

@@ -57,7 +57,7 @@ class Served:
     def request(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] = {}
     ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, body, dict(headers))
             response = connection.getresponse()
@@ -72,7 +72,7 @@ class Served:
         return self.request("POST", path, body, headers)
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
 
 _CONFIG = GatewayConfig(port=0)
@@ -113,7 +113,7 @@ def served(
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     if problems:
         raise problems[0]
     try:

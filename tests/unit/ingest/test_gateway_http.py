@@ -304,7 +304,7 @@ def test_who_trickles_is_shown_out() -> None:
                 wire.sendall(start)
                 wire.settimeout(0.1)
                 got = None
-                while got is None and time.monotonic() - began < 5:
+                while got is None and time.monotonic() - began < 60:
                     try:
                         got = wire.recv(4096)
                     except TimeoutError:

@@ -102,7 +102,7 @@ def test_the_pytest_set_runs_and_its_results_are_read_back(tmp_path):
     )
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml=out.xml"],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout
     results = {r.case: r.passed for r in read_results((tmp_path / "out.xml").read_bytes())}
