@@ -265,7 +265,7 @@ def _await_processing(producer: KafkaEventProducer) -> None:
     log = log_id(wiring.kafka(settings), EVENTS_TOPIC)
     try:
         store = Store(wiring.clickhouse(settings, reader=True))
-        wait_until_settled(store, log, producer.acknowledged, timeout=30.0)
+        wait_until_settled(store, log, producer.acknowledged)
     except Unavailable as error:
         say(f"note: {error}")
 
