@@ -445,7 +445,8 @@ def _agent_name(span: Span, what: Told, values: Mapping[str, Any]) -> str | None
         told_kind = (string(span.attributes.get(what.by)) or "").strip('"').lower()
         named_by = NAMED_BY.get((what.by, told_kind))
         if named_by:
-            name = string(span.attributes.get(named_by))
+            given = string(span.attributes.get(named_by))
+            name = given if given and not _RANDOM.fullmatch(given) else None
         elif named_by is not None and _NODES.isdisjoint(span.attributes):
             # Words are what the agent does, not who it is, and may be the user's own.
             named = _IDENTIFIER.fullmatch(span.name)
@@ -454,6 +455,8 @@ def _agent_name(span: Span, what: Told, values: Mapping[str, Any]) -> str | None
 
 
 _IDENTIFIER: Final = re.compile(r"\S{1,128}")
+_RANDOM: Final = re.compile(r"[0-9a-f]{8}[0-9a-f-]*")
+"""Ids that a run of an agent without a name is given (Agno)."""
 _NAMING: Final = frozenset(attribute for attribute, _ in NAMED_BY)
 _NODES: Final = frozenset(GRAPH_NODES)
 

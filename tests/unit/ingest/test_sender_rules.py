@@ -1342,6 +1342,10 @@ class TestNames:
     def test_agents_by_what_their_frameworks_call_them(self, told: dict[str, str]) -> None:
         assert event_of(span(told)).agent == "Researcher"
 
+    def test_an_id_is_no_name(self) -> None:
+        unnamed = {"openinference.span.kind": "AGENT", "graph.node.id": "9f86d081884c7d65"}
+        assert (event_of(span(unnamed)).attributes or {})["driftline.agent_from"] == "service"
+
     def test_a_node_of_a_graph_is_not_the_name_of_an_agent(self) -> None:
         node = {"langfuse.observation.type": "agent"}
         assert event_of(span(node, name="bot")).agent == "bot"
