@@ -20,6 +20,7 @@ from ingest.otlp.dialects import (
     PAUSES_IN,
     SCOPE_OF_NAME,
     TOLD_BY_LOGS,
+    TOLD_WHEN_STREAMED,
     TOOL_IF,
 )
 
@@ -134,9 +135,20 @@ def told(span: Span) -> Told:
         return Told(_kind_of_call(span), by, dialect)
     if meaning == conventions.DECISION:
         return Told("human_input" if by_person(span.attributes) else "span", by, dialect)
-    if meaning == "llm_call" and span.name.endswith(conventions.PREPARATION):
+    if meaning == "llm_call" and (
+        span.name.endswith(conventions.PREPARATION) or _is_told_when_streamed(span)
+    ):
         return Told("span", by, dialect)
     return Told(cast("Kind", meaning), by, dialect)
+
+
+def _is_told_when_streamed(span: Span) -> bool:
+    """Tell whether a call that did not fail only began a stream, of which another span tells."""
+    name, streams, kind = TOLD_WHEN_STREAMED
+    request = span.attributes.get(name)
+    if not isinstance(request, str) or span.failed or span.attributes.get(kind) == "log":
+        return False
+    return streams.search(request) is not None
 
 
 def by_person(attributes: Mapping[str, Any]) -> bool:

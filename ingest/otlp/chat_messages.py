@@ -164,6 +164,14 @@ def final(messages: Items) -> str | None:
     return last.text if last and last.role == "assistant" and not last.calls_tools else None
 
 
+def turns(messages: Items) -> tuple[Items, Items]:
+    """What a model heard, and what it said at the end of the same list."""
+    end = len(messages)
+    while end and (last := read(messages[end - 1])) is not None and last.role == "assistant":
+        end -= 1
+    return messages[:end], messages[end:]
+
+
 def _up_to_the_last(messages: Items) -> Items:
     """Messages, none of a list that was cut, unless it has but one beside the system's.
 

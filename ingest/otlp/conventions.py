@@ -202,7 +202,7 @@ FIELDS_OF: Final[Mapping[Kind, tuple[str, ...]]] = {
     "handoff": (*_ALWAYS, *_TOOL),
     "human_input": (*_ALWAYS, *_TOOL),
     "decision": (*_ALWAYS, "input", "output"),
-    "interaction": (*_ALWAYS, *_MODEL),
+    "interaction": (*_ALWAYS, *_MODEL, "group"),
     "agent_message": (*_ALWAYS, "output"),
     "span": _ALWAYS,
 }  # fmt: skip

@@ -10,7 +10,7 @@ from ingest.otlp import chat_messages, words
 from ingest.otlp.agent_versions import version_of
 from ingest.otlp.attributes import MappedAttributes, string
 from ingest.otlp.conventions import ASKED
-from ingest.otlp.dialects import ANSWERS
+from ingest.otlp.dialects import ANSWERS, TURNS
 from ingest.otlp.structures import mapping, structure
 
 _PREFIXES: Final = {
@@ -66,6 +66,9 @@ def _messages(found: MappedAttributes, which: str) -> chat_messages.Items:
         given = found.get(which)
         if not known and given is not None:
             known = chat_messages.items(given) or ()
+        if "input" in found.sources and found.sources["input"][1] in TURNS:
+            heard, said = chat_messages.turns(chat_messages.items(found.get("input")) or ())
+            known = heard if which == "input" else known or said
         found.messages[which] = known
     return known
 

@@ -17,6 +17,7 @@ dialect                   source
 ``mlflow``                mlflow 3.18.0
 ``spring ai``             Spring AI reference 1.0 to 2.1, observability
 ``pydantic ai``           pydantic-ai 2.68.0, versions 1 and 2 of its instrumentation
+``logfire``               logfire as of August 2026, its wrappers of clients and the Agents SDK
 ``ag2``                   ag2 1.2.1
 ``mastra``                @mastra/otel-exporter 0.3.3
 ``langsmith``             langsmith 0.15.1
@@ -36,6 +37,7 @@ dialect                   source
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -162,7 +164,10 @@ DEPRECATED: Final = Dialect(
             "gen_ai.usage.output_audio_tokens",
             "gen_ai.usage.completion_tokens_details.audio_tokens",
         ),
-        "first_token_s": ("gen_ai.server.time_to_first_token",),
+        "first_token_s": (
+            "gen_ai.server.time_to_first_token",
+            "gen_ai.latency.time_to_first_token",
+        ),
         "input": ("gen_ai.prompt",),
         "output": ("gen_ai.completion",),
         "provider": ("gen_ai.system",),
@@ -363,6 +368,7 @@ MLFLOW: Final = Dialect(
         "tool_arguments": ("mlflow.spanInputs",),
         "tool_result": ("mlflow.spanOutputs",),
         "tools": ("mlflow.chat.tools",),
+        "parameters": ("invocation_params",),
     },
 )
 
@@ -409,6 +415,31 @@ PYDANTIC_AI: Final = Dialect(
         "cost_usd": ("operation.cost",),
         "input": ("pydantic_ai.all_messages", "all_messages_events"),
         "output": ("final_result",),
+    },
+)
+
+LOGFIRE: Final = Dialect(
+    name="logfire",
+    kinds={
+        "logfire.span_type": _of("span", "pending_span"),
+        "logfire.msg_template": {
+            **_of("interaction", "openai agents trace: {name}", "agent run: {name!r}"),
+            **_of("tool_call", "function: {name}"),
+            **_of("handoff", "handoff: {from_agent} → {to_agent}"),
+            **_of("decision", "guardrail {name!r} {triggered=}"),
+            **_of("llm_call", "responses api", "responses api with {gen_ai.request.model!r}"),
+            **_of("llm_call", "chat completion with {gen_ai.request.model!r}"),
+        },
+        "gen_ai.operation.name": _of("llm_call", "image_generation"),
+    },
+    fields={
+        "group": ("group_id",),
+        "tool": ("to_agent", "name"),
+        "tool_arguments": ("input",),
+        "tool_result": ("output",),
+        "usage": ("gen_ai.usage.raw",),
+        "input": ("events", "request_data"),
+        "output": ("response_data",),
     },
 )
 
@@ -598,8 +629,13 @@ LITELLM: Final = Dialect(
         "gen_ai.operation.name": {
             **_of("llm_call", "completion", "acompletion", "atext_completion"),
             **_of("llm_call", "responses", "aresponses", "anthropic_messages"),
+            **_of("llm_call", "text_completion", "agenerate_content", "agenerate_content_stream"),
+            **_of("llm_call", "aimage_generation", "pass_through_endpoint", "litellm.passthrough"),
+            **_of("llm_call", "allm_passthrough_route", "_arealtime"),
             **_of("retrieval", "embedding", "aembedding", "arerank"),
+            **_of("decision", "moderation", "amoderation", "litellm.moderation"),
         },
+        "litellm.guardrail.mode": _of("decision", "pre_call", "during_call", "post_call"),
     },
     names={"raw_gen_ai_request": "span"},
     fields={
@@ -610,7 +646,7 @@ LITELLM: Final = Dialect(
             "llm.user",
             "metadata.user_api_key_user_id",
         ),
-        "cost_usd": ("gen_ai.cost.total_cost", "litellm.cost.total_cost"),
+        "cost_usd": ("gen_ai.cost.total_cost", "litellm.cost.total_cost", "litellm.cost.total"),
         "input_cost": ("gen_ai.cost.input_cost",),
         "output_cost": ("gen_ai.cost.output_cost",),
         "usage": ("metadata.usage_object",),
@@ -780,6 +816,7 @@ DIALECTS: Final = (
     CLAUDE_CODE,
     CODEX,
     GEMINI_CLI,
+    LOGFIRE,
 )
 """Those whose names may mean anything (``model``, ``prompt``, ``output``) come last."""
 
@@ -790,6 +827,7 @@ FIRST_ASKED: Final = (
     "spring.ai.kind",
     "ai.operationId",
     "langsmith.span.kind",
+    "logfire.span_type",
 )
 """Attributes that tell more of a span than ``gen_ai.operation.name`` beside them does."""
 
@@ -817,12 +855,14 @@ CONTEXT: Final[Mapping[str, str]] = {
     "gen_ai.framework": "arms",
     "haystack.component.name": "haystack",
     "executor.id": "frameworks",
+    "logfire.msg_template": "logfire",
     "edge_group.type": "frameworks",
 }
 """Attributes of work that is not the agent's, and the conventions they belong to."""
 
 GRAPH_NODES: Final = (
     "langsmith.metadata.langgraph_node",
+    "langfuse.observation.metadata.langgraph_node",
     "traceloop.association.properties.langgraph_node",
 )
 """Attributes that say of a chain that it is a node of a graph."""
@@ -841,6 +881,7 @@ FAILED_IF: Final[Mapping[str, frozenset[str]]] = {
     "gen_ai.response.finish_reasons": frozenset({'["error"]', "error"}),
     "ai.response.finishReason": frozenset({"error"}),
     "gen_ai.thread.run.status": frozenset({"failed", "expired"}),
+    "logfire.level_num": frozenset({"17", "21"}),
 }
 """Attributes, beside the status and ``error.type``, whose value says that a span failed."""
 
@@ -868,6 +909,25 @@ One that says no reason, or ``unknown`` and no text, was stopped."""
 TOOL_IF: Final[Mapping[str, str]] = {"openinference.span.kind": "tool.name"}
 """What tells the kind of a span, and what beside it says that an agent's run is a tool's: a tool
 whose name has "agent" in it is an agent to LangChain's instrumentation."""
+
+NAMED_BY: Final[Mapping[tuple[str, str], str]] = {
+    ("langfuse.observation.type", "agent"): "",
+    ("mlflow.spanType", "agent"): "",
+    ("agentops.span.kind", "agent"): "",
+    ("openinference.span.kind", "agent"): "graph.node.id",
+    ("traceloop.span.kind", "agent"): "crewai.agent.role",
+    ("logfire.msg_template", "agent run: {name!r}"): "name",
+}
+"""By what told that a span is an agent, the attribute that names it; empty: the span's name."""
+
+TURNS: Final = frozenset({"events"})
+"""Attributes that hold what a model heard and, at the end, what it said."""
+
+TOLD_WHEN_STREAMED: Final = ("request_data", re.compile(r'"stream": ?true'), "logfire.span_type")
+"""An attribute and what it says of a call of which another span, a ``log``, tells the end."""
+
+HANDED_TO: Final = ("agent_name", "agent", "coworker", "recipient")
+"""Arguments of a tool that hands over, by which its caller says to whom."""
 
 SCOPE_OF_NAME: Final[Mapping[str, str]] = {
     "invocation": "gcp.vertex.agent",

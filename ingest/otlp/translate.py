@@ -33,6 +33,9 @@ from ingest.otlp.attributes import (
 from ingest.otlp.dialects import (
     FAILED_IF,
     FINISHES_WITH,
+    GRAPH_NODES,
+    HANDED_TO,
+    NAMED_BY,
     PAUSED_IF,
     UNSAID_ENDS,
     UNSAID_STATUS,
@@ -236,6 +239,8 @@ def _translated(
         unsaid = span.scope in UNSAID_STATUS and _NAMED_OR_SAID.isdisjoint(values)
         if unsaid or is_broken_off(span.attributes):
             ours[STATUS_FROM] = "parts"
+    if "group" in values:
+        values.setdefault("session_id", values["group"])
     service = values.get("service") or span.resource.get("service.name")
     name = _agent_name(span, what, values) or agent
     if name is None:
@@ -311,9 +316,10 @@ def _keep(found: MappedAttributes, field: str) -> None:
 
 
 def _of_call(span: Span, values: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = words.arguments(values.get("tool_arguments"))
     return {
-        "name": _label(_tool_name(values.get("tool") or span.name)),
-        "tool_arguments": content(string(words.arguments(values.get("tool_arguments")))),
+        "name": _label(_tool_name(values.get("tool") or span.name, arguments)),
+        "tool_arguments": content(string(arguments)),
         "tool_result": content(words.plain(values.get("tool_result"))),
     }
 
@@ -350,8 +356,8 @@ def _failure(
         kind = _printed_type(values.get("exception_message")) or kind
     message = (
         _without_traceback(values.get("exception_message"))
-        or _without_traceback(span.status_message)
-        or values.get("error_message")
+        or _of_object(_without_traceback(span.status_message))
+        or _of_object(values.get("error_message"))
         or (told_by_result if told_by_result is not None else result)
     )
     return {
@@ -398,6 +404,18 @@ def _says_failed(span_attributes: Mapping[str, Any]) -> bool:
     return says(span_attributes, FAILED_IF)
 
 
+def _of_object(message: str | None) -> str | None:
+    """Message of an error that was sent as a whole, as JSON or as Python prints it."""
+    if message is None or not _IS_OBJECT.match(message):
+        return message
+    found = words.printed(message)
+    told = mapping(found.get("data")).get("error") or found.get("message")
+    return told if isinstance(told, str) else message
+
+
+_IS_OBJECT: Final = re.compile(r"\{[\"']message[\"']:")
+
+
 def _without_traceback(message: str | None) -> str | None:
     """What stands before a traceback, which is of no use for telling failures apart."""
     if message is None or _TRACEBACK not in message:
@@ -422,18 +440,25 @@ def _environment(span: Span, values: Mapping[str, Any]) -> str:
 
 def _agent_name(span: Span, what: Told, values: Mapping[str, Any]) -> str | None:
     name = values.get("agent") or values.get("workflow")
-    if not name and what.kind == "interaction" and what.dialect in _NAMED_BY_SPAN:
-        # Only of an agent: a chain is named after a function.
-        told_kind = string(span.attributes.get(what.by or "")) or ""
-        # Words are what the agent does, not who it is, and may be the user's own.
-        named = told_kind.strip('"').lower() == "agent" and _IDENTIFIER.fullmatch(span.name)
-        name = span.name.removesuffix(".agent") if named else None
+    if not name and what.kind == "interaction" and what.by in _NAMING:
+        # Only of an agent: a chain is named after a function, as is a node of a graph.
+        told_kind = (string(span.attributes.get(what.by)) or "").strip('"').lower()
+        named_by = NAMED_BY.get((what.by, told_kind))
+        if named_by:
+            given = string(span.attributes.get(named_by))
+            name = given if given and not _RANDOM.fullmatch(given) else None
+        elif named_by is not None and _NODES.isdisjoint(span.attributes):
+            # Words are what the agent does, not who it is, and may be the user's own.
+            named = _IDENTIFIER.fullmatch(span.name)
+            name = span.name.removesuffix(".agent") if named else None
     return _label(name or span.resource.get("gen_ai.agent.name"))
 
 
 _IDENTIFIER: Final = re.compile(r"\S{1,128}")
-_NAMED_BY_SPAN: Final = frozenset({"langfuse", "mlflow", "agentops"})
-"""Dialects whose agents are named by their spans."""
+_RANDOM: Final = re.compile(r"[0-9a-f]{8}[0-9a-f-]*")
+"""Ids that a run of an agent without a name is given (Agno)."""
+_NAMING: Final = frozenset(attribute for attribute, _ in NAMED_BY)
+_NODES: Final = frozenset(GRAPH_NODES)
 
 
 def _version(span: Span, found: MappedAttributes, kind: Kind) -> Any:
@@ -467,10 +492,16 @@ def _message_event(event: Event, span: Span, role: str, text: str) -> Event:
     )
 
 
-def _tool_name(name: str) -> str:
+def _tool_name(name: str, arguments: Any) -> str:
     """Return a tool's name, or of one that hands over the agent it hands over to."""
     match = conventions.HANDOFF.match(name)
-    return (match and match["to"]) or name
+    if match is None:
+        return name
+    if match["to"] == "agent":
+        given = mapping(structure(arguments))
+        to = next((given[key] for key in HANDED_TO if isinstance(given.get(key), str)), None)
+        return to or name
+    return match["to"] or name
 
 
 def _label(value: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -52,6 +53,8 @@ def fields_of(
     """Return the fields of an event that speak of a model call."""
     if "output" in found.values:
         _read_response(found.values)
+    if "model" not in found.values:
+        _read_model(found.values)
     counts = _counted(span, found, prices, dialect)
     return {**counts, "time_to_first_token_ms": _first_token_ms(span, found.values)}
 
@@ -138,27 +141,44 @@ def _read_response(values: dict[str, Any]) -> None:
     output, model = values["output"], values.get("model")
     if not isinstance(output, str):
         return
-    has_details = "_tokens_details" in output and not values.keys() >= _OF_DETAILS
+    has_details = _SAYS_DETAILS.search(output) and not values.keys() >= _OF_DETAILS
     if not has_details and ('"model_name"' not in output or f'"{model}"' in output):
         return
     for part in _responses(structure(output)):
         if has_details:
-            _read_usage(mapping(part.get("usage")), values)
+            _read_usage(mapping(part.get("usage", part.get("usage_metadata"))), values)
         answered = part.get("model_name")
         if isinstance(answered, str):
             values["model"] = answered
 
 
 _OF_DETAILS: Final = frozenset({"cached_tokens", "reasoning_tokens"})
+_SAYS_DETAILS: Final = re.compile(r"put_tokens?_details|(?:prompt|completion)_tokens_details")
 
 
-def _responses(found: Any, depth: int = 5) -> Iterator[dict[str, Any]]:
+def _read_model(values: dict[str, Any]) -> None:
+    """Take the model that only the provider's response names, or else the request."""
+    for field in ("output", "parameters", "input"):
+        given = values.get(field)
+        if isinstance(given, str) and '"model"' in given:
+            for part in _responses(structure(given)):
+                if isinstance(part.get("model"), str):
+                    values["model"] = part["model"]
+                    return
+
+
+_WITHIN: Final = (
+    "generations", "generation_info", "message", "kwargs", "response_metadata", "llm_output",
+)  # fmt: skip
+
+
+def _responses(found: Any, depth: int = 7) -> Iterator[dict[str, Any]]:
     """Objects that may be a provider's response, or LangChain's record of one."""
     if isinstance(found, list) and found and depth:
         yield from _responses(found[0], depth - 1)
     elif isinstance(found, dict) and depth:
         yield found
-        for key in ("generations", "generation_info"):
+        for key in _WITHIN:
             yield from _responses(found.get(key), depth - 1)
 
 

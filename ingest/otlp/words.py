@@ -31,7 +31,7 @@ _ASKED: Final = (
 _TOLD: Final = (
     "output", "answer", "finalanswer", "response", "result", "finaloutput", "finalresponse",
     "finalreport", "outputtext", "text", "content", "reply", "replies", "message", "messages",
-    "completion", "generation", "summary", "raw", "value", "outputs",
+    "completion", "generation", "summary", "raw", "value", "outputs", "combinedchunkcontent",
 )  # fmt: skip
 """Keys in lower case without underscores, as some write them in camel case."""
 
@@ -191,10 +191,12 @@ def arguments(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    if value.startswith(('{"args"', '{"kwargs"')):
+    if value.startswith(('{"args"', '{"kwargs"', '{"input_str"')):
         found = structure(value)
         if not isinstance(found, dict):
             return value
+        if "input_str" in found:  # what OpenLLMetry puts around LangChain's
+            return arguments(encode(found.get("inputs") or found["input_str"]).decode())
         args, kwargs = (found.get(name) for name in _ARGUMENTS)
         if ("args" in found and "kwargs" in found and not (args and kwargs)) or (
             kwargs and found.keys() == {"kwargs"}
@@ -206,6 +208,17 @@ def arguments(value: Any) -> Any:
         except ValueError:
             return encode(value).decode()
     return value
+
+
+def printed(text: str) -> dict[str, Any]:
+    """Object that a text is, as JSON or as Python prints it; empty when it is none.
+
+    >>> printed("{'a': None}"), printed('{"a": 1}'), printed("{a")
+    ({'a': None}, {'a': 1}, {})
+    """
+    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        return mapping(literal_eval(text))
+    return mapping(structure(text))
 
 
 def error_of(result: Any) -> str | None:

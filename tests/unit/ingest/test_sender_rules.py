@@ -1215,3 +1215,160 @@ def test_times_that_are_none_are_still_refused() -> None:
     with pytest.raises(Rejected, match="missing or out of range"):
         event_of(span(start_ns=0, end_ns=None))
     assert isinstance(event_of(span(end_ns=None)), Event)
+
+
+class TestLogfire:
+    """Templates of messages tell kinds; one attribute holds what was heard and said."""
+
+    AGENT = "Agent run: {name!r}"
+    EVENTS = (
+        {"event.name": "gen_ai.user.message", "content": "Where is A-17?", "role": "user"},
+        {"event.name": "gen_ai.choice", "message": {"role": "assistant", "content": "Sent."}},
+    )
+
+    @pytest.mark.parametrize(
+        ("template", "told", "found"),
+        [
+            ("Agent run: {name!r}", {"name": "shop"}, ("interaction", None)),
+            ("Function: {name}", {"name": "find", "input": "{}"}, ("tool_call", "find")),
+            ("Handoff: {from_agent} → {to_agent}", {"to_agent": "b"}, ("handoff", "b")),
+            ("Guardrail {name!r} {triggered=}", {"name": "pii"}, ("decision", "s")),
+            ("my own {thing}", {}, ("span", "s")),
+        ],
+    )
+    def test_kinds(
+        self, template: str, told: dict[str, Any], found: tuple[str, str | None]
+    ) -> None:
+        event = event_of(span({"logfire.msg_template": template, **told}))
+        assert (event.kind, event.name) == found
+        assert (event.attributes or {})["driftline.dialect"] == "logfire"
+
+    def test_who_and_which_conversation(self) -> None:
+        run = {"logfire.msg_template": self.AGENT, "name": "shop", "group_id": "th-7"}
+        event = event_of(span(run))
+        assert (event.agent, event.session_id) == ("shop", "th-7")
+        assert event_of(span({"group_id": "consumers"})).session_id is None
+
+    def test_what_was_heard_and_said_in_one_attribute(self) -> None:
+        called = {"gen_ai.operation.name": "chat", "events": json.dumps(self.EVENTS)}
+        words = [(e.kind, e.content) for e in events_of(span(called)) if e.kind != "llm_call"]
+        assert words == [("user_message", "Where is A-17?"), ("agent_message", "Sent.")]
+
+    def test_what_clients_ask_and_answer(self) -> None:
+        usage = {"prompt_tokens": 120, "prompt_tokens_details": {"cached_tokens": 64}}
+        called = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.usage.input_tokens": 120,
+            "gen_ai.usage.raw": json.dumps(usage),
+            "request_data": json.dumps({"messages": [{"role": "user", "content": "Hi"}]}),
+            "response_data": json.dumps({"message": {"role": "assistant", "content": "Ho"}}),
+        }
+        asked, call, answer = events_of(span(called))
+        assert (asked.content, call.cached_tokens, answer.content) == ("Hi", 64, "Ho")
+
+    def test_of_a_stream_the_span_that_tells_its_end_is_the_call(self) -> None:
+        asked = {"gen_ai.operation.name": "chat", "request_data": '{"model":"m","stream":true}'}
+        told = {**asked, "logfire.span_type": "log"}
+        told["response_data"] = '{"combined_chunk_content":"Ho","chunk_count":2}'
+        assert event_of(span(asked)).kind == "span"
+        assert event_of(span(asked, failed=True)).kind == "llm_call"
+        assert [e.content for e in events_of(span(told))][1:] == ["Ho"]
+
+    def test_a_level_says_that_it_failed(self) -> None:
+        error = {"message": "Error running tool", "data": {"error": "no order"}}
+        told = {"logfire.msg_template": "Function: {name}", "logfire.level_num": 17}
+        event = event_of(span({**told, "error": json.dumps(error)}))
+        assert (event.status, event.error_message) == ("error", "no order")
+
+    def test_a_span_that_has_only_begun_is_no_call(self) -> None:
+        begun = {"gen_ai.operation.name": "chat", "logfire.span_type": "pending_span"}
+        assert event_of(span(begun)).kind == "span"
+
+
+class TestGateways:
+    def test_litellm_version_2(self) -> None:
+        called = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.request.model": "gpt-4o",
+            "gen_ai.usage.input_tokens": 10,
+            "litellm.cost.total": 0.0042,
+        }
+        assert event_of(span(called)).cost_usd == 0.0042
+        guard = {"litellm.guardrail.name": "pii", "litellm.guardrail.mode": "pre_call"}
+        assert event_of(span(guard)).kind == "decision"
+
+    @pytest.mark.parametrize(
+        ("operation", "kind"),
+        [("amoderation", "decision"), ("aimage_generation", "llm_call"),
+         ("litellm.passthrough", "llm_call"), ("agenerate_content", "llm_call")],
+    )  # fmt: skip
+    def test_what_litellm_was_asked_for(self, operation: str, kind: str) -> None:
+        assert event_of(span({"gen_ai.operation.name": operation})).kind == kind
+
+    def test_a_server_of_models_says_when_its_first_token_came(self) -> None:
+        told = {"gen_ai.response.model": "m", "gen_ai.usage.prompt_tokens": 1,
+                "gen_ai.latency.time_to_first_token": 0.004}  # fmt: skip
+        assert event_of(span(told)).time_to_first_token_ms == 4.0
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            {"mlflow.spanOutputs": '{"model":"m-1","choices":[]}'},
+            {"mlflow.spanInputs": '{"model":"m-1","messages":[]}'},
+            {"invocation_params": '{"model":"m-1"}'},
+            {"mlflow.spanOutputs": '{"generations":[],"llm_output":{"model_name":"m-1"}}'},
+        ],
+    )
+    def test_the_model_where_only_request_or_response_name_it(self, told: dict[str, str]) -> None:
+        assert event_of(span({"mlflow.spanType": '"CHAT_MODEL"', **told})).model == "m-1"
+
+    def test_usage_of_a_message_of_langchain(self) -> None:
+        usage = {"input_tokens": 9, "input_token_details": {"cache_read": 4}}
+        message = {"message": {"kwargs": {"content": "hi", "usage_metadata": usage}}}
+        told = {"langsmith.span.kind": "llm", "gen_ai.usage.input_tokens": 9}
+        told["gen_ai.completion"] = json.dumps({"generations": [[message]]})
+        assert event_of(span(told)).cached_tokens == 4
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        "told",
+        [
+            {"openinference.span.kind": "AGENT", "graph.node.id": "Researcher"},
+            {"traceloop.span.kind": "agent", "crewai.agent.role": "Researcher"},
+            {"openinference.span.kind": "AGENT", "agent.name": "Researcher", "graph.node.id": "1a"},
+        ],
+    )
+    def test_agents_by_what_their_frameworks_call_them(self, told: dict[str, str]) -> None:
+        assert event_of(span(told)).agent == "Researcher"
+
+    def test_an_id_is_no_name(self) -> None:
+        unnamed = {"openinference.span.kind": "AGENT", "graph.node.id": "9f86d081884c7d65"}
+        assert (event_of(span(unnamed)).attributes or {})["driftline.agent_from"] == "service"
+
+    def test_a_node_of_a_graph_is_not_the_name_of_an_agent(self) -> None:
+        node = {"langfuse.observation.type": "agent"}
+        assert event_of(span(node, name="bot")).agent == "bot"
+        node["langfuse.observation.metadata.langgraph_node"] = "agent"
+        assert (event_of(span(node, name="agent")).attributes or {})["driftline.agent_from"]
+
+    def test_to_whom_a_tool_hands_over(self) -> None:
+        told = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "transfer_to_agent"}
+        told["gcp.vertex.agent.tool_call_args"] = '{"agent_name": "billing"}'
+        assert (event_of(span(told)).kind, event_of(span(told)).name) == ("handoff", "billing")
+
+    def test_arguments_without_what_is_put_around_them(self) -> None:
+        around = json.dumps({"input_str": "{'a': 1}", "tags": [], "inputs": {"a": 1}})
+        assert words.arguments(around) == '{"a":1}'
+        assert words.arguments('{"input_str": "Paris", "inputs": null}') == '"Paris"'
+
+    @pytest.mark.parametrize(
+        ("status", "message"),
+        [
+            ("{'message': 'Failed', 'data': {'tool': 'x', 'error': 'no order'}}", "no order"),
+            ("{'message': 'Max turns exceeded', 'data': None}", "Max turns exceeded"),
+            ("{'message': 'cut", "{'message': 'cut"),
+        ],
+    )
+    def test_an_error_that_was_sent_as_a_whole(self, status: str, message: str) -> None:
+        assert event_of(span(failed=True, status_message=status)).error_message == message
