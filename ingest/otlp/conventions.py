@@ -89,7 +89,8 @@ TOOL_SAID: Final = {
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
 
 HANDOFF: Final = re.compile(
-    r"(?:transfer|hand_?off|handover|escalate)(?:[_ ](?:back_)?to[_ ]|(?-i:To(?=[A-Z])))(?P<to>.+)"
+    r"(?:transfer|hand_?off|handover|escalate)(?: from \S.*?)?"
+    r"(?:[_ ](?:back_)?to[_ ]|(?-i:To(?=[A-Z])))(?P<to>.+)"
     r"|delegate[_ ]work[_ ]to[_ ].+",
     re.IGNORECASE,
 )
@@ -249,6 +250,11 @@ KIND_NAMES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """The same by the name of the span."""
 
+KIND_PREFIXES: Final[Mapping[str, tuple[str, str]]] = {
+    name[:-1]: told for name, told in KIND_NAMES.items() if name.endswith("*")
+}
+"""The same by how the name of the span begins."""
+
 
 def named(*fields: str) -> Iterator[str]:
     """Yield the attributes that some dialect has for fields, the first first."""
@@ -260,6 +266,9 @@ def named(*fields: str) -> Iterator[str]:
 MODELS: Final = frozenset(named("model"))
 TOKENS: Final = frozenset(named("input_tokens", "output_tokens"))
 """A span that says one of each is a model call, whatever it is called."""
+
+TOOL_CALL: Final = frozenset({"gen_ai.tool.name", "gen_ai.tool.call.id"})
+"""A span that says both is a call of a tool, if nothing says what it is."""
 
 KNOWN: Final = frozenset(
     name for dialect in DIALECTS for names in dialect.fields.values() for name in names

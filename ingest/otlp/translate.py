@@ -25,15 +25,21 @@ from ingest.otlp.attributes import (
     is_cancelled,
     is_control_flow,
     is_human_interrupt,
+    is_unfinished,
     number,
     says,
     string,
     told,
 )
 from ingest.otlp.dialects import (
+    CANCELLED_IF,
     FAILED_IF,
     FINISHES_WITH,
+    NAMED_BY_SPAN,
     PAUSED_IF,
+    PAUSED_WITH,
+    RAISES,
+    RESUMED_WITH,
     UNSAID_ENDS,
     UNSAID_STATUS,
 )
@@ -222,7 +228,9 @@ def _translated(
         _keep(found, "input")
     if kind in _NAMED:
         fields["name"] = _label(span.name)
-    if kind == "interaction" and conversation.resumes(found):
+    if kind == "interaction" and (
+        conversation.resumes(found) or not RESUMED_WITH.isdisjoint(span.attributes)
+    ):
         ours[RESUMES] = "true"
     if any(field in found.sources for field in _KEPT):
         for field in _KEPT:
@@ -323,13 +331,14 @@ def _failure(
 ) -> dict[str, Any]:
     """Status, type and message: of the exception, else of the status, else what attributes say."""
     values, sources = found.values, found.sources
-    if not span.failed and result is None and _SIGNS.isdisjoint(span.attributes):
+    silent = _SIGNS.isdisjoint(span.attributes) and not is_unfinished(span)
+    if silent and not span.failed and result is None:
         return _OK
     if is_human_interrupt(span):
         ours[END] = "interrupted"
     elif is_cancelled(span):
         ours[END] = "cancelled"
-    failed = span.failed or _says_failed(span.attributes)
+    failed = span.failed or _says_failed(span)
     if failed and (END in ours or is_control_flow(span)):
         failed = False
     told_by_result = None
@@ -378,7 +387,7 @@ def _printed_class(kind: Any) -> Any:
 
 _OK: Final = {"status": "ok"}
 _SIGNS: Final = (
-    frozenset((*FAILED_IF, *PAUSED_IF, *FINISHES_WITH))
+    frozenset((*FAILED_IF, *PAUSED_IF, *PAUSED_WITH, *CANCELLED_IF, *FINISHES_WITH))
     | {
         name
         for name, meaning in conventions.table("decision").items()
@@ -392,10 +401,11 @@ _NO_TYPE: Final = ("_OTHER", "unknown", "error")
 _TRACEBACK: Final = "Traceback (most recent call last)"
 
 
-def _says_failed(span_attributes: Mapping[str, Any]) -> bool:
-    if "error.type" in span_attributes:
-        return span_attributes["error.type"] not in (None, "")
-    return says(span_attributes, FAILED_IF)
+def _says_failed(span: Span) -> bool:
+    given = span.attributes
+    if "error.type" in given:
+        return given["error.type"] not in (None, "")
+    return says(given, FAILED_IF) or (span.scope in RAISES and "exception.type" in given)
 
 
 def _without_traceback(message: str | None) -> str | None:
@@ -422,18 +432,16 @@ def _environment(span: Span, values: Mapping[str, Any]) -> str:
 
 def _agent_name(span: Span, what: Told, values: Mapping[str, Any]) -> str | None:
     name = values.get("agent") or values.get("workflow")
-    if not name and what.kind == "interaction" and what.dialect in _NAMED_BY_SPAN:
-        # Only of an agent: a chain is named after a function.
-        told_kind = string(span.attributes.get(what.by or "")) or ""
+    if not name and what.kind == "interaction" and what.dialect in NAMED_BY_SPAN:
+        told_kind = (string(span.attributes.get(what.by or "")) or "").strip('"').lower()
         # Words are what the agent does, not who it is, and may be the user's own.
-        named = told_kind.strip('"').lower() == "agent" and _IDENTIFIER.fullmatch(span.name)
+        is_agent = told_kind in NAMED_BY_SPAN[what.dialect]
+        named = is_agent and _IDENTIFIER.fullmatch(span.name)
         name = span.name.removesuffix(".agent") if named else None
     return _label(name or span.resource.get("gen_ai.agent.name"))
 
 
 _IDENTIFIER: Final = re.compile(r"\S{1,128}")
-_NAMED_BY_SPAN: Final = frozenset({"langfuse", "mlflow", "agentops"})
-"""Dialects whose agents are named by their spans."""
 
 
 def _version(span: Span, found: MappedAttributes, kind: Kind) -> Any:
