@@ -329,8 +329,10 @@ def is_cancelled(span: Span) -> bool:
         or says(span.attributes, CANCELLED_IF)
     ):
         return True
-    messages = span.attributes.get("exception.message"), span.status_message
-    return span.failed and any(
+    if not span.failed:
+        return False
+    messages = span.status_message, *map(span.attributes.get, _MESSAGES)
+    return any(
         isinstance(text, str) and text.rstrip(".").lower().endswith(conventions.CANCELLED)
         for text in messages
     )
@@ -355,6 +357,7 @@ def is_unfinished(span: Span) -> bool:
     return reason not in span.attributes and span.name == f"{begins}{span.attributes.get(name)}"
 
 
+_MESSAGES: Final = ("exception.message", "error.message", "error")
 _ENDS: Final = ("exception.type", "error.type")
 _STOPPED: Final = frozenset((*_ENDS, "strands.cancellation.type", *CANCELLED_IF))
 

@@ -89,7 +89,7 @@ TOOL_SAID: Final = {
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
 
 HANDOFF: Final = re.compile(
-    r"(?:transfer|hand_?off|handover|escalate)(?: from \S.*?)?"
+    r"(?:handoff-)?(?:transfer|hand_?off|handover|escalate)(?: from \S.*?)?"
     r"(?:[_ ](?:back_)?to[_ ]|(?-i:To(?=[A-Z])))(?P<to>.+)"
     r"|delegate[_ ]work[_ ]to[_ ].+",
     re.IGNORECASE,
@@ -98,7 +98,7 @@ HANDOFF: Final = re.compile(
 
 HUMAN_INPUT: Final = re.compile(
     r"(?:get_?|request_?|ask_?(?:for_?)?)?(?:human|user)_?(?:input|assistance|approval|feedback)"
-    r"|ask_?(?:human|user)(?:_?questions?)?|human_in_the_loop|human",
+    r"|ask_?(?:human|user)(?:_?questions?)?|(?:vscode_)?ask_?questions|human_in_the_loop|human",
     re.IGNORECASE,
 )
 """Names of tools by which an agent waits for a person."""
@@ -157,8 +157,11 @@ CANCELLATIONS: Final = frozenset(
 )
 """Exceptions and error types, in lower case, that say that somebody stopped the work."""
 
-CANCELLED: Final = ("context canceled", "operation was aborted", "agent interrupted")
-"""How messages end that say so where types do not: of Go, of browsers and Node, of smolagents."""
+CANCELLED: Final = (
+    "context canceled", "operation was aborted", "request was aborted", "agent interrupted",
+)  # fmt: skip
+"""How messages end that say so where types do not: of Go, of browsers and Node, of the SDKs of
+OpenAI and Anthropic, of smolagents."""
 
 CANCELLED_EVENT: Final = "span.cancelled"
 """Event of a span, whose status is ok, by which LlamaIndex's instrumentation says so."""

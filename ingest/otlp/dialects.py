@@ -29,12 +29,12 @@ dialect                   source
 ``mcp``                   the semantic conventions for the Model Context Protocol
 ``openinference``         openinference-semantic-conventions 0.1.42
 ``openllmetry``           opentelemetry-semantic-conventions-ai 0.5.1 (Traceloop) and before
-``genkit``                genkit 1.33 (JavaScript) and 1.4 (Go)
-``voltagent``             @voltagent/core 2.8
-``pipecat``               pipecat-ai 0.0.110
-``sentry``                @sentry/core 10.50; OpenRouter's broadcast writes the same names
+``genkit``                the telemetry overview of Genkit (JavaScript, Go), 2026
+``voltagent``             @voltagent/core 2.9.1
+``pipecat``               pipecat-ai 1.7.0
+``sentry``                @sentry/core 10.63.0; OpenRouter writes the same names
 ``copilot``               the Copilot Chat extension of VS Code, its monitoring documentation
-``quarkus``               quarkus-langchain4j 1.13
+``quarkus``               quarkus-langchain4j as of July 2026
 ``frameworks``            what Azure AI agents, Strands 1.62.0, Microsoft Agent Framework 1.23.0,
                           OpenLIT 1.45.0 and others add of their own
 ========================  =========================================================================
@@ -872,6 +872,7 @@ FRAMEWORKS: Final = Dialect(
     names={
         "AutoFunctionInvocationLoop": "span",
         "workflow.run": "interaction",
+        "workflow_invoke": "interaction",
         "workflow.build": "span",
         "message.send": "span",
     },
@@ -1044,6 +1045,9 @@ SCOPE_OF_NAME: Final[Mapping[str, str]] = {
 
 TOLD_BY_LOGS: Final[Mapping[str, str]] = {"gemini-cli": "gemini cli"}
 """Instrumentation scopes whose log events tell all that their spans tell, and their dialects."""
+
+TOLD_BY_SPANS: Final = frozenset({"copilot-chat"})
+"""Instrumentation scopes whose log events of calls, also of no span, tell what spans tell."""
 
 ANSWERS: Final = frozenset({"ai.response.object", "final_result"})
 """Attributes of an answer in whatever form was asked for, which is never a program's state."""

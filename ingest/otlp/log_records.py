@@ -18,6 +18,7 @@ from ingest.core.events import Event
 from ingest.otlp import chat_messages, coding_agents
 from ingest.otlp import conventions as names
 from ingest.otlp.attributes import Span
+from ingest.otlp.dialects import TOLD_BY_SPANS
 from ingest.otlp.structures import encode, mapping, structure
 from ingest.otlp.translate import SAID_BY, event_of, events_of, score_of
 from ingest.otlp.truncation import content
@@ -85,6 +86,8 @@ def translate(record: Record) -> list[Event] | Ignored:
         return _of_coding_agent(name, record) or Ignored(name, "no_words")
     if name == names.EVALUATION_EVENT:
         return [_score(record)]
+    if name == DETAILS and record.span_id is None and record.scope in TOLD_BY_SPANS:
+        return Ignored(name, "told_by_spans")
     if name == DETAILS:
         return list(_details(record)) or Ignored(name, "no_words")
     if name in _SPOKEN:

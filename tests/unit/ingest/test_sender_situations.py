@@ -56,6 +56,11 @@ def genkit_parts(*turns: tuple[str, str]) -> list[dict[str, Any]]:
     return [{"role": role, "content": [{"text": text}]} for role, text in turns]
 
 
+def tool(name: str = "w", result: str = "") -> dict[str, Any]:
+    return {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name,
+            "gen_ai.tool.call.result": result}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("name", "told", "right"),
     [
@@ -142,6 +147,19 @@ def genkit_parts(*turns: tuple[str, str]) -> list[dict[str, Any]]:
         ("chat", {**S_1, "gen_ai.response.finish_reason": "error"}, {"status": "error"}),
         ("workflow", {"mastra.span.type": "workflow_run",
                       "mastra.workflow_run.input": '{"prompt":"hi"}'}, {"asked": "hi"}),
+        ("execute_tool w", tool(result='{"type":"error-text","value":"boom"}'),
+         {"status": "error", "error_message": "boom", "tool_result": "boom"}),
+        ("execute_tool w", tool(result='{"type":"json","value":{"t":3}}'),
+         {"status": "ok", "tool_result": '{"t":3}'}),
+        ("execute_tool", tool("Handoff-transfer_to_Refunds"),
+         {"kind": "handoff", "name": "Refunds"}),
+        ("workflow_invoke", {"workflow.id": "1", "workflow.name": "flow"},
+         {"kind": "interaction", "agent": "flow"}),
+        ("execute_tool", tool("vscode_askQuestions"), {"kind": "human_input"}),
+        ("m", genkit("model", {"messages": [{"role": "user", "content": [
+            {"text": "see"},
+            {"media": {"contentType": "image/png", "url": "data:;base64," + "A" * 4096}}]}]}),
+         {"asked": "see\n[image/png 3 KB]"}),
         ("ai.streamText.doStream",
          {"ai.model.id": "m", "ai.usage.promptTokens": 9, "ai.result.text": "yo"},
          {"kind": "llm_call", "told": "yo"}),
