@@ -1027,7 +1027,7 @@ FINISHES_IN: Final[Mapping[str, tuple[str, str, str]]] = {
 """By instrumentation scope, of spans that say why they finished: how their names begin, what the
 names go on with, and the reason (AI SDK 7). One that says none was stopped."""
 
-RAISES: Final = frozenset({"io.quarkus.opentelemetry"})
+RAISES: Final = frozenset({"io.quarkus.opentelemetry", "io.smallrye.opentelemetry"})
 """Instrumentation scopes that record the exception that ended a span, and set no status."""
 
 TOOL_IF: Final[Mapping[str, str]] = {"openinference.span.kind": "tool.name"}

@@ -29,6 +29,9 @@ _HISTORY: Final = frozenset(names.MESSAGE_EVENTS) - {*_SPOKEN}
 _TWICE: Final = "installation.id"
 """Attribute of Gemini CLI, which logs each call under a name of its own as well."""
 
+_FAILED_CALL: Final = frozenset({"gen_ai.operation.name", "error.type"})
+"""Attributes of a log event of a call that failed, which has no tokens."""
+
 
 class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A log record in OpenTelemetry's terms, whatever its encoding was.
@@ -123,7 +126,8 @@ def _score(record: Record) -> Event:
 
 def _details(record: Record) -> Iterator[Event]:
     found = {**_body(record), **record.attributes}
-    is_call = not names.MODELS.isdisjoint(found) and not names.TOKENS.isdisjoint(found)
+    ended = not names.TOKENS.isdisjoint(found) or found.keys() >= _FAILED_CALL
+    is_call = ended and not names.MODELS.isdisjoint(found)
     if is_call and record.span_id is None and _TWICE not in found:
         yield from _call(found, record)
         return

@@ -37,6 +37,9 @@ _DETAILS: Final = (
     "prompt_tokens_details", "input_tokens_details", "input_token_details",
     "completion_tokens_details", "output_tokens_details", "output_token_details",
 )  # fmt: skip
+_COST_OF_USAGE: Final = {"cost_usd": ("cost",)}
+"""What gateways (OpenRouter, Vercel's) say in usage objects that a call cost."""
+
 _FOR_AN_HOUR: Final = {"cache_write_1h": ("ephemeral_1h_input_tokens",)}
 """Of what was written to a cache, in Anthropic's usage objects, what it keeps longer."""
 
@@ -176,7 +179,7 @@ def _counts(usage: Any) -> dict[str, Any]:
     Of the AI SDK's metadata the object of each provider, with the provider's own usage object.
     """
     if isinstance(usage, str):
-        if "oken" not in usage and "put" not in usage:
+        if "oken" not in usage and "put" not in usage and '"cost"' not in usage:
             return {}
         if usage.startswith("{'"):
             usage = usage.replace("'", '"').replace("None", "null")
@@ -197,6 +200,7 @@ def _read_usage(usage: Mapping[str, Any], values: dict[str, Any]) -> bool:
     wholes = {name: _with_parts(usage, name) for name in ("input", "output") if name in usage}
     _read({**details, **usage, **wholes}, _KEYS, values)
     _read(mapping(usage.get("cache_creation")), _FOR_AN_HOUR, values)
+    _read(usage, _COST_OF_USAGE, values)
     if isinstance(usage.get("service_tier"), str):
         values.setdefault("service_tier", usage["service_tier"])
     for field, names in _AUDIO.items():

@@ -1199,6 +1199,13 @@ class TestI_Silence:
         )  # fmt: skip
         assert told("<REDACTED>") == []
 
+    def test_a_failed_call_that_only_a_log_record_tells_of(self) -> None:
+        told = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
+        told["error.type"] = "Timeout"
+        name = "gen_ai.client.inference.operation.details"
+        (event,) = translate_record(Record(name=name, time_ns=10**18, attributes=told))
+        assert (event.kind, event.status, event.error_type) == ("llm_call", "error", "Timeout")
+
     def test_log_events_of_calls_that_spans_tell(self) -> None:
         told = {"gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 7}
         name = "gen_ai.client.inference.operation.details"

@@ -238,3 +238,13 @@ def test_what_a_usage_object_says_of_the_price(tier: str, cost: float | None) ->
     found = seen("call", told, [], "langfuse-sdk")
     assert (found["input_tokens"], found["cache_write_tokens"]) == (1010, 1000)
     assert found["cost_usd"] == (cost and pytest.approx(cost))
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"gateway": {"cost": "0.0021"}}, {"openrouter": {"usage": {"cost": 0.0021, "n": 1}}}],
+)
+def test_what_a_gateway_says_that_a_call_cost(metadata: dict[str, Any]) -> None:
+    told = {"ai.operationId": "ai.streamText.doStream", "ai.model.id": "x/unlisted",
+            "ai.response.providerMetadata": json.dumps(metadata)}  # fmt: skip
+    assert seen("call", told, [], "ai")["cost_usd"] == 0.0021
