@@ -13,10 +13,12 @@ from ingest.otlp import chat_messages, conventions
 from ingest.otlp.dialects import (
     CANCELLED_IF,
     CONTEXT,
+    FINISHES_IN,
     FINISHES_WITH,
     GRAPH_NODE_KEYS,
     GRAPH_NODES,
     PAUSED_IF,
+    PAUSED_WITH,
     PAUSES_IN,
     SCOPE_OF_NAME,
     TOLD_BY_LOGS,
@@ -176,6 +178,11 @@ def _meaning(span: Span) -> tuple[str, str | None, str]:
         return named[0], None, named[1]
     if not _MODELS.isdisjoint(attributes) and not _TOKENS.isdisjoint(attributes):
         return "llm_call", None, conventions.GENERIC
+    if attributes.keys() >= conventions.TOOL_CALL:
+        return "tool_call", None, conventions.GENERIC
+    if span.name.startswith(_BEGINNINGS):
+        found = next(t for p, t in conventions.KIND_PREFIXES.items() if span.name.startswith(p))
+        return found[0], None, found[1]
     for name in attributes:
         if name in CONTEXT:
             return "span", None, CONTEXT[name]
@@ -183,6 +190,7 @@ def _meaning(span: Span) -> tuple[str, str | None, str]:
 
 
 _KINDS: Final = tuple(conventions.KIND_ATTRIBUTES.items())
+_BEGINNINGS: Final = tuple(conventions.KIND_PREFIXES)
 _MODELS: Final = conventions.MODELS
 _TOKENS: Final = conventions.TOKENS
 
@@ -282,6 +290,8 @@ def is_human_interrupt(span: Span) -> bool:
     Some frameworks call that an error and some do not; the exception says it either way.
     """
     given = span.attributes
+    if not PAUSED_WITH.isdisjoint(given):
+        return True
     if not _PAUSED.isdisjoint(given) and (
         says(given, PAUSED_IF) or any(_raised(span, name) in conventions.PAUSES for name in _RAISED)
     ):
@@ -323,7 +333,7 @@ def is_control_flow(span: Span) -> bool:
 
 def is_cancelled(span: Span) -> bool:
     """Tell whether a span ended because somebody stopped it."""
-    if not span.failed and is_broken_off(span.attributes):
+    if not span.failed and (is_broken_off(span.attributes) or is_unfinished(span)):
         return True
     if not _STOPPED.isdisjoint(span.attributes) and (
         any(_raised(span, name).lower() in conventions.CANCELLATIONS for name in _ENDS)
@@ -331,8 +341,10 @@ def is_cancelled(span: Span) -> bool:
         or says(span.attributes, CANCELLED_IF)
     ):
         return True
-    messages = span.attributes.get("exception.message"), span.status_message
-    return span.failed and any(
+    if not span.failed:
+        return False
+    messages = span.status_message, *map(span.attributes.get, _MESSAGES)
+    return any(
         isinstance(text, str) and text.rstrip(".").lower().endswith(conventions.CANCELLED)
         for text in messages
     )
@@ -348,6 +360,16 @@ def is_broken_off(given: Mapping[str, Any]) -> bool:
     return False
 
 
+def is_unfinished(span: Span) -> bool:
+    """Tell whether a span of a scope that says why its runs finished does not."""
+    says_why = FINISHES_IN.get(span.scope)
+    if says_why is None or not span.name.startswith(says_why[0]):
+        return False
+    begins, name, reason = says_why
+    return reason not in span.attributes and span.name == f"{begins}{span.attributes.get(name)}"
+
+
+_MESSAGES: Final = ("exception.message", "error.message", "error")
 _ENDS: Final = ("exception.type", "error.type")
 _STOPPED: Final = frozenset((*_ENDS, "strands.cancellation.type", *CANCELLED_IF))
 

@@ -61,7 +61,7 @@ def _items(value: Any, depth: int = 4) -> list[Any]:
     if depth == 0:
         return []
     if isinstance(value, dict):
-        if "role" in value or _langchain(value) is not None:
+        if "role" in value or "role" in mapping(value.get("message")) or _langchain(value):
             return [value]
         for key in _LISTS:
             if isinstance(value.get(key), list):
@@ -78,9 +78,11 @@ def _items(value: Any, depth: int = 4) -> list[Any]:
 
 def of_event(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the message of an event such as ``gen_ai.user.message``, by its attributes or body."""
-    given = body.get("gen_ai.event.content")
+    given = structure(body.get("gen_ai.event.content"))
+    if isinstance(given, list) and len(given) == 1:
+        given = given[0]
     if given is not None:
-        body = {**body, **mapping(structure(given))}
+        body = {**body, **(given if isinstance(given, dict) else {"content": given})}
     message = structure(body.get("message"))
     if isinstance(message, str | list):
         message = {"content": message}
@@ -253,14 +255,15 @@ def is_call(part: Any) -> bool:
     """Tell whether a part of a message asks for a tool."""
     part = mapping(part)
     return part.get("type") in _CALLS or any(
-        key in part for key in ("toolUse", "functionCall", "function_call")
+        key in part for key in ("toolUse", "functionCall", "function_call", "toolRequest")
     )
 
 
 def _is_result(part: Any) -> bool:
     part = mapping(part)
     return part.get("type") in _ANSWERS or any(
-        key in part for key in ("toolResult", "functionResponse", "function_response")
+        key in part
+        for key in ("toolResult", "functionResponse", "function_response", "toolResponse")
     )
 
 

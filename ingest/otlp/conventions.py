@@ -89,7 +89,8 @@ TOOL_SAID: Final = {
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
 
 HANDOFF: Final = re.compile(
-    r"(?:transfer|hand_?off|handover|escalate)(?:[_ ](?:back_)?to[_ ]|(?-i:To(?=[A-Z])))(?P<to>.+)"
+    r"(?:handoff-)?(?:transfer|hand_?off|handover|escalate)(?: from \S.*?)?"
+    r"(?:[_ ](?:back_)?to[_ ]|(?-i:To(?=[A-Z])))(?P<to>.+)"
     r"|delegate[_ ]work[_ ]to[_ ].+",
     re.IGNORECASE,
 )
@@ -97,7 +98,7 @@ HANDOFF: Final = re.compile(
 
 HUMAN_INPUT: Final = re.compile(
     r"(?:get_?|request_?|ask_?(?:for_?)?)?(?:human|user)_?(?:input|assistance|approval|feedback)"
-    r"|ask_?(?:human|user)(?:_?questions?)?|human_in_the_loop|human",
+    r"|ask_?(?:human|user)(?:_?questions?)?|(?:vscode_)?ask_?questions|human_in_the_loop|human",
     re.IGNORECASE,
 )
 """Names of tools by which an agent waits for a person."""
@@ -156,8 +157,11 @@ CANCELLATIONS: Final = frozenset(
 )
 """Exceptions and error types, in lower case, that say that somebody stopped the work."""
 
-CANCELLED: Final = ("context canceled", "operation was aborted", "agent interrupted")
-"""How messages end that say so where types do not: of Go, of browsers and Node, of smolagents."""
+CANCELLED: Final = (
+    "context canceled", "operation was aborted", "request was aborted", "agent interrupted",
+)  # fmt: skip
+"""How messages end that say so where types do not: of Go, of browsers and Node, of the SDKs of
+OpenAI and Anthropic, of smolagents."""
 
 CANCELLED_EVENT: Final = "span.cancelled"
 """Event of a span, whose status is ok, by which LlamaIndex's instrumentation says so."""
@@ -249,6 +253,11 @@ KIND_NAMES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """The same by the name of the span."""
 
+KIND_PREFIXES: Final[Mapping[str, tuple[str, str]]] = {
+    name[:-1]: told for name, told in KIND_NAMES.items() if name.endswith("*")
+}
+"""The same by how the name of the span begins."""
+
 
 def named(*fields: str) -> Iterator[str]:
     """Yield the attributes that some dialect has for fields, the first first."""
@@ -260,6 +269,9 @@ def named(*fields: str) -> Iterator[str]:
 MODELS: Final = frozenset(named("model"))
 TOKENS: Final = frozenset(named("input_tokens", "output_tokens"))
 """A span that says one of each is a model call, whatever it is called."""
+
+TOOL_CALL: Final = frozenset({"gen_ai.tool.name", "gen_ai.tool.call.id"})
+"""A span that says both is a call of a tool, if nothing says what it is."""
 
 KNOWN: Final = frozenset(
     name for dialect in DIALECTS for names in dialect.fields.values() for name in names

@@ -30,6 +30,12 @@ dialect                   source
 ``mcp``                   the semantic conventions for the Model Context Protocol
 ``openinference``         openinference-semantic-conventions 0.1.42
 ``openllmetry``           opentelemetry-semantic-conventions-ai 0.5.1 (Traceloop) and before
+``genkit``                the telemetry overview of Genkit (JavaScript, Go), 2026
+``voltagent``             @voltagent/core 2.9.1
+``pipecat``               pipecat-ai 1.7.0
+``sentry``                @sentry/core 10.63.0; OpenRouter writes the same names
+``copilot``               the Copilot Chat extension of VS Code, its monitoring documentation
+``quarkus``               quarkus-langchain4j as of July 2026
 ``frameworks``            what Azure AI agents, Strands 1.62.0, Microsoft Agent Framework 1.23.0,
                           OpenLIT 1.45.0 and others add of their own
 ========================  =========================================================================
@@ -66,7 +72,8 @@ class Dialect:
         Attribute that tells what a span is, and what each of its values means: a kind, `ENTRY` or
         `CHAIN`; values in lower case.
     names
-        The same by the name of the span, for senders that write no such attribute.
+        The same by the name of the span, for senders that write no such attribute. A ``*`` at the
+        end stands for anything, and is asked last.
     fields
         Names per field. Names that are no field of an event, such as ``usage``, help
         to find one.
@@ -88,6 +95,16 @@ def _ids(prefix: str, *things: str) -> tuple[str, ...]:
 
 
 _SESSIONS: Final = ("session", "conversation", "thread", "chat")
+
+COPILOT: Final = Dialect(
+    name="copilot",
+    kinds={"gen_ai.operation.name": _of("span", "execute_hook", "content_event")},
+    fields={
+        # What its calls of models say of a conversation is the request.
+        "session_id": ("copilot_chat.session_id",),
+        "first_token_ms": ("copilot_chat.time_to_first_token",),
+    },
+)
 
 GEN_AI: Final = Dialect(
     name="gen_ai",
@@ -158,19 +175,24 @@ DEPRECATED: Final = Dialect(
             "gen_ai.usage.prompt_tokens_details.cache_creation_tokens",
         ),
         "reasoning_tokens": ("gen_ai.usage.completion_tokens_details.reasoning_tokens",),
-        "input_audio": ("gen_ai.usage.audio.input_tokens", "gen_ai.usage.input_audio_tokens"),
+        "input_audio": (
+            "gen_ai.usage.audio.input_tokens",
+            "gen_ai.usage.input_audio_tokens",
+            "gen_ai.usage.audio_input_tokens",
+        ),
         "output_audio": (
             "gen_ai.usage.audio.output_tokens",
             "gen_ai.usage.output_audio_tokens",
+            "gen_ai.usage.audio_output_tokens",
             "gen_ai.usage.completion_tokens_details.audio_tokens",
         ),
         "first_token_s": (
             "gen_ai.server.time_to_first_token",
             "gen_ai.latency.time_to_first_token",
         ),
-        "input": ("gen_ai.prompt",),
-        "output": ("gen_ai.completion",),
-        "provider": ("gen_ai.system",),
+        "input": ("gen_ai.prompt", "gen_ai.prompt_json"),
+        "output": ("gen_ai.completion", "gen_ai.completion_json"),
+        "provider": ("gen_ai.system", "gen_ai.model.provider"),
         "cost_usd": ("gen_ai.usage.cost",),
         "input_cost": ("gen_ai.usage.input_cost",),
         "output_cost": ("gen_ai.usage.output_cost",),
@@ -218,7 +240,12 @@ AI_SDK: Final = Dialect(
         "usage": ("ai.response.providerMetadata",),
         "first_token_ms": ("ai.response.msToFirstChunk", "ai.stream.msToFirstChunk"),
         "input": ("ai.prompt.messages", "ai.prompt", "ai.value"),
-        "output": ("ai.response.text", "ai.response.object"),
+        "output": (
+            "ai.response.text",
+            "ai.response.object",
+            "ai.result.text",
+            "ai.result.object",
+        ),
         "tools": ("ai.prompt.tools",),
         "provider": ("ai.model.provider",),
     },
@@ -484,8 +511,8 @@ MASTRA: Final = Dialect(
         "user_id": ("userId", "resourceId", *_ids("mastra.metadata.", "user", "resource")),
         "tool_arguments": ("gen_ai.tool.input",),
         "tool_result": ("gen_ai.tool.output",),
-        "input": ("mastra.agent_run.input", "input"),
-        "output": ("mastra.agent_run.output", "output"),
+        "input": ("mastra.agent_run.input", "mastra.workflow_run.input", "input"),
+        "output": ("mastra.agent_run.output", "mastra.workflow_run.output", "output"),
         "first_token_at": ("mastra.completion_start_time",),
     },
 )
@@ -754,12 +781,120 @@ OPENLLMETRY: Final = Dialect(
     },
 )  # fmt: skip
 
+GENKIT: Final = Dialect(
+    name="genkit",
+    kinds={
+        "genkit:metadata:subtype": {
+            **_of("interaction", "flow", "agent"),
+            **_of("llm_call", "model", "background-model"),
+            **_of("tool_call", "tool", "tool.v2"),
+            **_of("retrieval", "retriever", "reranker", "embedder"),
+            **_of("decision", "evaluator"),
+            **_of("span", "util", "prompt", "executable-prompt", "indexer", "resource", "custom"),
+        },
+        "genkit:type": _of("span", "util", "flowstep", "dotprompt", "prompttemplate", "helper"),
+    },
+    fields={
+        "session_id": ("genkit:sessionId",),
+        "model": ("genkit:name",),
+        "tool": ("genkit:name",),
+        "tool_arguments": ("genkit:input",),
+        "tool_result": ("genkit:output",),
+        "input": ("genkit:input",),
+        "output": ("genkit:output",),
+    },
+)
+
+VOLTAGENT: Final = Dialect(
+    name="voltagent",
+    kinds={
+        # Everything below an agent says whose it is.
+        "span.type": {
+            **_of("llm_call", "llm"),
+            **_of("tool_call", "tool"),
+            **_of("retrieval", "retriever", "embedding", "vector"),
+            **_of("decision", "guardrail", "scorer"),
+            **_of("span", "agent", "memory", "middleware", "summary", "workflow-step"),
+        },
+        "entity.type": _of("interaction", "agent", "workflow"),
+    },
+    fields={
+        "agent": ("subagent.name", "entity.name"),
+        "session_id": ("conversation.id",),
+        "model": ("llm.model", "ai.model.name"),
+        "input_tokens": ("llm.usage.prompt_tokens", "usage.prompt_tokens"),
+        "output_tokens": ("llm.usage.completion_tokens", "usage.completion_tokens"),
+        "cached_tokens": ("llm.usage.cached_tokens", "usage.cached_tokens"),
+        "reasoning_tokens": ("usage.reasoning_tokens",),
+        "cost_usd": ("usage.cost",),
+        "system": ("agent.instructions",),
+        "input": ("llm.messages", "input"),
+        "output": ("output",),
+        "tool_arguments": ("input",),
+        "tool_result": ("output",),
+    },
+)
+
+PIPECAT: Final = Dialect(
+    name="pipecat",
+    kinds={
+        "gen_ai.operation.name": {
+            **_of("llm_call", "llm_response"),
+            **_of("tool_call", "llm_tool_result"),
+            **_of("span", "stt", "tts", "llm_setup", "llm_request", "llm_tool_call"),
+        },
+    },
+    names={"turn": "interaction", "conversation": "span"},
+    fields={
+        "tool": ("tool.function_name",),
+        "tool_arguments": ("tool.arguments",),
+        "tool_result": ("tool.result",),
+        "first_token_s": ("metrics.ttfb",),
+    },
+)
+
+SENTRY: Final = Dialect(
+    name="sentry",
+    kinds={
+        "gen_ai.operation.name": {
+            **_of("llm_call", "messages", "completions"),
+            **_of("handoff", "handoff"),
+        },
+        "sentry.op": {
+            **_of("interaction", "gen_ai.invoke_agent"),
+            **_of("llm_call", "gen_ai.chat", "gen_ai.responses", "gen_ai.messages"),
+            **_of("llm_call", "gen_ai.generate_content", "gen_ai.request"),
+            **_of("llm_call", "gen_ai.generate_text", "gen_ai.stream_text"),
+            **_of("llm_call", "gen_ai.generate_object", "gen_ai.stream_object"),
+            **_of("tool_call", "gen_ai.execute_tool"),
+            **_of("handoff", "gen_ai.handoff"),
+            **_of("retrieval", "gen_ai.embeddings", "gen_ai.rerank"),
+            **_of("span", "gen_ai.create_agent"),
+        },
+    },
+    fields={
+        "workflow": ("gen_ai.pipeline.name",),
+        "cached_tokens": ("gen_ai.usage.input_tokens.cached",),
+        "cache_write_tokens": ("gen_ai.usage.input_tokens.cache_write",),
+        "reasoning_tokens": ("gen_ai.usage.output_tokens.reasoning",),
+        "cost_usd": ("gen_ai.usage.total_cost",),
+        "input": ("gen_ai.request.messages", "gen_ai.embeddings.input"),
+        "output": ("gen_ai.response.text", "gen_ai.response.object"),
+        "tools": ("gen_ai.request.available_tools",),
+    },
+)
+
+QUARKUS: Final = Dialect(
+    name="quarkus",
+    names={"langchain4j.aiservices.*": "interaction", "langchain4j.tools.*": "tool_call"},
+)
+
 FRAMEWORKS: Final = Dialect(
     name="frameworks",
     kinds={
         "gen_ai.operation.name": {
             **_of("interaction", "process_thread_run", "start_thread_run"),
-            **_of("interaction", "invoke_swarm", "invoke_graph"),
+            **_of("interaction", "invoke_swarm", "invoke_graph", "orchestrate_tools"),
             **_of("retrieval", "memory.search", "vectordb", "vector_db_retrieve"),
             **_of("span", "execute_event_loop_cycle", "memory.add", "execute_task"),
             **_of("span", "create_thread", "create_message", "list_messages", "list_run_steps"),
@@ -773,6 +908,7 @@ FRAMEWORKS: Final = Dialect(
     names={
         "AutoFunctionInvocationLoop": "span",
         "workflow.run": "interaction",
+        "workflow_invoke": "interaction",
         "workflow.build": "span",
         "message.send": "span",
     },
@@ -793,6 +929,7 @@ FRAMEWORKS: Final = Dialect(
 )
 
 DIALECTS: Final = (
+    COPILOT,
     GEN_AI,
     DEPRECATED,
     AI_SDK,
@@ -812,11 +949,16 @@ DIALECTS: Final = (
     HAYSTACK,
     LIVEKIT,
     AGENTOPS,
+    SENTRY,
+    GENKIT,
+    PIPECAT,
+    QUARKUS,
     FRAMEWORKS,
     CLAUDE_CODE,
     CODEX,
     GEMINI_CLI,
     LOGFIRE,
+    VOLTAGENT,
 )
 """Those whose names may mean anything (``model``, ``prompt``, ``output``) come last."""
 
@@ -876,9 +1018,12 @@ FAILED_IF: Final[Mapping[str, frozenset[str]]] = {
     "gen_ai.tool.success": frozenset({"false"}),
     "gen_ai.tool.status": frozenset({"error"}),
     "lk.function_tool.is_error": frozenset({"true"}),
+    "tool.result_status": frozenset({"error"}),
+    "genkit:state": frozenset({"error"}),
     "otel.status_code": frozenset({"ERROR"}),
     "error": frozenset({"true"}),
     "gen_ai.response.finish_reasons": frozenset({'["error"]', "error"}),
+    "gen_ai.response.finish_reason": frozenset({"error"}),
     "ai.response.finishReason": frozenset({"error"}),
     "gen_ai.thread.run.status": frozenset({"failed", "expired"}),
     "logfire.level_num": frozenset({"17", "21"}),
@@ -887,14 +1032,25 @@ FAILED_IF: Final[Mapping[str, frozenset[str]]] = {
 
 PAUSED_IF: Final[Mapping[str, frozenset[str]]] = {
     "gen_ai.response.finish_reasons": frozenset({'["interrupt"]'}),
+    "workflow.state": frozenset({"suspended"}),
+    "workflow.step.state": frozenset({"suspended"}),
 }
 """Attributes whose value says that a span ended to wait for a person."""
 
 CANCELLED_IF: Final[Mapping[str, frozenset[str]]] = {
     "gen_ai.response.finish_reasons": frozenset({'["cancelled"]', '["aborted"]'}),
     "gen_ai.thread.run.status": frozenset({"cancelled", "cancelling"}),
+    "copilot_chat.canceled": frozenset({"true"}),
+    "workflow.state": frozenset({"cancelled"}),
+    "workflow.step.state": frozenset({"cancelled"}),
 }
 """Attributes whose value says that somebody stopped a span."""
+
+PAUSED_WITH: Final = frozenset({"genkit:metadata:interrupt"})
+"""Attributes that are only there where a span ended to wait for a person."""
+
+RESUMED_WITH: Final = frozenset({"workflow.resumed"})
+"""Attributes that are only there where a run goes on after it waited."""
 
 PAUSES_IN: Final = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result")
 """Attributes of a tool's result that may only say that a person is asked for approval."""
@@ -906,6 +1062,15 @@ FINISHES_WITH: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
 
 One that says no reason, or ``unknown`` and no text, was stopped."""
 
+FINISHES_IN: Final[Mapping[str, tuple[str, str, str]]] = {
+    "gen_ai": ("invoke_agent ", "gen_ai.request.model", "gen_ai.response.finish_reasons"),
+}
+"""By instrumentation scope, of spans that say why they finished: how their names begin, what the
+names go on with, and the reason (AI SDK 7). One that says none was stopped."""
+
+RAISES: Final = frozenset({"io.quarkus.opentelemetry", "io.smallrye.opentelemetry"})
+"""Instrumentation scopes that record the exception that ended a span, and set no status."""
+
 TOOL_IF: Final[Mapping[str, str]] = {"openinference.span.kind": "tool.name"}
 """What tells the kind of a span, and what beside it says that an agent's run is a tool's: a tool
 whose name has "agent" in it is an agent to LangChain's instrumentation."""
@@ -914,6 +1079,8 @@ NAMED_BY: Final[Mapping[tuple[str, str], str]] = {
     ("langfuse.observation.type", "agent"): "",
     ("mlflow.spanType", "agent"): "",
     ("agentops.span.kind", "agent"): "",
+    ("genkit:metadata:subtype", "flow"): "",
+    ("genkit:metadata:subtype", "agent"): "",
     ("openinference.span.kind", "agent"): "graph.node.id",
     ("traceloop.span.kind", "agent"): "crewai.agent.role",
     ("logfire.msg_template", "agent run: {name!r}"): "name",
@@ -934,11 +1101,15 @@ SCOPE_OF_NAME: Final[Mapping[str, str]] = {
     **dict.fromkeys(("workflow.run", "workflow.build", "message.send"), "agent_framework"),
     **dict.fromkeys(PYDANTIC_AI.names, "pydantic-ai"),
     **dict.fromkeys(LIVEKIT.names, "livekit-agents"),
+    **dict.fromkeys(PIPECAT.names, "pipecat.turn"),
 }
 """Names too common to mean anything outside of this instrumentation scope."""
 
 TOLD_BY_LOGS: Final[Mapping[str, str]] = {"gemini-cli": "gemini cli"}
 """Instrumentation scopes whose log events tell all that their spans tell, and their dialects."""
+
+TOLD_BY_SPANS: Final = frozenset({"copilot-chat"})
+"""Instrumentation scopes whose log events of calls, also of no span, tell what spans tell."""
 
 ANSWERS: Final = frozenset({"ai.response.object", "final_result"})
 """Attributes of an answer in whatever form was asked for, which is never a program's state."""
@@ -967,6 +1138,7 @@ how the names of the providers begin of which that holds."""
 
 REASONING_APART: Final[Mapping[str, tuple[str, ...]]] = {
     "gemini cli": ("",),
+    "genkit": ("",),
     "ai sdk": ("google.",),
 }
 """Likewise, dialects whose output tokens do not contain those of reasoning."""

@@ -300,6 +300,9 @@ def _bytes_of_id(text: str, size: int) -> bytes:
 
 
 _HEAD: Final = 1024
+_MARK: Final = b"\xef\xbb\xbf"
+"""Byte order mark, with which programs on Windows begin files."""
+
 _SNAKE: Final = re.compile(rb'"resource_(?:spans|logs)"')
 
 
@@ -324,6 +327,7 @@ def _upper(code: _Number) -> _Number:
 def _decoded(body: bytes, decode: Any) -> Any:
     try:
         body.decode()
+        body = body.removeprefix(_MARK)
         if b'"instrumentationLibrary' in body:  # as exporters before OTLP 0.15 write scopes
             body = body.replace(b'"instrumentationLibraryLogs"', b'"scopeLogs"')
             body = body.replace(b'"instrumentationLibrarySpans"', b'"scopeSpans"')

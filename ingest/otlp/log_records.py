@@ -18,6 +18,7 @@ from ingest.core.events import Event
 from ingest.otlp import chat_messages, coding_agents
 from ingest.otlp import conventions as names
 from ingest.otlp.attributes import Span
+from ingest.otlp.dialects import TOLD_BY_SPANS
 from ingest.otlp.structures import encode, mapping, structure
 from ingest.otlp.translate import SAID_BY, event_of, events_of, score_of
 from ingest.otlp.truncation import content
@@ -27,6 +28,9 @@ _SPOKEN: Final = ("gen_ai.user.message", "gen_ai.choice")
 _HISTORY: Final = frozenset(names.MESSAGE_EVENTS) - {*_SPOKEN}
 _TWICE: Final = "installation.id"
 """Attribute of Gemini CLI, which logs each call under a name of its own as well."""
+
+_FAILED_CALL: Final = frozenset({"gen_ai.operation.name", "error.type"})
+"""Attributes of a log event of a call that failed, which has no tokens."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -85,6 +89,8 @@ def translate(record: Record) -> list[Event] | Ignored:
         return _of_coding_agent(name, record) or Ignored(name, "no_words")
     if name == names.EVALUATION_EVENT:
         return [_score(record)]
+    if name == DETAILS and record.span_id is None and record.scope in TOLD_BY_SPANS:
+        return Ignored(name, "told_by_spans")
     if name == DETAILS:
         return list(_details(record)) or Ignored(name, "no_words")
     if name in _SPOKEN:
@@ -120,7 +126,8 @@ def _score(record: Record) -> Event:
 
 def _details(record: Record) -> Iterator[Event]:
     found = {**_body(record), **record.attributes}
-    is_call = not names.MODELS.isdisjoint(found) and not names.TOKENS.isdisjoint(found)
+    ended = not names.TOKENS.isdisjoint(found) or found.keys() >= _FAILED_CALL
+    is_call = ended and not names.MODELS.isdisjoint(found)
     if is_call and record.span_id is None and _TWICE not in found:
         yield from _call(found, record)
         return

@@ -25,13 +25,14 @@ _MEDIA: Final = frozenset(
      "video", "blob", "uri", "media", "image-data", "file-data", "binary", "image-url", "audio-url",
      "video-url", "document-url"}
 )  # fmt: skip
-_MIME_KEYS: Final = ("mime_type", "mimeType", "media_type", "mediaType", "format", "mime")
+_MIME_KEYS: Final = ("mime_type", "mimeType", "media_type", "mediaType", "format", "mime",
+                     "contentType")  # fmt: skip
 _DATA_KEYS: Final = (
     "data", "content", "image", "file_data", "bytes", "base64", "url", "uri", "image_url",
 )  # fmt: skip
 _INSIDE: Final = (
     "source", "image_url", "input_audio", "file", "inlineData", "inline_data", "fileData",
-    "file_data", "image", "document", "video", "audio",
+    "file_data", "image", "document", "video", "audio", "media",
 )  # fmt: skip
 
 

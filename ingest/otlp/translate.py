@@ -25,18 +25,23 @@ from ingest.otlp.attributes import (
     is_cancelled,
     is_control_flow,
     is_human_interrupt,
+    is_unfinished,
     number,
     says,
     string,
     told,
 )
 from ingest.otlp.dialects import (
+    CANCELLED_IF,
     FAILED_IF,
     FINISHES_WITH,
     GRAPH_NODES,
     HANDED_TO,
     NAMED_BY,
     PAUSED_IF,
+    PAUSED_WITH,
+    RAISES,
+    RESUMED_WITH,
     UNSAID_ENDS,
     UNSAID_STATUS,
 )
@@ -225,7 +230,9 @@ def _translated(
         _keep(found, "input")
     if kind in _NAMED:
         fields["name"] = _label(span.name)
-    if kind == "interaction" and conversation.resumes(found):
+    if kind == "interaction" and (
+        conversation.resumes(found) or not RESUMED_WITH.isdisjoint(span.attributes)
+    ):
         ours[RESUMES] = "true"
     if any(field in found.sources for field in _KEPT):
         for field in _KEPT:
@@ -329,13 +336,14 @@ def _failure(
 ) -> dict[str, Any]:
     """Status, type and message: of the exception, else of the status, else what attributes say."""
     values, sources = found.values, found.sources
-    if not span.failed and result is None and _SIGNS.isdisjoint(span.attributes):
+    silent = _SIGNS.isdisjoint(span.attributes) and not is_unfinished(span)
+    if silent and not span.failed and result is None:
         return _OK
     if is_human_interrupt(span):
         ours[END] = "interrupted"
     elif is_cancelled(span):
         ours[END] = "cancelled"
-    failed = span.failed or _says_failed(span.attributes)
+    failed = span.failed or _says_failed(span)
     if failed and (END in ours or is_control_flow(span)):
         failed = False
     told_by_result = None
@@ -384,7 +392,7 @@ def _printed_class(kind: Any) -> Any:
 
 _OK: Final = {"status": "ok"}
 _SIGNS: Final = (
-    frozenset((*FAILED_IF, *PAUSED_IF, *FINISHES_WITH))
+    frozenset((*FAILED_IF, *PAUSED_IF, *PAUSED_WITH, *CANCELLED_IF, *FINISHES_WITH))
     | {
         name
         for name, meaning in conventions.table("decision").items()
@@ -398,10 +406,11 @@ _NO_TYPE: Final = ("_OTHER", "unknown", "error")
 _TRACEBACK: Final = "Traceback (most recent call last)"
 
 
-def _says_failed(span_attributes: Mapping[str, Any]) -> bool:
-    if "error.type" in span_attributes:
-        return span_attributes["error.type"] not in (None, "")
-    return says(span_attributes, FAILED_IF)
+def _says_failed(span: Span) -> bool:
+    given = span.attributes
+    if "error.type" in given:
+        return given["error.type"] not in (None, "")
+    return says(given, FAILED_IF) or (span.scope in RAISES and "exception.type" in given)
 
 
 def _of_object(message: str | None) -> str | None:

@@ -22,14 +22,15 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "cached_tokens": (
         "cache_read_input_tokens", "input_cached_tokens", "cached_tokens", "cache_read",
-        "cachedInputTokens", "input_cache_read", "cachedContentTokenCount",
+        "cachedInputTokens", "input_cache_read", "cachedContentTokenCount", "cachedContentTokens",
     ),
     "cache_write_tokens": (
         "cache_creation_input_tokens", "input_cache_creation", "cache_creation", "cache_write",
         "cache_write_tokens", "cacheCreationInputTokens", "cacheWriteInputTokens",
     ),
     "reasoning_tokens": ("reasoning_tokens", "output_reasoning_tokens", "reasoning",
-                         "reasoningTokens", "output_reasoning", "thoughtsTokenCount"),
+                         "reasoningTokens", "output_reasoning", "thoughtsTokenCount",
+                         "thoughtsTokens"),
 }  # fmt: skip
 """Keys of usage objects as providers and tracing SDKs write them."""
 
@@ -37,6 +38,12 @@ _DETAILS: Final = (
     "prompt_tokens_details", "input_tokens_details", "input_token_details",
     "completion_tokens_details", "output_tokens_details", "output_token_details",
 )  # fmt: skip
+_COST_OF_USAGE: Final = {"cost_usd": ("cost",)}
+"""What gateways (OpenRouter, Vercel's) say in usage objects that a call cost."""
+
+_FOR_AN_HOUR: Final = {"cache_write_1h": ("ephemeral_1h_input_tokens",)}
+"""Of what was written to a cache, in Anthropic's usage objects, what it keeps longer."""
+
 _AUDIO: Final = {"input_audio": _DETAILS[:3], "output_audio": _DETAILS[3:]}
 """Objects of a usage object that say how much of a total was audio."""
 
@@ -108,6 +115,7 @@ def _holds(
     return provider.startswith(of_providers) and WHOLE.isdisjoint(span.attributes)
 
 
+_PRICED: Final = (*_AUDIO, *_FOR_AN_HOUR)
 _SERVICE_TIERS: Final = (
     "openai.response.service_tier",
     "gen_ai.openai.response.service_tier",
@@ -124,13 +132,14 @@ def _priced(
         cached=tokens["cached_tokens"],
         cache_write=tokens["cache_write_tokens"],
         reasoning=tokens["reasoning_tokens"],
-        **{field: int(found.values[field]) for field in _AUDIO if field in found.values},
+        **{field: int(found.values[field]) for field in _PRICED if field in found.values},
     )
     cost = prices.cost(
         string(found.values.get("provider")),
         string(found.values["model"]) or "",
         usage,
-        service=next(filter(None, map(found.rest.get, _SERVICE_TIERS)), None),
+        service=next(filter(None, map(found.rest.get, _SERVICE_TIERS)), None)
+        or found.values.get("service_tier"),
         time_ns=span.end_ns or span.start_ns,
     )
     return None if cost is None else cost.usd
@@ -141,17 +150,19 @@ def _read_response(values: dict[str, Any]) -> None:
     output, model = values["output"], values.get("model")
     if not isinstance(output, str):
         return
-    has_details = _SAYS_DETAILS.search(output) and not values.keys() >= _OF_DETAILS
-    if not has_details and ('"model_name"' not in output or f'"{model}"' in output):
+    has_usage = _SAYS_DETAILS.search(output) and not values.keys() >= _OF_DETAILS
+    has_usage = has_usage or ('"usage"' in output and values.keys().isdisjoint(_COUNTED))
+    if not has_usage and ('"model_name"' not in output or f'"{model}"' in output):
         return
     for part in _responses(structure(output)):
-        if has_details:
+        if has_usage:
             _read_usage(mapping(part.get("usage", part.get("usage_metadata"))), values)
         answered = part.get("model_name")
         if isinstance(answered, str):
             values["model"] = answered
 
 
+_COUNTED: Final = ("input_tokens", "output_tokens", "usage")
 _OF_DETAILS: Final = frozenset({"cached_tokens", "reasoning_tokens"})
 _SAYS_DETAILS: Final = re.compile(r"put_tokens?_details|(?:prompt|completion)_tokens_details")
 
@@ -188,7 +199,7 @@ def _counts(usage: Any) -> dict[str, Any]:
     Of the AI SDK's metadata the object of each provider, with the provider's own usage object.
     """
     if isinstance(usage, str):
-        if "oken" not in usage and "put" not in usage:
+        if "oken" not in usage and "put" not in usage and '"cost"' not in usage:
             return {}
         if usage.startswith("{'"):
             usage = usage.replace("'", '"').replace("None", "null")
@@ -208,6 +219,10 @@ def _read_usage(usage: Mapping[str, Any], values: dict[str, Any]) -> bool:
     details = {k: v for name in _DETAILS for k, v in mapping(usage.get(name)).items()}
     wholes = {name: _with_parts(usage, name) for name in ("input", "output") if name in usage}
     _read({**details, **usage, **wholes}, _KEYS, values)
+    _read(mapping(usage.get("cache_creation")), _FOR_AN_HOUR, values)
+    _read(usage, _COST_OF_USAGE, values)
+    if isinstance(usage.get("service_tier"), str):
+        values.setdefault("service_tier", usage["service_tier"])
     for field, names in _AUDIO.items():
         for name in names:
             _read(mapping(usage.get(name)), {field: ("audio_tokens", "audio")}, values)

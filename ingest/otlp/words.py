@@ -139,6 +139,9 @@ def _unwrapped(found: dict[str, Any]) -> str | None:
         return chat_messages.text_of(found["content"])
     if isinstance(found.get("data"), dict) and found.get("type") in ("tool", "ai", "human"):
         return chat_messages.text_of(found["data"].get("content"))
+    if found.get("type") in _OUTPUTS and found.keys() == {"type", "value"}:
+        value = found["value"]
+        return value if isinstance(value, str) else encode(value).decode()
     if isinstance(found.get("content"), list) and found.keys() <= _OF_MCP:
         return chat_messages.text_of(found["content"])
     return None
@@ -148,6 +151,10 @@ def _is_block(part: Any) -> bool:
     """Tell whether an item of a list is a block of content, as MCP returns them."""
     return isinstance(part, dict) and (part.get("type") == "text" or media(part) is not None)
 
+
+_FAILED_OUTPUTS: Final = ("error-text", "error-json")
+_OUTPUTS: Final = (*_FAILED_OUTPUTS, "text", "json")
+"""Types of what the AI SDK puts around a tool's output."""
 
 _OF_MCP: Final = frozenset(
     {"content", "isError", "is_error", "_meta", "structuredContent", "meta", "toolUseId", "status"}
@@ -239,6 +246,7 @@ def error_of(result: Any) -> str | None:
         found.get("isError") is True
         or found.get("is_error") is True
         or str(found.get("status")).lower() == "error"
+        or (found.get("type") in _FAILED_OUTPUTS and "value" in found)
         or (bool(said) and "result" not in found)
     )
     if not failed:
@@ -247,6 +255,7 @@ def error_of(result: Any) -> str | None:
         said = said.get("message")
     elif said is True:
         said = found.get("message")
+    said = found["value"] if said is None and found.get("type") in _FAILED_OUTPUTS else said
     return said if isinstance(said, str) else chat_messages.text_of(found.get("content")) or ""
 
 

@@ -16,8 +16,8 @@ _PROVIDERS: Final = {
     " sagemaker",
     "azure": "azure azure.ai.openai az.ai.openai azure.ai.inference az.ai.inference azure-ai"
     " azure-openai azure-ai-foundry microsoft.foundry",
-    "google": "google gcp.vertex-ai gcp.gemini gcp.gen-ai vertex-ai vertex-ai-beta vertexai"
-    " gemini google-gla google-vertex google-genai google-vertexai google.generative-ai"
+    "google": "google googleai gcp.vertex-ai gcp.gemini gcp.gen-ai vertex-ai vertex-ai-beta"
+    " vertexai gemini google-gla google-vertex google-genai google-vertexai google.generative-ai"
     " google.vertex",
     "openai": "openai openai.chat openai.responses openai.completion text-completion-openai",
     "cohere": "cohere cohere-chat",

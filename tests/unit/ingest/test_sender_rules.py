@@ -337,6 +337,10 @@ class TestC_Wire:
         given = of_wire() | {"attributes": [{"key": "n", "value": {"intValue": number}}]}
         assert [r.code for r in translate(traces(given), "json").rejected] == ["invalid_field"]
 
+    def test_a_byte_order_mark_is_no_part_of_a_request(self) -> None:
+        body = b"\xef\xbb\xbf" + json.dumps(traces(of_wire())).encode()
+        assert len(events_of_traces(body, encoding="json", limits=Limits()).events) == 1
+
     def test_a_refused_span_keeps_what_it_was(self) -> None:
         body = {"resourceSpans": [{"scopeSpans": [{"spans": [{
             "traceId": "xy", "spanId": "b" * 16, "name": "s"}]}]}]}  # fmt: skip
@@ -952,6 +956,7 @@ class TestG_Failures:
             ("*url.Error", 'Post "http://model": context canceled'),
             ("20", "This operation was aborted"),
             ("ABORT_ERR", "The operation was aborted"),
+            ("Error", "Request was aborted."),
             ("smolagents.utils.AgentError", "Agent interrupted."),
             ("agno.exceptions.RunCancelledException", "Run 7 was cancelled"),
             ("workflows.errors.WorkflowCancelledByUser", ""),
@@ -972,6 +977,11 @@ class TestG_Failures:
     )
     def test_a_status_of_ones_own_says_cancelled(self, told: dict[str, Any]) -> None:
         event = event_of(span({**AGENT, **told}))
+        assert (event.status, (event.attributes or {})["driftline.end"]) == ("ok", "cancelled")
+
+    def test_claude_code_says_so_in_an_event(self) -> None:
+        told = {"event.name": "claude_code.api_error", "error": "Request was aborted."}
+        (event,) = events_of(span(told, failed=True, of_log=True))
         assert (event.status, (event.attributes or {})["driftline.end"]) == ("ok", "cancelled")
 
     def test_a_timeout_is_no_cancellation(self) -> None:
@@ -1188,6 +1198,21 @@ class TestI_Silence:
             "a" * 32, f"{'a' * 32}:{'b' * 16}:span",
         )  # fmt: skip
         assert told("<REDACTED>") == []
+
+    def test_a_failed_call_that_only_a_log_record_tells_of(self) -> None:
+        told = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
+        told["error.type"] = "Timeout"
+        name = "gen_ai.client.inference.operation.details"
+        (event,) = translate_record(Record(name=name, time_ns=10**18, attributes=told))
+        assert (event.kind, event.status, event.error_type) == ("llm_call", "error", "Timeout")
+
+    def test_log_events_of_calls_that_spans_tell(self) -> None:
+        told = {"gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 7}
+        name = "gen_ai.client.inference.operation.details"
+        for scope, reason in (("copilot-chat", "told_by_spans"), ("another", None)):
+            record = Record(name=name, time_ns=10**18, attributes=told, scope=scope)
+            found = translate_record(record)
+            assert getattr(found, "reason", None) == reason
 
     def test_a_fork_of_a_coding_agent_says_the_same(self) -> None:
         assert coding_agents.name_of("qwen-code.api_response", None, {}) == (
