@@ -17,18 +17,20 @@ LINGER_S = 0.01
 
 
 def run(
-    body: Callable[[Batcher, MemoryRecordProducer], Awaitable[None]], queue_bytes: int = 1000
+    body: Callable[[Batcher, MemoryRecordProducer], Awaitable[None]],
+    queue_bytes: int = 1000,
+    answer_s: float = 60.0,
 ) -> None:
     async def main() -> None:
         producer = MemoryRecordProducer(partitions=2)
-        box = Batcher(lambda: producer, lambda: None, queue_bytes, LINGER_S, answer_s=0.2)
+        box = Batcher(lambda: producer, lambda: None, queue_bytes, LINGER_S, answer_s)
         await body(box, producer)
 
     asyncio.run(main())
 
 
 async def sent(producer: MemoryRecordProducer, records: int) -> None:
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         while len(producer.waiting) < records:
             await asyncio.sleep(0.001)
 
@@ -91,7 +93,7 @@ def test_a_link_that_never_answers_is_not_waited_for() -> None:
             await asyncio.wait_for(box.deliver([EncodedRecord(0, b"a", 1)]), 30)
         assert box.unwell is not None and box.unwell.code == "kafka_away"
 
-    run(body)
+    run(body, answer_s=0.2)
 
 
 def test_while_kafka_is_away_one_request_at_a_time_tries_it(
@@ -117,7 +119,7 @@ def test_while_kafka_is_away_one_request_at_a_time_tries_it(
         assert 30 <= waits[1] <= 39
         assert 60 <= waits[2] <= 72
 
-    run(body)
+    run(body, answer_s=0.2)
 
 
 def test_the_queue_is_bounded_by_bytes_but_takes_one_large_request() -> None:
@@ -155,7 +157,7 @@ def test_a_link_that_fails_for_long_is_replaced(monkeypatch: pytest.MonkeyPatch)
             raise Unavailable("no")
 
     async def main() -> None:
-        box = Batcher(connect, probe, 1000, LINGER_S, answer_s=0.2)
+        box = Batcher(connect, probe, 1000, LINGER_S, answer_s=60)
         watch = asyncio.create_task(box.watch())
         async with asyncio.timeout(60):
             while box.unwell is None:  # found out without any request
