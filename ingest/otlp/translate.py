@@ -244,7 +244,7 @@ def _translated(
         if what.dialect in UNSAID_ENDS:
             ours.setdefault(END, "open")
         unsaid = span.scope in UNSAID_STATUS and _NAMED_OR_SAID.isdisjoint(values)
-        if unsaid or is_broken_off(span.attributes):
+        if unsaid or is_broken_off(span.attributes) or is_unfinished(span):
             ours[STATUS_FROM] = "parts"
     if "group" in values:
         values.setdefault("session_id", values["group"])

@@ -42,6 +42,7 @@ def seen(name: str, told: dict[str, Any], moments: list[SpanEvent], scope: str) 
         "told": agent.content if agent else None,
         "end": marks.get("driftline.end"),
         "resumes": marks.get("driftline.resumes"),
+        "status_from": marks.get("driftline.status_from"),
         "dialect": marks.get("driftline.dialect"),
     }
 
@@ -196,7 +197,7 @@ def test_what_a_span_is_understood_as(
          {"status": "error", "error_type": "RateLimit", "error_message": "429"}),
         ("completion gpt-4o", S_1, [THROWN], "another", {"status": "ok"}),
         ("invoke_agent m", {"gen_ai.operation.name": "invoke_agent", "gen_ai.request.model": "m"},
-         [], "gen_ai", {"kind": "interaction", "end": "cancelled"}),
+         [], "gen_ai", {"kind": "interaction", "end": "cancelled", "status_from": "parts"}),
         ("invoke_agent m", {"gen_ai.operation.name": "invoke_agent", "gen_ai.request.model": "m",
                             "gen_ai.response.finish_reasons": ["stop"]},
          [], "gen_ai", {"status": "ok", "end": None}),
