@@ -234,8 +234,10 @@ class Versions:
             versions = state.seen.setdefault((environment, agent), {})
             if version not in versions and versions:
                 baseline = max(versions, key=lambda v: (self._late(versions[v], first), v))
-                pair = Pair(baseline, version, first)
-                state.pairs[environment, agent, version] = pair
+                key = environment, agent, version
+                before = state.pairs.get(key)  # what was accepted of one that comes back stays so
+                accepted = before.verdicts if before else {}
+                state.pairs[key] = Pair(baseline, version, first, verdicts=accepted)
             past = self._late(versions.get(version, (first, 0.0)), at)
             versions[version] = (at, past + n)
 
@@ -333,9 +335,13 @@ class Versions:
             if done or missed >= _GONE_H:
                 reason = "unwatched" if done else "retired"
                 outputs += [ended(change, at, reason) for change in pair.open.values()]
+                accepted = {m: v for m, v in pair.verdicts.items() if v == _ACCEPTED}
                 del state.pairs[key]
                 if not done:
                     state.seen.get(key[:2], {}).pop(key[2], None)
+                    if accepted:
+                        kept = Pair(pair.baseline, pair.candidate, at, verdicts=accepted)
+                        state.pairs[key] = kept
             elif at % _HOUR == 0:
                 pair.keep_shared(at - 2 * _HOUR)  # feedback comes half an hour late
         return outputs

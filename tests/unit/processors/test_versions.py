@@ -7,6 +7,7 @@ import zlib
 from functools import partial
 
 import numpy as np
+import polars as pl
 import pytest
 
 from ingest.core.errors import UsageError
@@ -118,6 +119,30 @@ def test_a_bad_version_that_comes_back_is_told_again_and_names_the_finding_befor
     first, again = sorted(latest.values(), key=lambda row: row["began"])
     assert (first["status"], again["status"]) == ("recovered", "regressed")
     assert again["previous"] == first["finding_id"] != again["finding_id"]
+
+
+def test_what_was_accepted_of_a_version_stays_so_when_it_comes_back():
+    """Accepted in success on the first day; gone on the second, for it is slower, and back."""
+    rows = office(4, canary_until=36, back_at=60)
+    slow = pl.when(pl.col("agent_version") == "v2").then(2.0).otherwise(1.0)
+    jitter = 1 + pl.int_range(pl.len()) % 7 / 10
+    rows = rows.with_columns(duration_ms=pl.col("duration_ms") * slow * jitter)
+    store = MemoryStations()
+    worker = Stations(store, [Versions(), Incidents()], save_every_s=0)
+    for lo in range(T0, T0 + 4 * 86_400, 3600):
+        if lo == T0 + 12 * 3600:
+            opened = store.rows("station_changes")
+            (change,) = [c for c in opened if c["signal"] == "version_success"]
+            store.decided = [Action(change["change_id"], "accept")]
+        part = rows.filter((rows["decided"] >= lo) & (rows["decided"] < lo + 3600))
+        store.feed(part, lo + 3600)
+        run(store, worker)
+
+    def told(signal):
+        return [c["status"] for c in store.rows("station_changes") if c["signal"] == signal]
+
+    assert told("version_success") == ["open", "accepted"]
+    assert told("version_duration_ms") == ["open", "retired", "open"]
 
 
 def test_an_accepted_version_is_judged_no_more_by_that_measure():
